@@ -1,0 +1,155 @@
+package policy
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// Check decides whether a call may go on. It returns the context to go on
+// with, or a status error to answer with. Checks run one after another on the
+// goroutine of the call.
+type Check func(ctx context.Context, c *Call) (context.Context, error)
+
+// Edge names the side a call came in on.
+type Edge string
+
+// The edges. A branch is a call that a composite makes on its caller's behalf.
+const (
+	EdgeREST   Edge = "rest"
+	EdgeGRPC   Edge = "grpc"
+	EdgeBranch Edge = "branch"
+)
+
+// Call is one request on its way through the gateway. It belongs to the
+// goroutine that serves the request until it is admitted, and is only read
+// after that, except for Upstream.
+type Call struct {
+	// Method is the RPC that is called, with its rule.
+	Method *Method
+	// Edge is where the call came in.
+	Edge Edge
+	// RequestID is the id the caller sent or the edge made.
+	RequestID string
+	// Peer is the address the call came from.
+	Peer netip.AddrPort
+	// PeerCertificate is the verified certificate of the caller, or nil.
+	PeerCertificate *x509.Certificate
+	// Headers returns the values of a request header or metadata key, whatever
+	// its case. Never nil on calls that an edge makes.
+	Headers func(key string) []string
+	// Annotate adds a header to the answer. Never nil on calls that an edge makes.
+	Annotate func(key, value string)
+
+	// Principal is who calls: set by authentication, Anonymous before.
+	Principal *Principal
+	// Message is what is about to be sent. Set in the entry phase only.
+	Message Message
+	// Upstream names the target that served the call, for the access log.
+	Upstream string
+	// DeniedBy names the check that refused the call, for the access log.
+	DeniedBy string
+
+	admitted bool
+	onDone   []func(error)
+}
+
+// Message is a request message: typed, or as the bytes of its wire form.
+type Message struct {
+	Proto proto.Message
+	Wire  []byte
+}
+
+// OnDone registers f to run once, when the call or stream has ended, with its
+// outcome.
+func (c *Call) OnDone(f func(error)) { c.onDone = append(c.onDone, f) }
+
+// Done ends the call: the edge that made it calls this once.
+func (c *Call) Done(err error) {
+	for i := len(c.onDone) - 1; i >= 0; i-- {
+		c.onDone[i](err)
+	}
+	c.onDone = nil
+}
+
+// Step is a check with the name that logs and metrics know it by.
+type Step struct {
+	Name  string
+	Check Check
+}
+
+// Chain is an ordered list of checks.
+type Chain []Step
+
+// Admit runs the checks on c; when all agree it returns a context that carries
+// c as admitted. gateway/upstream refuses calls whose context carries none.
+func (ch Chain) Admit(ctx context.Context, c *Call) (context.Context, error) {
+	if c.Principal == nil {
+		c.Principal = Anonymous
+	}
+	ctx, err := ch.Run(ctx, c)
+	if err != nil {
+		return ctx, err
+	}
+	c.admitted = true
+	return context.WithValue(ctx, callKey{}, c), nil
+}
+
+// Run runs the checks on c and stops at the first that refuses.
+func (ch Chain) Run(ctx context.Context, c *Call) (context.Context, error) {
+	for i := range ch {
+		next, err := ch[i].Check(ctx, c)
+		if err != nil {
+			c.DeniedBy = ch[i].Name
+			return ctx, err
+		}
+		ctx = next
+	}
+	return ctx, nil
+}
+
+type callKey struct{}
+
+// Admitted returns the admitted call that ctx carries, or nil.
+func Admitted(ctx context.Context) *Call {
+	c, _ := ctx.Value(callKey{}).(*Call)
+	if c == nil || !c.admitted {
+		return nil
+	}
+	return c
+}
+
+// Carry returns ctx with the admitted call of from. It is how admission
+// crosses an in-process connection, whose contexts do not share values.
+func Carry(ctx, from context.Context) context.Context {
+	c := Admitted(from)
+	if c == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// Branch admits a call to m on behalf of parent's principal: the checks see
+// the branch's own method, so a composite never reads what its caller could
+// not.
+func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Context, *Call, error) {
+	if parent == nil {
+		return ctx, nil, status.Error(codes.Internal, "branch without an admitted call")
+	}
+	c := &Call{
+		Method:          m,
+		Edge:            EdgeBranch,
+		RequestID:       parent.RequestID,
+		Peer:            parent.Peer,
+		PeerCertificate: parent.PeerCertificate,
+		Headers:         parent.Headers,
+		Annotate:        func(string, string) {},
+		Principal:       parent.Principal,
+	}
+	ctx, err := ch.Admit(ctx, c)
+	return ctx, c, err
+}

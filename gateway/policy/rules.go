@@ -1,0 +1,240 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
+)
+
+// Rule is what the gateway holds an RPC to: the method's annotation over the
+// service's over the gateway's defaults.
+type Rule struct {
+	Public         bool
+	Authenticated  bool
+	Scopes         []string
+	Owner          *FieldPath
+	OwnerByService bool
+
+	LimitClass string
+	LimitCost  int
+
+	// Deadline bounds a unary call.
+	Deadline time.Duration
+	// StreamIdle bounds the silence on a stream, StreamMaxAge its life.
+	StreamIdle, StreamMaxAge time.Duration
+	Idempotent               bool
+
+	// MaxRequestBytes bounds a request message.
+	MaxRequestBytes int64
+	// SuccessCode is the HTTP status of a success.
+	SuccessCode int
+	// Location is the template of the Location header; empty means none.
+	Location string
+	// IdempotencyKey is the request field that the Idempotency-Key header fills.
+	IdempotencyKey protoreflect.FieldDescriptor
+}
+
+// Method is an RPC that the gateway offers.
+type Method struct {
+	// FullName is as gRPC writes it: /package.Service/Method.
+	FullName string
+	// Service is the full name of the service.
+	Service    string
+	Descriptor protoreflect.MethodDescriptor
+	Rule       Rule
+}
+
+// Streaming says whether either side of the call is a stream.
+func (m *Method) Streaming() bool {
+	return m.Descriptor.IsStreamingClient() || m.Descriptor.IsStreamingServer()
+}
+
+// Defaults fill what neither method nor service states.
+type Defaults struct {
+	Deadline, StreamIdle, StreamMaxAge time.Duration
+	MaxRequestBytes                    int64
+}
+
+// Override stands in for values of one method's rule; zero values change
+// nothing.
+type Override struct {
+	Deadline, StreamIdle, StreamMaxAge time.Duration
+	MaxRequestBytes                    int64
+}
+
+// Table holds every method that the gateway offers. It does not change.
+type Table struct {
+	methods map[string]*Method
+	ordered []*Method
+}
+
+// NewTable resolves the rules of the services' methods. Overrides are keyed as
+// `package.Service/Method`. The error joins everything that is wrong: a method
+// without a rule, a rule that contradicts itself, an owner path that leads
+// nowhere, an override of a method that is not there.
+func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides map[string]Override) (*Table, error) {
+	t := &Table{methods: map[string]*Method{}}
+	var errs []error
+	for _, sd := range services {
+		for i := range sd.Methods().Len() {
+			m, err := resolve(sd.Methods().Get(i), d)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			if t.methods[m.FullName] != nil {
+				errs = append(errs, fmt.Errorf("%s is registered twice", m.FullName))
+				continue
+			}
+			t.methods[m.FullName] = m
+			t.ordered = append(t.ordered, m)
+		}
+	}
+	for name, o := range overrides {
+		m := t.methods["/"+name]
+		if m == nil {
+			errs = append(errs, fmt.Errorf("configuration overrides %s, which is no method the gateway offers", name))
+			continue
+		}
+		m.Rule.apply(o)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return t, nil
+}
+
+// Method returns the method by its gRPC name (/package.Service/Method), or nil.
+func (t *Table) Method(fullName string) *Method { return t.methods[fullName] }
+
+// Methods returns all methods in the order of their descriptors.
+func (t *Table) Methods() []*Method { return t.ordered }
+
+func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
+	sd := md.Parent().(protoreflect.ServiceDescriptor)
+	m := &Method{
+		FullName:   "/" + string(sd.FullName()) + "/" + string(md.Name()),
+		Service:    string(sd.FullName()),
+		Descriptor: md,
+	}
+	if !proto.HasExtension(md.Options(), policyv1.E_Method) {
+		return nil, fmt.Errorf("%s: %s has no rule: add option (sluice.policy.v1.method)", md.ParentFile().Path(), md.FullName())
+	}
+	rule := proto.CloneOf(proto.GetExtension(sd.Options(), policyv1.E_Service).(*policyv1.MethodRule))
+	if rule == nil {
+		rule = &policyv1.MethodRule{}
+	}
+	rule.Require = nil // Who may call is never a default.
+	proto.Merge(rule, proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule))
+	if err := m.fill(rule, d); err != nil {
+		return nil, fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
+	}
+	return m, nil
+}
+
+func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
+	if err := m.fillRequire(r.GetRequire()); err != nil {
+		return err
+	}
+	rule := &m.Rule
+	rule.LimitClass, rule.LimitCost = r.GetLimit().GetClass(), max(1, int(r.GetLimit().GetCost()))
+	rule.Idempotent = r.GetIdempotent()
+	rule.MaxRequestBytes = d.MaxRequestBytes
+	if n := r.GetMaxRequestBytes(); n > 0 {
+		rule.MaxRequestBytes = n
+	}
+	var err error
+	if rule.Deadline, err = duration("deadline", r.GetDeadline(), d.Deadline); err != nil {
+		return err
+	}
+	if rule.StreamIdle, err = duration("stream.idle", r.GetStream().GetIdle(), d.StreamIdle); err != nil {
+		return err
+	}
+	if rule.StreamMaxAge, err = duration("stream.max_age", r.GetStream().GetMaxAge(), d.StreamMaxAge); err != nil {
+		return err
+	}
+	return m.fillSuccess(r)
+}
+
+func (m *Method) fillRequire(q *policyv1.Require) error {
+	stated := 0
+	for _, on := range []bool{q.GetPublic(), q.GetAuthenticated(), len(q.GetScopes()) > 0} {
+		if on {
+			stated++
+		}
+	}
+	if stated != 1 {
+		return errors.New("require needs exactly one of public, authenticated, scopes")
+	}
+	rule := &m.Rule
+	rule.Public, rule.Authenticated, rule.Scopes, rule.OwnerByService = q.GetPublic(), q.GetAuthenticated(), q.GetScopes(), q.GetOwnerCheckedByService()
+	if slices.ContainsFunc(rule.Scopes, func(s string) bool { return s == "" || strings.ContainsAny(s, " \t\"\\") }) {
+		return errors.New("a scope is a word without spaces and quotes (RFC 6749)")
+	}
+	if q.GetOwner() == "" {
+		return nil
+	}
+	if rule.Public {
+		return errors.New("a public method has no owner")
+	}
+	if m.Descriptor.IsStreamingClient() {
+		return errors.New("owner: a client stream has many messages, and so no one owner")
+	}
+	var err error
+	if rule.Owner, err = CompileFieldPath(m.Descriptor.Input(), q.GetOwner()); err != nil {
+		return fmt.Errorf("owner: %w", err)
+	}
+	return nil
+}
+
+func (m *Method) fillSuccess(r *policyv1.MethodRule) error {
+	rule := &m.Rule
+	rule.SuccessCode, rule.Location = 200, r.GetSuccess().GetLocation()
+	if c := int(r.GetSuccess().GetCode()); c != 0 {
+		if c < 200 || c > 299 {
+			return fmt.Errorf("success.code %d is no success", c)
+		}
+		rule.SuccessCode = c
+	}
+	name := r.GetIdempotencyKeyField()
+	if name == "" {
+		return nil
+	}
+	fd := m.Descriptor.Input().Fields().ByName(protoreflect.Name(name))
+	if fd == nil || fd.Kind() != protoreflect.StringKind || fd.Cardinality() == protoreflect.Repeated {
+		return fmt.Errorf("idempotency_key_field: %s has no singular string field %q", m.Descriptor.Input().FullName(), name)
+	}
+	rule.IdempotencyKey = fd
+	return nil
+}
+
+func (r *Rule) apply(o Override) {
+	for _, v := range []struct{ to, from *time.Duration }{
+		{&r.Deadline, &o.Deadline}, {&r.StreamIdle, &o.StreamIdle}, {&r.StreamMaxAge, &o.StreamMaxAge},
+	} {
+		if *v.from > 0 {
+			*v.to = *v.from
+		}
+	}
+	if o.MaxRequestBytes > 0 {
+		r.MaxRequestBytes = o.MaxRequestBytes
+	}
+}
+
+func duration(name string, v *durationpb.Duration, otherwise time.Duration) (time.Duration, error) {
+	if v == nil {
+		return otherwise, nil
+	}
+	if err := v.CheckValid(); err != nil || v.AsDuration() <= 0 {
+		return 0, fmt.Errorf("%s must be a positive duration", name)
+	}
+	return v.AsDuration(), nil
+}
