@@ -133,7 +133,13 @@ func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
 		rule = &policyv1.MethodRule{}
 	}
 	rule.Require = nil // Who may call is never a default.
-	proto.Merge(rule, proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule))
+	// Whole fields are replaced, not merged: a default of 500ms under a method's
+	// 2s must not add up.
+	proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule).ProtoReflect().Range(
+		func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			rule.ProtoReflect().Set(fd, v)
+			return true
+		})
 	if err := m.fill(rule, d); err != nil {
 		return nil, fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 	}
