@@ -1,0 +1,68 @@
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Metrics are the gateway's Prometheus metrics, in a registry of their own.
+// Labels are bounded by the routes: no raw path, no name a caller chose.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight *prometheus.GaugeVec
+	denied   *prometheus.CounterVec
+	upCalls  *prometheus.CounterVec
+	upTime   *prometheus.HistogramVec
+}
+
+// Seconds; from a cache hit to a slow backend.
+var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// NewMetrics returns the metrics, registered.
+func NewMetrics() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_requests_total",
+			Help: "Requests answered, by edge, route template, method (HTTP method, or gRPC method) and code (HTTP status, or gRPC code)."},
+			[]string{"edge", "route", "method", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_request_duration_seconds", Buckets: buckets,
+			Help: "Time from the first byte of a request to the last of its answer."}, []string{"edge", "route", "method"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_requests_in_flight",
+			Help: "Requests being served."}, []string{"edge"}),
+		denied: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_denied_total",
+			Help: "Calls that a check refused, by check and gRPC method."}, []string{"check", "method"}),
+		upCalls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_upstream_requests_total",
+			Help: "Calls sent to services, by gRPC method, target and gRPC code."}, []string{"method", "target", "code"}),
+		upTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_upstream_duration_seconds", Buckets: buckets,
+			Help: "Time a service took to answer."}, []string{"method", "target"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.upCalls, m.upTime,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the metrics in the Prometheus text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Denied counts a call that a check refused.
+func (m *Metrics) Denied(check string, method *policy.Method) {
+	m.denied.WithLabelValues(check, method.FullName[1:]).Inc()
+}
+
+// UpstreamDone counts a call that was sent to a service.
+func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.Code, took time.Duration) {
+	name := method.FullName[1:]
+	m.upCalls.WithLabelValues(name, target, code.String()).Inc()
+	m.upTime.WithLabelValues(name, target).Observe(took.Seconds())
+}

@@ -1,0 +1,180 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/wire"
+)
+
+// Target is a connection to where a service runs.
+type Target interface {
+	grpc.ClientConnInterface
+	// String names the target in logs, metrics and /routes.
+	String() string
+	// Close ends the connection.
+	Close() error
+}
+
+// Signer makes the assertion that tells a service who calls.
+type Signer interface {
+	Sign(p *policy.Principal, audience string) (string, error)
+}
+
+// Observer is told of every call that was sent. Safe for concurrent use.
+type Observer interface {
+	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration)
+}
+
+// Options of a Conn. All fields but Tracer and Observer are needed.
+type Options struct {
+	// Methods are the methods that may be called.
+	Methods *policy.Table
+	// Targets by full service name.
+	Targets map[string]Target
+	// Entry are the checks on the message that is about to be sent.
+	Entry policy.Chain
+	// Branch are the checks of a composite's branch, before Entry.
+	Branch policy.Chain
+	// Signer signs who calls.
+	Signer Signer
+	// Logger gets what is kept from callers.
+	Logger *slog.Logger
+	// Tracer makes client spans.
+	Tracer trace.Tracer
+	// Observer counts.
+	Observer Observer
+}
+
+// Conn sends admitted calls to the services. Safe for concurrent use.
+type Conn struct {
+	o      Options
+	routes map[string]*route
+}
+
+// route is what a method needs at call time, found with one map lookup.
+type route struct {
+	method *policy.Method
+	target Target
+	name   string
+}
+
+// New returns a Conn; a service without a target is an error.
+func New(o Options) (*Conn, error) {
+	c := &Conn{o: o, routes: map[string]*route{}}
+	for _, m := range o.Methods.Methods() {
+		t := o.Targets[m.Service]
+		if t == nil {
+			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
+		}
+		c.routes[m.FullName] = &route{method: m, target: t, name: t.String()}
+	}
+	return c, nil
+}
+
+// Target names where the method's service runs.
+func (c *Conn) Target(fullName string) string {
+	if r := c.routes[fullName]; r != nil {
+		return r.name
+	}
+	return ""
+}
+
+// Invoke sends a unary call.
+func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	call, r, err := c.admitted(ctx, method)
+	if err != nil {
+		return err
+	}
+	if ctx, err = c.enter(ctx, call, in); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.method.Rule.Deadline)
+	defer cancel()
+	ctx, span := c.startSpan(ctx, r)
+	if ctx, err = c.outgoing(ctx, call, r); err != nil {
+		endSpan(span, err)
+		return err
+	}
+	start := time.Now()
+	err = r.target.Invoke(ctx, method, in, out, opts...)
+	if err != nil {
+		err = c.answer(ctx, call, r, err)
+	}
+	c.done(r, span, start, err)
+	return err
+}
+
+// admitted finds the call that ctx carries: one for this very method.
+func (c *Conn) admitted(ctx context.Context, method string) (*policy.Call, *route, error) {
+	r := c.routes[method]
+	if r == nil {
+		return nil, nil, status.Error(codes.Unimplemented, "no such method")
+	}
+	call := policy.Admitted(ctx)
+	if call == nil || call.Method != r.method {
+		c.o.Logger.ErrorContext(ctx, "refused a call that was not admitted", "grpc_method", method)
+		return nil, nil, status.Error(codes.Internal, msgInternal)
+	}
+	return call, r, nil
+}
+
+// enter runs the entry checks on the message.
+func (c *Conn) enter(ctx context.Context, call *policy.Call, in any) (context.Context, error) {
+	switch m := in.(type) {
+	case *wire.Frame:
+		call.Message = policy.Message{Wire: m.Data}
+	case proto.Message:
+		call.Message = policy.Message{Proto: m}
+	}
+	ctx, err := c.o.Entry.Run(ctx, call)
+	call.Message = policy.Message{}
+	return ctx, err
+}
+
+func (c *Conn) done(r *route, span trace.Span, start time.Time, err error) {
+	endSpan(span, err)
+	if c.o.Observer != nil {
+		c.o.Observer.UpstreamDone(r.method, r.name, status.Code(err), time.Since(start))
+	}
+}
+
+// Branches returns the connection that composites call: each call is admitted
+// for its own method, on behalf of the caller that ctx carries.
+func (c *Conn) Branches() grpc.ClientConnInterface { return branches{c} }
+
+type branches struct{ c *Conn }
+
+func (b branches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	ctx, err := b.admit(ctx, method)
+	if err != nil {
+		return err
+	}
+	return b.c.Invoke(ctx, method, in, out, opts...)
+}
+
+func (b branches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	ctx, err := b.admit(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	return b.c.NewStream(ctx, desc, method, opts...)
+}
+
+func (b branches) admit(ctx context.Context, method string) (context.Context, error) {
+	r := b.c.routes[method]
+	if r == nil {
+		return ctx, status.Error(codes.Unimplemented, "no such method")
+	}
+	ctx, _, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
+	return ctx, err
+}

@@ -1,0 +1,90 @@
+package upstream
+
+import (
+	"context"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Metadata keys that the gateway sends to services. Nothing a caller sends
+// reaches a service as metadata: the outgoing set is built anew for each call.
+const (
+	MetadataAssertion = "x-sluice-assertion"
+	MetadataRequestID = "x-request-id"
+)
+
+// headerSent marks a header frame that an in-process service sent empty.
+const headerSent = "x-sluice-header"
+
+// ResponseMetadata lists the header keys of services that reach callers, on
+// both edges.
+func ResponseMetadata(key string) bool { return key == "idempotency-replayed" }
+
+var traceContext = propagation.TraceContext{}
+
+func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (context.Context, error) {
+	call.Upstream = r.name
+	token, err := c.o.Signer.Sign(call.Principal, r.method.Service)
+	if err != nil {
+		c.o.Logger.ErrorContext(ctx, "cannot sign the assertion", "grpc_method", r.method.FullName, "error", err)
+		return ctx, status.Error(codes.Internal, msgInternal)
+	}
+	md := metadata.MD{MetadataAssertion: {token}, MetadataRequestID: {call.RequestID}}
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		traceContext.Inject(ctx, carrier(md))
+	}
+	return metadata.NewOutgoingContext(ctx, md), nil
+}
+
+// extractTrace makes the caller's span the parent of what the service does.
+func extractTrace(ctx context.Context) context.Context {
+	md, ok := metadata.FromIncomingContext(ctx)
+	if !ok || len(md["traceparent"]) == 0 {
+		return ctx
+	}
+	return traceContext.Extract(ctx, carrier(md))
+}
+
+// carrier lets the propagator read and write metadata, whose keys are lower case.
+type carrier metadata.MD
+
+func (c carrier) Get(key string) string {
+	if v := metadata.MD(c).Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
+func (c carrier) Keys() []string        { return nil }
+
+// startSpan makes a client span when the request is being traced.
+func (c *Conn) startSpan(ctx context.Context, r *route) (context.Context, trace.Span) {
+	if c.o.Tracer == nil || !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx, nil
+	}
+	return c.o.Tracer.Start(ctx, r.method.FullName[1:], trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("rpc.system", "grpc"),
+		attribute.String("rpc.service", r.method.Service),
+		attribute.String("rpc.method", string(r.method.Descriptor.Name())),
+		attribute.String("server.address", r.name)))
+}
+
+func endSpan(span trace.Span, err error) {
+	if span == nil {
+		return
+	}
+	code := status.Code(err)
+	span.SetAttributes(attribute.Int("rpc.grpc.status_code", int(code)))
+	if err != nil {
+		span.SetStatus(otelcodes.Error, code.String())
+	}
+	span.End()
+}

@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// NewStream opens a streaming call. A call with one request message is opened
+// when that message is sent, after the entry checks have seen it.
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	call, r, err := c.admitted(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	s := &stream{conn: c, call: call, route: r, desc: desc, opts: opts, start: time.Now()}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.ctx, s.span = c.startSpan(s.ctx, r)
+	s.idleAfter = r.method.Rule.StreamIdle
+	s.idle = time.AfterFunc(s.idleAfter, func() { s.cancel(errIdle) })
+	s.age = time.AfterFunc(r.method.Rule.StreamMaxAge, func() { s.cancel(errMaxAge) })
+	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
+	// asks: the timers must not outlive that.
+	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled)).Err()) })
+	if desc.ClientStreams {
+		if err := s.open(nil); err != nil {
+			s.finish(err)
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// stream is a call's stream with its checks, its bounds in time and its
+// errors made public. As with any grpc.ClientStream, one goroutine may send
+// while another receives.
+type stream struct {
+	conn  *Conn
+	call  *policy.Call
+	route *route
+	desc  *grpc.StreamDesc
+	opts  []grpc.CallOption
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	inner  grpc.ClientStream
+
+	idle, age *time.Timer
+	idleAfter time.Duration
+	start     time.Time
+	span      trace.Span
+	once      sync.Once
+}
+
+func (s *stream) open(first any) error {
+	ctx, err := s.conn.enter(s.ctx, s.call, first)
+	if err != nil {
+		return err
+	}
+	if ctx, err = s.conn.outgoing(ctx, s.call, s.route); err != nil {
+		return err
+	}
+	if s.inner, err = s.route.target.NewStream(ctx, s.desc, s.route.method.FullName, s.opts...); err != nil {
+		return s.conn.answer(s.ctx, s.call, s.route, err)
+	}
+	return nil
+}
+
+func (s *stream) SendMsg(m any) error {
+	if s.inner == nil {
+		if err := s.open(m); err != nil {
+			s.finish(err)
+			return err
+		}
+	}
+	err := s.inner.SendMsg(m)
+	switch {
+	case err == nil:
+		s.idle.Reset(s.idleAfter)
+		return nil
+	case errors.Is(err, io.EOF): // The outcome is RecvMsg's to tell.
+		return err
+	}
+	return s.fail(err)
+}
+
+func (s *stream) RecvMsg(m any) error {
+	if s.inner == nil {
+		return status.Error(codes.Internal, msgInternal)
+	}
+	err := s.inner.RecvMsg(m)
+	switch {
+	case err == nil:
+		s.idle.Reset(s.idleAfter)
+		if !s.desc.ServerStreams { // One message is all there is.
+			s.finish(nil)
+		}
+		return nil
+	case errors.Is(err, io.EOF):
+		s.finish(nil)
+		return io.EOF
+	}
+	return s.fail(err)
+}
+
+func (s *stream) Header() (metadata.MD, error) {
+	if s.inner == nil {
+		return nil, status.Error(codes.Internal, msgInternal)
+	}
+	md, err := s.inner.Header()
+	if err != nil {
+		return nil, s.fail(err)
+	}
+	return md, nil
+}
+
+func (s *stream) Trailer() metadata.MD {
+	if s.inner == nil {
+		return nil
+	}
+	return s.inner.Trailer()
+}
+
+func (s *stream) CloseSend() error {
+	if s.inner == nil {
+		return nil
+	}
+	return s.inner.CloseSend()
+}
+
+func (s *stream) Context() context.Context { return s.ctx }
+
+func (s *stream) fail(err error) error {
+	err = s.conn.answer(s.ctx, s.call, s.route, err)
+	s.finish(err)
+	return err
+}
+
+// finish ends the stream once: timers, span, count.
+func (s *stream) finish(err error) {
+	s.once.Do(func() {
+		s.idle.Stop()
+		s.age.Stop()
+		s.cancel(nil)
+		s.conn.done(s.route, s.span, s.start, err)
+	})
+}
