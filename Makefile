@@ -1,0 +1,81 @@
+# make run    the gateway with demo data; needs nothing but Go
+# make test   all tests; installs what they need (PostgreSQL, Chromium, Node.js)
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+FUZZTIME ?= 10s
+
+# The platform packages, not @bufbuild/buf: `npm ci` wants every platform that
+# the wrapper lists.
+BUF = $(firstword $(wildcard node_modules/@bufbuild/buf-*/bin/buf) buf)
+REDOCLY = REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true node_modules/.bin/redocly
+NODE_MODULES = node_modules/.package-lock.json
+
+.PHONY: help
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+.PHONY: run
+run: ## Run the gateway with the demo shop: HTTP :8080, gRPC :9090, docs at /docs
+	@go build -o bin/sluice ./gateway/cmd/sluice
+	@exec bin/sluice serve --demo
+
+.PHONY: build
+build: ## Build the binaries into bin/
+	go build -o bin/sluice ./gateway/cmd/sluice
+	go build -o bin/shop ./services/cmd/shop
+
+.PHONY: test
+test: deps-test ## Vet and run every test under the race detector
+	go vet ./...
+	CGO_ENABLED=1 go test -race -count=1 ./...
+
+.PHONY: deps-test
+deps-test: ## Install what the tests need beside Go
+	@tools/deps.sh
+	@$(MAKE) --no-print-directory $(NODE_MODULES)
+
+$(NODE_MODULES): package.json package-lock.json
+	npm ci --ignore-scripts
+	@touch $@
+
+.PHONY: lint
+lint: proto-lint proto-breaking $(NODE_MODULES) ## Check protos, Go code and the API document
+	go tool -modfile=tools/lint/go.mod golangci-lint run ./...
+	$(REDOCLY) lint --config .redocly.yaml gen/openapi/openapi.json
+
+.PHONY: proto-lint
+proto-lint: $(NODE_MODULES) third_party/proto ## Check style and format of the protos
+	$(BUF) lint proto
+	$(BUF) format -d --exit-code proto
+
+.PHONY: proto-breaking
+proto-breaking: $(NODE_MODULES) third_party/proto ## Check that no proto breaks its clients
+	@BUF=$(BUF) tools/proto-breaking.sh
+
+# The third-party .proto files, out of the descriptors that our Go modules link.
+third_party/proto: go.mod tools/protodeps/main.go
+	go run ./tools/protodeps -out $@
+
+# The order matters: buf empties gen/ before it writes.
+.PHONY: generate
+generate: $(NODE_MODULES) third_party/proto ## Write gen/ from the protos: Go and OpenAPI
+	$(BUF) generate
+	rm -rf third_party/openapi third_party/openapi.json
+	$(BUF) generate --template buf.gen.openapi.yaml
+	find third_party/openapi -name '*.openapi.json' | LC_ALL=C sort | \
+	  xargs go tool openapiv3-merge > third_party/openapi.json
+	go run ./tools/openapi -in third_party/openapi.json -out gen/openapi
+
+.PHONY: generate-check
+generate-check: ## Generate again and fail when gen/ changes
+	@old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && cp -r gen "$$old/" && \
+	$(MAKE) --no-print-directory generate && \
+	{ diff -r "$$old/gen" gen || { echo 'gen/ was stale: commit what make generate wrote.' >&2; exit 1; }; }
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME (10s)
+	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Measure latency and throughput, and write the numbers down
+	go run ./tools/bench

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Installs what the tests need beside Go, where it is missing: PostgreSQL (the
+# same store tests run on both engines), Chromium and Node.js (the docs page is
+# driven in a browser), a C compiler (the race detector).
+set -euo pipefail
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+missing=()
+have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+have chromium || have chromium-browser || missing+=(chromium)
+have node || missing+=(nodejs)
+have npm || missing+=(npm)
+have gcc || have clang || missing+=(gcc libc6-dev)
+
+if [ ${#missing[@]} -gt 0 ]; then
+	sudo=()
+	if [ "$(id -u)" != 0 ]; then
+		sudo=(sudo -n)
+	fi
+	if ! have apt-get || ! "${sudo[@]}" true 2>/dev/null; then
+		echo "The tests need what is missing here: ${missing[*]}." >&2
+		echo "Install it (on Debian: sudo apt-get install ${missing[*]}) and run make test again," >&2
+		echo "or run 'go test ./...', which skips the tests that need it." >&2
+		exit 1
+	fi
+	echo "Installing ${missing[*]}."
+	"${sudo[@]}" apt-get update -qq
+	"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+if [ "$major" -lt 20 ]; then
+	echo "Node.js $(node --version) is too old for the browser test: it needs version 20 or later (Debian 13 has it)." >&2
+	exit 1
+fi

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+const (
+	bearer        = "bearerAuth"
+	problemType   = "application/problem+json"
+	problemSchema = "Problem"
+)
+
+// problem is one way an operation fails: a shared response of the document.
+type problem struct {
+	status, name, description string
+	// header is the name of a header that this answer has beside X-Request-ID.
+	header string
+	// when says whether an operation can fail so; nil means always.
+	when func(*binding) bool
+}
+
+// problems lists the failures in the order of their codes.
+func problems() []problem {
+	return []problem{
+		{status: "400", name: "BadRequest", description: "A parameter or the body is malformed or breaks a rule, or the state of the resource forbids the call."},
+		{status: "401", name: "Unauthenticated", header: "WWW-Authenticate", description: "A credential is missing, or the one that was sent is not valid."},
+		{status: "403", name: "Forbidden", when: guarded, description: "The caller lacks a scope, or is not the owner."},
+		{status: "404", name: "NotFound", when: namesResource, description: "What the request names does not exist, or is not the caller's to see."},
+		{status: "409", name: "Conflict", when: canConflict, description: "It exists already, has changed since (etag), or the idempotency key was used for another request."},
+		{status: "413", name: "ContentTooLarge", when: hasBody, description: "The body is larger than allowed."},
+		{status: "415", name: "UnsupportedMediaType", when: hasBody, description: "The body's media type is not accepted."},
+		{status: "429", name: "TooManyRequests", header: "Retry-After", description: "Too many requests, or a quota is used up."},
+		{status: "500", name: "Internal", description: "Something failed that should not have."},
+		{status: "503", name: "Unavailable", header: "Retry-After", description: "The gateway or a service behind it cannot answer now."},
+		{status: "504", name: "DeadlineExceeded", description: "The answer took too long."},
+	}
+}
+
+func problemsOf(b *binding) []problem {
+	return slices.DeleteFunc(problems(), func(p problem) bool { return p.when != nil && !p.when(b) })
+}
+
+// guarded: more than a valid token is asked for.
+func guarded(b *binding) bool {
+	req := b.rule.GetRequire()
+	return len(req.GetScopes()) > 0 || req.GetOwner() != ""
+}
+
+// namesResource: the path names a resource, or the request several (AIP-231).
+func namesResource(b *binding) bool {
+	return strings.Contains(b.path, "{") || strings.HasPrefix(string(b.method.Name()), "BatchGet")
+}
+
+// canConflict: the call changes a resource as a whole or in part, or carries an
+// etag or an idempotency key.
+func canConflict(b *binding) bool {
+	in := b.method.Input()
+	if b.verb == "put" || b.verb == "patch" || b.rule.GetIdempotencyKeyField() != "" || hasEtag(in) {
+		return true
+	}
+	fd := in.Fields().ByName(protoreflect.Name(b.body))
+	return fd != nil && fd.Message() != nil && hasEtag(fd.Message())
+}
+
+func hasEtag(md protoreflect.MessageDescriptor) bool {
+	return md.Fields().ByName("etag") != nil
+}
+
+func hasBody(b *binding) bool { return b.body != "" }
+
+// addSharedComponents adds what all operations point at.
+func addSharedComponents(c *components) {
+	maps.Copy(c.Schemas, problemSchemas())
+	c.Headers = sharedHeaders()
+	c.SecuritySchemes = map[string]securityScheme{bearer: {
+		Type: "http", Scheme: "bearer", BearerFormat: "JWT",
+		Description: "A token of an issuer that the gateway is configured to accept. Its scopes decide what it opens.",
+	}}
+	c.Responses = map[string]*response{}
+	for _, p := range problems() {
+		r := &response{
+			Description: p.description,
+			Headers:     map[string]*header{"X-Request-ID": {Ref: headerPrefix + "X-Request-ID"}},
+			Content:     map[string]*mediaType{problemType: {Schema: schemaRef(problemSchema)}},
+		}
+		if p.header != "" {
+			r.Headers[p.header] = &header{Ref: headerPrefix + p.header}
+		}
+		c.Responses[p.name] = r
+	}
+}
+
+func sharedHeaders() map[string]*header {
+	text := schema{"type": "string"}
+	return map[string]*header{
+		"X-Request-ID":         {Description: "Id of the request, as in the logs.", Schema: text},
+		"Location":             {Description: "Path of what was created.", Schema: schema{"type": "string", "format": "uri-reference"}},
+		"WWW-Authenticate":     {Description: "The challenge (RFC 6750).", Schema: text},
+		"Retry-After":          {Description: "Seconds to wait before asking again.", Schema: schema{"type": "integer", "minimum": 0}},
+		"Idempotency-Replayed": {Description: "`true` when this is the first answer to the same key, sent again.", Schema: schema{"type": "string", "enum": []any{"true"}}},
+	}
+}
+
+func problemSchemas() map[string]schema {
+	str := func(description string) schema { return schema{"type": "string", "description": description} }
+	return map[string]schema{
+		problemSchema: {
+			"type":        "object",
+			"description": "A failure, as problem details (RFC 9457).",
+			"required":    []any{"type", "title", "status", "code", "request_id"},
+			"properties": schema{
+				"type":       schema{"type": "string", "format": "uri-reference", "description": "URI that names the kind of problem."},
+				"title":      str("Short name of the kind of problem."),
+				"status":     schema{"type": "integer", "description": "HTTP status code.", "minimum": 400, "maximum": 599},
+				"detail":     str("What went wrong this time."),
+				"code":       schema{"type": "string", "description": "Name of the gRPC code.", "enum": codeNames()},
+				"request_id": str("Id of the request, as in X-Request-ID."),
+				"details": schema{
+					"type": "array", "description": "Typed details of the failure.",
+					"items": schema{"type": "object", "properties": schema{"@type": str("URL that names the detail's message type.")}, "additionalProperties": true},
+				},
+				"errors": schema{"type": "array", "description": "The bad fields of the request.", "items": schemaRef("FieldError")},
+			},
+		},
+		"FieldError": {
+			"type":        "object",
+			"description": "A field of the request and what is wrong with it.",
+			"required":    []any{"field", "reason"},
+			"properties":  schema{"field": str("Path of the field."), "reason": str("What is wrong.")},
+		},
+	}
+}
+
+// codeNames lists the gRPC codes of failures, in the order of their numbers.
+func codeNames() []any {
+	var out []any
+	for _, n := range slices.Sorted(maps.Keys(code.Code_name)) {
+		if n != int32(code.Code_OK) {
+			out = append(out, code.Code_name[n])
+		}
+	}
+	return out
+}
