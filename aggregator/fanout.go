@@ -1,0 +1,216 @@
+package aggregator
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
+)
+
+const (
+	// DefaultBranchTimeout bounds an optional branch whose caller brings no
+	// deadline, or a very distant one.
+	DefaultBranchTimeout = 5 * time.Second
+	// DefaultMaxConcurrency is more than any composite here has branches: the
+	// bound is for those to come.
+	DefaultMaxConcurrency = 8
+	// mergeReserve is the least time kept back for merging, encoding and sending
+	// an answer whose optional branches are late.
+	mergeReserve = 50 * time.Millisecond
+)
+
+// Branch fetches one part of a composite. It must return soon after its context
+// ends (gRPC calls do), for the composite waits for it: nothing a branch started
+// outlives the call. Its error should be a gRPC status.
+type Branch func(ctx context.Context) error
+
+// FanoutOptions bounds a fan-out. The zero value is useful.
+type FanoutOptions struct {
+	// BranchTimeout is the most an optional branch may take. It gives up earlier
+	// where the caller's deadline is near. 0 means DefaultBranchTimeout.
+	BranchTimeout time.Duration
+	// MaxConcurrency is how many branches of one fan-out run at once; further
+	// ones wait for their turn. 0 means DefaultMaxConcurrency.
+	MaxConcurrency int
+	// Logger hears of panics and failed optional branches. Nil means
+	// slog.Default().
+	Logger *slog.Logger
+}
+
+// Fanout runs the branches of one composite concurrently, on an errgroup.
+//
+// A required branch may use all the caller's time. When one fails, its siblings
+// are cancelled and its status is the composite's: the first such failure, never
+// the cancellation it caused elsewhere.
+//
+// An optional branch has a deadline of its own, early enough for the composite
+// to answer without it, and never fails the group: what became of it is an entry
+// of Wait's result. A panic in a branch is that branch's failure, INTERNAL.
+//
+// Declare all branches from one goroutine, then Wait once, always: it is Wait
+// that releases the group's context.
+type Fanout struct {
+	caller context.Context // the composite's own
+	ctx    context.Context // the group's: ends with the first required failure
+	group  *errgroup.Group
+	opts   FanoutOptions
+
+	// One slot per optional branch, in the order of declaration. Each is written
+	// by its branch only and read after the group has ended.
+	optional []*outcome
+}
+
+// outcome is what became of an optional branch.
+type outcome struct {
+	branch string
+	failed *status.Status // nil: it succeeded
+}
+
+// NewFanout starts a fan-out under the caller's context, whose values, deadline
+// and cancellation reach every branch.
+func NewFanout(ctx context.Context, o FanoutOptions) *Fanout {
+	o = o.withDefaults()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(o.MaxConcurrency)
+	return &Fanout{caller: ctx, ctx: groupCtx, group: group, opts: o}
+}
+
+// Required starts a branch that the composite cannot do without. It blocks while
+// MaxConcurrency branches are running.
+func (f *Fanout) Required(name string, run Branch) {
+	f.group.Go(func() error {
+		if failed := f.opts.run(f.ctx, name, run); failed != nil {
+			return verdict(f.caller, failed)
+		}
+		return nil
+	})
+}
+
+// Optional starts a branch that the composite can do without, and names it: the
+// field of the answer that it fills. It blocks while MaxConcurrency branches are
+// running; the wait counts against the branch's deadline.
+func (f *Fanout) Optional(name string, run Branch) {
+	o := &outcome{branch: name}
+	f.optional = append(f.optional, o)
+	deadline := optionalDeadline(f.caller, f.opts.BranchTimeout)
+	f.group.Go(func() error {
+		ctx, cancel := context.WithDeadline(f.ctx, deadline)
+		defer cancel()
+		o.failed = f.opts.run(ctx, name, run)
+		return nil
+	})
+}
+
+// Wait waits until every branch has returned. Its error is a gRPC status: that
+// of the first required branch that failed, or the caller's own end. Otherwise
+// it lists the optional branches that could not be had, in the order of their
+// declaration; nil when all could.
+func (f *Fanout) Wait() ([]*bffv1.PartialFailure, error) {
+	if err := f.group.Wait(); err != nil {
+		return nil, err
+	}
+	if err := f.caller.Err(); err != nil {
+		return nil, status.FromContextError(err).Err()
+	}
+	var partial []*bffv1.PartialFailure
+	for _, o := range f.optional {
+		if o.failed == nil {
+			continue
+		}
+		f.opts.Logger.DebugContext(f.caller, "optional branch failed",
+			slog.String("branch", o.branch), slog.String("code", codeName(o.failed.Code())))
+		partial = append(partial, partialFailure(o.branch, o.failed))
+	}
+	return partial, nil
+}
+
+// First runs a required branch that others depend on, before they fan out. Its
+// deadline leaves them, and the merge, some of the caller's time: an order that
+// arrives with the deadline is of no use to a caller who has gone. Its error is
+// a gRPC status.
+func First(ctx context.Context, o FanoutOptions, name string, run Branch) error {
+	branchCtx := ctx
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		branchCtx, cancel = context.WithDeadline(ctx, deadline.Add(-reserve(time.Until(deadline))))
+		defer cancel()
+	}
+	if failed := o.withDefaults().run(branchCtx, name, run); failed != nil {
+		return verdict(ctx, failed)
+	}
+	return nil
+}
+
+// Fetch makes a branch of a generated client's method. The answer is handed over
+// to dst only when the call succeeded in time, so a merge after Wait sees either
+// the whole part or nil.
+func Fetch[Req, Resp any](dst **Resp, call func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req) Branch {
+	return func(ctx context.Context) error {
+		resp, err := call(ctx, req)
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return status.FromContextError(err).Err()
+		}
+		*dst = resp
+		return nil
+	}
+}
+
+// AbsentIfNotFound wraps a branch whose part need not exist: NOT_FOUND then is
+// success without a part, not a failure.
+func AbsentIfNotFound(run Branch) Branch {
+	return func(ctx context.Context) error {
+		if err := run(ctx); status.Code(err) != codes.NotFound {
+			return err
+		}
+		return nil
+	}
+}
+
+// verdict is the composite's answer when a required branch failed: that branch's
+// status, unless the caller's own end is behind it.
+func verdict(caller context.Context, failed *status.Status) error {
+	if err := caller.Err(); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	return failed.Err()
+}
+
+// optionalDeadline is when an optional branch that starts now gives up: after
+// timeout, or earlier, so that the caller's deadline is not missed for its sake.
+func optionalDeadline(ctx context.Context, timeout time.Duration) time.Time {
+	now := time.Now()
+	if deadline, ok := ctx.Deadline(); ok {
+		remaining := deadline.Sub(now)
+		timeout = min(timeout, remaining-reserve(remaining))
+	}
+	return now.Add(timeout)
+}
+
+// reserve is the part of the remaining time that is kept back for the answer: a
+// tenth, at least mergeReserve, but never more than half, or callers in a hurry
+// would get no optional part at all.
+func reserve(remaining time.Duration) time.Duration {
+	return min(max(mergeReserve, remaining/10), remaining/2)
+}
+
+func (o FanoutOptions) withDefaults() FanoutOptions {
+	if o.BranchTimeout <= 0 {
+		o.BranchTimeout = DefaultBranchTimeout
+	}
+	if o.MaxConcurrency <= 0 {
+		o.MaxConcurrency = DefaultMaxConcurrency
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}

@@ -1,0 +1,74 @@
+package aggregator
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
+	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
+	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
+	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+)
+
+// Options says where the composites' branches go and what they may cost.
+type Options struct {
+	// Users, Orders and Profiles are the connections to the three services; all
+	// are required. They must honour the context of a call, its deadline and
+	// cancellation included, and must authorize the call for the caller that the
+	// context carries: the aggregator itself refuses nobody.
+	Users, Orders, Profiles grpc.ClientConnInterface
+	// BranchTimeout bounds an optional branch, see FanoutOptions. 0 means
+	// DefaultBranchTimeout.
+	BranchTimeout time.Duration
+	// MaxConcurrency bounds the branches of one call that run at once, see
+	// FanoutOptions. 0 means DefaultMaxConcurrency.
+	MaxConcurrency int
+	// Logger hears of panics in branches (error) and of optional branches that
+	// failed (debug: the calls themselves are logged and counted where they are
+	// made). Nil means slog.Default().
+	Logger *slog.Logger
+}
+
+// Server is the BffService. It keeps nothing between calls and is safe for
+// concurrent use.
+type Server struct {
+	bffv1.UnimplementedBffServiceServer
+
+	users    userv1.UserServiceClient
+	orders   orderv1.OrderServiceClient
+	profiles profilev1.ProfileServiceClient
+	fanout   FanoutOptions
+}
+
+// New makes the BffService. It fails when a connection is missing or a bound is
+// negative.
+func New(o Options) (*Server, error) {
+	for _, c := range []struct {
+		name string
+		conn grpc.ClientConnInterface
+	}{{"Users", o.Users}, {"Orders", o.Orders}, {"Profiles", o.Profiles}} {
+		if c.conn == nil {
+			return nil, fmt.Errorf("aggregator: Options.%s is missing", c.name)
+		}
+	}
+	if o.BranchTimeout < 0 {
+		return nil, errors.New("aggregator: Options.BranchTimeout is negative")
+	}
+	if o.MaxConcurrency < 0 {
+		return nil, errors.New("aggregator: Options.MaxConcurrency is negative")
+	}
+	return &Server{
+		users:    userv1.NewUserServiceClient(o.Users),
+		orders:   orderv1.NewOrderServiceClient(o.Orders),
+		profiles: profilev1.NewProfileServiceClient(o.Profiles),
+		fanout: FanoutOptions{
+			BranchTimeout:  o.BranchTimeout,
+			MaxConcurrency: o.MaxConcurrency,
+			Logger:         o.Logger,
+		},
+	}, nil
+}
