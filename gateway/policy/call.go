@@ -68,12 +68,16 @@ type Message struct {
 // outcome.
 func (c *Call) OnDone(f func(error)) { c.onDone = append(c.onDone, f) }
 
-// Done ends the call: the edge that made it calls this once.
+// Done ends the call: the edge that made it calls this once. What was
+// registered last runs first. Each function is taken off before it runs, so
+// none runs twice, and one that registers another still sees it run.
 func (c *Call) Done(err error) {
-	for i := len(c.onDone) - 1; i >= 0; i-- {
-		c.onDone[i](err)
+	for len(c.onDone) > 0 {
+		last := len(c.onDone) - 1
+		f := c.onDone[last]
+		c.onDone = c.onDone[:last]
+		f(err)
 	}
-	c.onDone = nil
 }
 
 // Step is a check with the name that logs and metrics know it by.

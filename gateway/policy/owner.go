@@ -21,8 +21,9 @@ type FieldPath struct {
 }
 
 // CompileFieldPath resolves a path such as `user.user_id` against a message.
-// Paths through oneof, repeated, map or group fields are refused: on them,
-// what a scan of the wire sees and what the parser keeps can differ.
+// Paths through oneof, repeated, map or group fields, and to fields with a
+// default value, are refused: on them, what a scan of the wire sees and what the
+// parser keeps can differ.
 func CompileFieldPath(md protoreflect.MessageDescriptor, path string) (*FieldPath, error) {
 	f := &FieldPath{path: path}
 	names := strings.Split(path, ".")
@@ -54,6 +55,9 @@ func singular(fd protoreflect.FieldDescriptor) error {
 	}
 	if fd.Kind() == protoreflect.GroupKind {
 		return fmt.Errorf("%s is a group", fd.FullName())
+	}
+	if fd.HasDefault() {
+		return fmt.Errorf("%s has a default value, which the wire does not show", fd.FullName())
 	}
 	return nil
 }

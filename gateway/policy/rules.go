@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -82,29 +84,36 @@ type Table struct {
 // nowhere, an override of a method that is not there.
 func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides map[string]Override) (*Table, error) {
 	t := &Table{methods: map[string]*Method{}}
+	known := map[string]bool{} // Also the methods whose rule is wrong.
 	var errs []error
 	for _, sd := range services {
 		for i := range sd.Methods().Len() {
-			m, err := resolve(sd.Methods().Get(i), d)
-			if err != nil {
-				errs = append(errs, err)
+			md := sd.Methods().Get(i)
+			name := string(sd.FullName()) + "/" + string(md.Name())
+			if known[name] {
+				errs = append(errs, fmt.Errorf("%s is registered twice", name))
 				continue
 			}
-			if t.methods[m.FullName] != nil {
-				errs = append(errs, fmt.Errorf("%s is registered twice", m.FullName))
+			known[name] = true
+			m, err := resolve(md, d)
+			if err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			t.methods[m.FullName] = m
 			t.ordered = append(t.ordered, m)
 		}
 	}
-	for name, o := range overrides {
-		m := t.methods["/"+name]
-		if m == nil {
+	for _, name := range slices.Sorted(maps.Keys(overrides)) {
+		if !known[name] {
 			errs = append(errs, fmt.Errorf("configuration overrides %s, which is no method the gateway offers", name))
 			continue
 		}
-		m.Rule.apply(o)
+		if m := t.methods["/"+name]; m != nil {
+			if err := m.override(overrides[name]); err != nil {
+				errs = append(errs, fmt.Errorf("configuration overrides %s: %w", name, err))
+			}
+		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -132,25 +141,48 @@ func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
 	if rule == nil {
 		rule = &policyv1.MethodRule{}
 	}
-	rule.Require = nil // Who may call is never a default.
+	if rule.GetRequire() != nil {
+		return nil, fmt.Errorf("%s: rule of %s: who may call is never a default: take require off the service", md.ParentFile().Path(), sd.FullName())
+	}
+	own := proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule)
 	// Whole fields are replaced, not merged: a default of 500ms under a method's
 	// 2s must not add up.
-	proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule).ProtoReflect().Range(
-		func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-			rule.ProtoReflect().Set(fd, v)
-			return true
-		})
-	if err := m.fill(rule, d); err != nil {
+	own.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		rule.ProtoReflect().Set(fd, v)
+		return true
+	})
+	if err := errors.Join(m.suits(own), m.fill(rule, d)); err != nil {
 		return nil, fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 	}
 	return m, nil
 }
 
-func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
-	if err := m.fillRequire(r.GetRequire()); err != nil {
-		return err
+// suits says what a method states of its own that its kind of call has no use
+// for. A service's defaults may, for its methods are of several kinds.
+func (m *Method) suits(own *policyv1.MethodRule) error {
+	if m.Streaming() && own.GetDeadline() != nil {
+		return errors.New("deadline is for unary methods: state stream.max_age")
 	}
+	if !m.Streaming() && own.GetStream() != nil {
+		return errors.New("stream is for streaming methods: state deadline")
+	}
+	return nil
+}
+
+func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
+	return errors.Join(m.fillRequire(r.GetRequire()), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()))
+}
+
+func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 	rule := &m.Rule
+	switch l := r.GetLimit(); {
+	case l.GetCost() < 0:
+		return fmt.Errorf("limit.cost %d is negative", l.GetCost())
+	case l.GetClass() == "" && l.GetCost() != 0:
+		return errors.New("limit.cost without limit.class")
+	case r.GetMaxRequestBytes() < 0:
+		return fmt.Errorf("max_request_bytes %d is negative", r.GetMaxRequestBytes())
+	}
 	rule.LimitClass, rule.LimitCost = r.GetLimit().GetClass(), max(1, int(r.GetLimit().GetCost()))
 	rule.Idempotent = r.GetIdempotent()
 	rule.MaxRequestBytes = d.MaxRequestBytes
@@ -164,10 +196,8 @@ func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
 	if rule.StreamIdle, err = duration("stream.idle", r.GetStream().GetIdle(), d.StreamIdle); err != nil {
 		return err
 	}
-	if rule.StreamMaxAge, err = duration("stream.max_age", r.GetStream().GetMaxAge(), d.StreamMaxAge); err != nil {
-		return err
-	}
-	return m.fillSuccess(r)
+	rule.StreamMaxAge, err = duration("stream.max_age", r.GetStream().GetMaxAge(), d.StreamMaxAge)
+	return err
 }
 
 func (m *Method) fillRequire(q *policyv1.Require) error {
@@ -185,11 +215,14 @@ func (m *Method) fillRequire(q *policyv1.Require) error {
 	if slices.ContainsFunc(rule.Scopes, func(s string) bool { return s == "" || strings.ContainsAny(s, " \t\"\\") }) {
 		return errors.New("a scope is a word without spaces and quotes (RFC 6749)")
 	}
+	if rule.Public && (q.GetOwner() != "" || q.GetOwnerCheckedByService()) {
+		return errors.New("a public method has no owner")
+	}
 	if q.GetOwner() == "" {
 		return nil
 	}
-	if rule.Public {
-		return errors.New("a public method has no owner")
+	if q.GetOwnerCheckedByService() {
+		return errors.New("owner and owner_checked_by_service exclude each other")
 	}
 	if m.Descriptor.IsStreamingClient() {
 		return errors.New("owner: a client stream has many messages, and so no one owner")
@@ -210,15 +243,47 @@ func (m *Method) fillSuccess(r *policyv1.MethodRule) error {
 		}
 		rule.SuccessCode = c
 	}
-	name := r.GetIdempotencyKeyField()
+	for _, v := range locationVariable.FindAllStringSubmatch(rule.Location, -1) {
+		if _, err := CompileFieldPath(m.Descriptor.Output(), v[1]); err != nil {
+			return fmt.Errorf("success.location: %w", err)
+		}
+	}
+	if strings.ContainsAny(locationVariable.ReplaceAllString(rule.Location, ""), "{}") {
+		return fmt.Errorf("success.location %q: braces hold the path of a response field", rule.Location)
+	}
+	return nil
+}
+
+var locationVariable = regexp.MustCompile(`\{([a-zA-Z0-9_.]+)\}`)
+
+func (m *Method) fillKey(name string) error {
 	if name == "" {
 		return nil
 	}
-	fd := m.Descriptor.Input().Fields().ByName(protoreflect.Name(name))
-	if fd == nil || fd.Kind() != protoreflect.StringKind || fd.Cardinality() == protoreflect.Repeated {
-		return fmt.Errorf("idempotency_key_field: %s has no singular string field %q", m.Descriptor.Input().FullName(), name)
+	in := m.Descriptor.Input()
+	if m.Descriptor.IsStreamingClient() {
+		return errors.New("idempotency_key_field: a client stream has many messages")
 	}
-	rule.IdempotencyKey = fd
+	fd := in.Fields().ByName(protoreflect.Name(name))
+	if fd == nil || fd.Kind() != protoreflect.StringKind || singular(fd) != nil {
+		return fmt.Errorf("idempotency_key_field: %s has no singular string field %q", in.FullName(), name)
+	}
+	m.Rule.IdempotencyKey = fd
+	return nil
+}
+
+// override refuses, like suits, what would change nothing.
+func (m *Method) override(o Override) error {
+	if o.Deadline < 0 || o.StreamIdle < 0 || o.StreamMaxAge < 0 || o.MaxRequestBytes < 0 {
+		return errors.New("a value is negative")
+	}
+	if m.Streaming() && o.Deadline > 0 {
+		return errors.New("deadline is for unary methods: state stream_max_age")
+	}
+	if !m.Streaming() && (o.StreamIdle > 0 || o.StreamMaxAge > 0) {
+		return errors.New("stream_idle and stream_max_age are for streaming methods: state deadline")
+	}
+	m.Rule.apply(o)
 	return nil
 }
 

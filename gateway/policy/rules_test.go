@@ -1,0 +1,303 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
+	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
+	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
+	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
+	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+)
+
+var defaults = policy.Defaults{
+	Deadline:        5 * time.Second,
+	StreamIdle:      5 * time.Minute,
+	StreamMaxAge:    time.Hour,
+	MaxRequestBytes: 1 << 20,
+}
+
+// method is an RPC of a service that a test makes up.
+type method struct {
+	name          string
+	rule          string // Text form; "-" leaves the option out.
+	client, serve bool   // Which sides stream.
+}
+
+// made builds t.v1.Made with the methods, whose messages are those of
+// sluice.test.v1, and a proto2-style message where a case needs one.
+func made(t *testing.T, serviceRule string, methods ...method) protoreflect.ServiceDescriptor {
+	t.Helper()
+	sd := &descriptorpb.ServiceDescriptorProto{Name: proto.String("Made")}
+	if serviceRule != "" {
+		sd.Options = &descriptorpb.ServiceOptions{}
+		proto.SetExtension(sd.Options, policyv1.E_Service, parse(t, serviceRule))
+	}
+	for _, m := range methods {
+		md := &descriptorpb.MethodDescriptorProto{
+			Name:            proto.String(m.name),
+			InputType:       proto.String(".sluice.test.v1.Kinds"),
+			OutputType:      proto.String(".sluice.test.v1.EchoResponse"),
+			ClientStreaming: proto.Bool(m.client),
+			ServerStreaming: proto.Bool(m.serve),
+		}
+		if m.rule != "-" {
+			md.Options = &descriptorpb.MethodOptions{}
+			proto.SetExtension(md.Options, policyv1.E_Method, parse(t, m.rule))
+		}
+		sd.Method = append(sd.Method, md)
+	}
+	fd, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name:       proto.String("t/v1/made.proto"),
+		Package:    proto.String("t.v1"),
+		Syntax:     proto.String("proto3"),
+		Dependency: []string{"sluice/test/v1/test.proto"},
+		Service:    []*descriptorpb.ServiceDescriptorProto{sd},
+	}, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd.Services().Get(0)
+}
+
+func parse(t *testing.T, text string) *policyv1.MethodRule {
+	t.Helper()
+	r := &policyv1.MethodRule{}
+	if err := prototext.Unmarshal([]byte(text), r); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return r
+}
+
+func TestEveryServiceOfTheProductHasRules(t *testing.T) {
+	services := []protoreflect.ServiceDescriptor{
+		userv1.File_shop_user_v1_user_proto.Services().ByName("UserService"),
+		orderv1.File_shop_order_v1_order_proto.Services().ByName("OrderService"),
+		profilev1.File_shop_profile_v1_profile_proto.Services().ByName("ProfileService"),
+		testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService"),
+	}
+	for i := range bffv1.File_shop_bff_v1_bff_proto.Services().Len() {
+		services = append(services, bffv1.File_shop_bff_v1_bff_proto.Services().Get(i))
+	}
+	table, err := policy.NewTable(services, defaults, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for _, s := range services {
+		want += s.Methods().Len()
+	}
+	if len(table.Methods()) != want {
+		t.Errorf("%d methods, want %d", len(table.Methods()), want)
+	}
+	m := table.Method("/shop.user.v1.UserService/UpdateUser")
+	if m == nil || m.Rule.Owner.String() != "user.user_id" || m.Rule.Deadline != 2*time.Second || m.Service != "shop.user.v1.UserService" {
+		t.Errorf("UpdateUser: %+v", m)
+	}
+	if table.Method("/shop.user.v1.UserService/Nope") != nil {
+		t.Error("a method that is not there was found")
+	}
+}
+
+func TestRuleResolution(t *testing.T) {
+	for name, tc := range map[string]struct {
+		service  string
+		method   method
+		override policy.Override
+		want     policy.Rule
+	}{
+		"the gateway's defaults": {
+			method: method{rule: `require {public: true}`},
+			want:   policy.Rule{Public: true},
+		},
+		"the service's values over the defaults": {
+			service: `deadline {seconds: 2} limit {class: "read" cost: 3} idempotent: true max_request_bytes: 7 success {code: 202}`,
+			method:  method{rule: `require {authenticated: true}`},
+			want: policy.Rule{Authenticated: true, Deadline: 2 * time.Second, LimitClass: "read", LimitCost: 3, Idempotent: true,
+				MaxRequestBytes: 7, SuccessCode: 202},
+		},
+		"the method's value replaces the service's whole": {
+			service: `deadline {nanos: 500000000} limit {class: "read" cost: 3}`,
+			method:  method{rule: `require {scopes: "a"} deadline {seconds: 2} limit {class: "write"}`},
+			want:    policy.Rule{Scopes: []string{"a"}, Deadline: 2 * time.Second, LimitClass: "write"},
+		},
+		"configuration over all": {
+			method:   method{rule: `require {scopes: ["b", "a"]} deadline {seconds: 2} max_request_bytes: 9`},
+			override: policy.Override{Deadline: time.Second, MaxRequestBytes: 10},
+			want:     policy.Rule{Scopes: []string{"b", "a"}, Deadline: time.Second, MaxRequestBytes: 10},
+		},
+		"a stream": {
+			service:  `deadline {seconds: 2}`,
+			method:   method{serve: true, rule: `require {public: true} stream {idle {seconds: 1} max_age {seconds: 9}}`},
+			override: policy.Override{StreamMaxAge: 3 * time.Second},
+			want:     policy.Rule{Public: true, Deadline: 2 * time.Second, StreamIdle: time.Second, StreamMaxAge: 3 * time.Second},
+		},
+		"the service decides about the owner": {
+			method: method{rule: `require {authenticated: true owner_checked_by_service: true}`},
+			want:   policy.Rule{Authenticated: true, OwnerByService: true},
+		},
+		"location": {
+			method: method{rule: `require {public: true} success {code: 201 location: "/v1/{id}/of/{inner.owner}"}`},
+			want:   policy.Rule{Public: true, SuccessCode: 201, Location: "/v1/{id}/of/{inner.owner}"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.method.name = "M"
+			overrides := map[string]policy.Override{}
+			if tc.override != (policy.Override{}) {
+				overrides["t.v1.Made/M"] = tc.override
+			}
+			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, defaults, overrides)
+			if err != nil {
+				t.Fatal(err)
+			}
+			orDefault(&tc.want.Deadline, defaults.Deadline)
+			orDefault(&tc.want.StreamIdle, defaults.StreamIdle)
+			orDefault(&tc.want.StreamMaxAge, defaults.StreamMaxAge)
+			orDefault(&tc.want.MaxRequestBytes, defaults.MaxRequestBytes)
+			orDefault(&tc.want.LimitCost, 1)
+			orDefault(&tc.want.SuccessCode, 200)
+			m := table.Method("/t.v1.Made/M")
+			if diff := cmp.Diff(tc.want, m.Rule); diff != "" {
+				t.Error(diff)
+			}
+			if m.Streaming() != tc.method.serve {
+				t.Error("Streaming is wrong")
+			}
+		})
+	}
+}
+
+func orDefault[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+func TestRuleErrors(t *testing.T) {
+	const public = `require {public: true} `
+	for name, tc := range map[string]struct {
+		service   string
+		method    method
+		overrides map[string]policy.Override
+		want      string
+	}{
+		"no rule":                           {method: method{rule: "-"}, want: "t/v1/made.proto: t.v1.Made.M has no rule"},
+		"no rule under a service's rule":    {service: `deadline {seconds: 1}`, method: method{rule: "-"}, want: "t.v1.Made.M has no rule"},
+		"no require":                        {method: method{rule: `idempotent: true`}, want: "exactly one of public, authenticated, scopes"},
+		"empty require":                     {method: method{rule: `require {}`}, want: "exactly one of"},
+		"public and scopes":                 {method: method{rule: `require {public: true scopes: "a"}`}, want: "exactly one of"},
+		"public and authenticated":          {method: method{rule: `require {public: true authenticated: true}`}, want: "exactly one of"},
+		"owner alone":                       {method: method{rule: `require {owner: "f_string"}`}, want: "exactly one of"},
+		"require on the service":            {service: `require {public: true}`, method: method{rule: public}, want: "take require off the service"},
+		"a scope with a space":              {method: method{rule: `require {scopes: "a b"}`}, want: "a scope is a word"},
+		"an empty scope":                    {method: method{rule: `require {scopes: ""}`}, want: "a scope is a word"},
+		"public owner":                      {method: method{rule: `require {public: true owner: "f_string"}`}, want: "a public method has no owner"},
+		"public owner, by the service":      {method: method{rule: `require {public: true owner_checked_by_service: true}`}, want: "a public method has no owner"},
+		"both owners":                       {method: method{rule: `require {authenticated: true owner: "f_string" owner_checked_by_service: true}`}, want: "exclude each other"},
+		"owner on a client stream":          {method: method{client: true, rule: `require {authenticated: true owner: "f_string"}`}, want: "a client stream has many messages"},
+		"owner that is not there":           {method: method{rule: `require {authenticated: true owner: "nope"}`}, want: `sluice.test.v1.Kinds has no field "nope"`},
+		"owner in a oneof":                  {method: method{rule: `require {authenticated: true owner: "c_string"}`}, want: "is in a oneof"},
+		"owner through a oneof":             {method: method{rule: `require {authenticated: true owner: "c_message.owner"}`}, want: "is in a oneof"},
+		"repeated owner":                    {method: method{rule: `require {authenticated: true owner: "r_string"}`}, want: "is repeated or a map"},
+		"owner through a list":              {method: method{rule: `require {authenticated: true owner: "r_message.owner"}`}, want: "is repeated or a map"},
+		"owner in a map":                    {method: method{rule: `require {authenticated: true owner: "m_string"}`}, want: "is repeated or a map"},
+		"owner is a number":                 {method: method{rule: `require {authenticated: true owner: "f_int32"}`}, want: "leads through messages to a string"},
+		"owner is bytes":                    {method: method{rule: `require {authenticated: true owner: "f_bytes"}`}, want: "leads through messages to a string"},
+		"owner ends at a message":           {method: method{rule: `require {authenticated: true owner: "f_message"}`}, want: "leads through messages to a string"},
+		"owner through a string":            {method: method{rule: `require {authenticated: true owner: "f_string.x"}`}, want: "leads through messages to a string"},
+		"owner with an empty name":          {method: method{rule: `require {authenticated: true owner: "f_message."}`}, want: `has no field ""`},
+		"deadline of zero":                  {method: method{rule: public + `deadline {}`}, want: "deadline must be a positive duration"},
+		"negative deadline":                 {method: method{rule: public + `deadline {seconds: -1}`}, want: "deadline must be a positive duration"},
+		"impossible deadline":               {method: method{rule: public + `deadline {seconds: 1 nanos: -1}`}, want: "deadline must be a positive duration"},
+		"bad deadline of the service":       {service: `deadline {}`, method: method{rule: public}, want: "deadline must be a positive duration"},
+		"negative idle":                     {method: method{serve: true, rule: public + `stream {idle {seconds: -1}}`}, want: "stream.idle must be"},
+		"negative age":                      {method: method{serve: true, rule: public + `stream {max_age {seconds: -1}}`}, want: "stream.max_age must be"},
+		"deadline on a stream":              {method: method{serve: true, rule: public + `deadline {seconds: 1}`}, want: "state stream.max_age"},
+		"stream on a unary method":          {method: method{rule: public + `stream {idle {seconds: 1}}`}, want: "stream is for streaming methods"},
+		"negative cost":                     {method: method{rule: public + `limit {class: "read" cost: -1}`}, want: "limit.cost -1 is negative"},
+		"cost without a class":              {method: method{rule: public + `limit {cost: 2}`}, want: "limit.cost without limit.class"},
+		"negative size":                     {method: method{rule: public + `max_request_bytes: -1`}, want: "max_request_bytes -1 is negative"},
+		"a failure as success":              {method: method{rule: public + `success {code: 404}`}, want: "success.code 404 is no success"},
+		"location of no field":              {method: method{rule: public + `success {location: "/v1/{nope}"}`}, want: `success.location: sluice.test.v1.EchoResponse has no field "nope"`},
+		"location of a number":              {method: method{rule: public + `success {location: "/v1/{index}"}`}, want: "success.location: "},
+		"location with an open brace":       {method: method{rule: public + `success {location: "/v1/{id"}`}, want: "braces hold the path"},
+		"idempotency key of no field":       {method: method{rule: public + `idempotency_key_field: "nope"`}, want: `has no singular string field "nope"`},
+		"idempotency key that is a list":    {method: method{rule: public + `idempotency_key_field: "r_string"`}, want: "has no singular string field"},
+		"idempotency key in a oneof":        {method: method{rule: public + `idempotency_key_field: "c_string"`}, want: "has no singular string field"},
+		"idempotency key on a stream":       {method: method{client: true, rule: public + `idempotency_key_field: "f_string"`}, want: "a client stream has many messages"},
+		"override of no method":             {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/N": {Deadline: 1}}, want: "configuration overrides t.v1.Made/N, which is no method"},
+		"negative override":                 {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: -1}}, want: "a value is negative"},
+		"override of a stream's deadline":   {method: method{serve: true, rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: 1}}, want: "state stream_max_age"},
+		"override of a unary method's idle": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {StreamIdle: 1}}, want: "are for streaming methods"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.method.name = "M"
+			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, defaults, tc.overrides)
+			if err == nil || table != nil {
+				t.Fatalf("got %v, %v; want an error", table, err)
+			}
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %q does not say %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNewTableTellsEverythingAtOnce(t *testing.T) {
+	s := made(t, "", method{name: "A", rule: "-"}, method{name: "B", rule: `require {owner: "nope"} deadline {} success {code: 1}`}, method{name: "C", rule: `require {public: true}`})
+	_, err := policy.NewTable([]protoreflect.ServiceDescriptor{s, s}, defaults, map[string]policy.Override{"x.Y/Z": {}, "t.v1.Made/A": {}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"t.v1.Made.A has no rule", "exactly one of", "deadline must be", "success.code 1", "t.v1.Made/C is registered twice", "overrides x.Y/Z"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error does not say %q:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "overrides t.v1.Made/A") {
+		t.Error("an override of a method whose rule is wrong is called unknown")
+	}
+}
+
+func TestOwnerWithDefaultOrInGroupIsRefused(t *testing.T) {
+	str, group := descriptorpb.FieldDescriptorProto_TYPE_STRING, descriptorpb.FieldDescriptorProto_TYPE_GROUP
+	label := descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL
+	fd, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
+		Name: proto.String("t/v1/old.proto"), Package: proto.String("t.v1"), Syntax: proto.String("proto2"),
+		MessageType: []*descriptorpb.DescriptorProto{{
+			Name: proto.String("Old"),
+			Field: []*descriptorpb.FieldDescriptorProto{
+				{Name: proto.String("defaulted"), Number: proto.Int32(1), Type: &str, Label: &label, DefaultValue: proto.String("ada")},
+				{Name: proto.String("plain"), Number: proto.Int32(2), Type: &str, Label: &label},
+				{Name: proto.String("grp"), Number: proto.Int32(3), Type: &group, Label: &label, TypeName: proto.String(".t.v1.Old.Grp")},
+			},
+			NestedType: []*descriptorpb.DescriptorProto{{
+				Name:  proto.String("Grp"),
+				Field: []*descriptorpb.FieldDescriptorProto{{Name: proto.String("owner"), Number: proto.Int32(1), Type: &str, Label: &label}},
+			}},
+		}},
+	}, protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"defaulted": "has a default value", "grp.owner": "is a group", "plain": ""} {
+		_, err := policy.CompileFieldPath(fd.Messages().Get(0), path)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+}
