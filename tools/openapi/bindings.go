@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 )
 
@@ -25,27 +26,31 @@ type binding struct {
 	template string
 	body     string
 	method   protoreflect.MethodDescriptor
-	rule     *policyv1.MethodRule
+	rule     policy.Rule
+	// media are the media types of a raw answer.
+	media []string
 }
 
 // bindings lists the routes of the services by the plugin's verb and path. An
-// RPC without google.api.http has none.
+// RPC without google.api.http has none. The rules are those that the gateway
+// would find: what stops its start stops this, too.
 func bindings(services []protoreflect.ServiceDescriptor) (map[route]*binding, error) {
+	table, err := policy.NewTable(services, policy.Defaults{MaxRequestBytes: defaultBodyBytes}, nil)
+	if err != nil {
+		return nil, err
+	}
 	out := map[route]*binding{}
-	for _, sd := range services {
-		for i := range sd.Methods().Len() {
-			md := sd.Methods().Get(i)
-			for _, h := range httpRules(md) {
-				b, err := newBinding(md, h)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", md.FullName(), err)
-				}
-				key := route{b.verb, b.template}
-				if other, ok := out[key]; ok {
-					return nil, fmt.Errorf("%s: %s and %s claim it", key, other.method.FullName(), md.FullName())
-				}
-				out[key] = b
+	for _, m := range table.Methods() {
+		for _, h := range httpRules(m.Descriptor) {
+			b, err := newBinding(m, h)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", m.FullName, err)
 			}
+			key := route{b.verb, b.template}
+			if other, ok := out[key]; ok {
+				return nil, fmt.Errorf("%s: %s and %s claim it", key, other.method.FullName(), b.method.FullName())
+			}
+			out[key] = b
 		}
 	}
 	return out, nil
@@ -59,12 +64,11 @@ func httpRules(md protoreflect.MethodDescriptor) []*annotations.HttpRule {
 	return append([]*annotations.HttpRule{h}, h.GetAdditionalBindings()...)
 }
 
-func newBinding(md protoreflect.MethodDescriptor, h *annotations.HttpRule) (*binding, error) {
-	rule := methodRule(md)
-	if rule.GetRequire() == nil {
-		return nil, fmt.Errorf("it has a REST route and no rule (sluice.policy.v1.method)")
+func newBinding(m *policy.Method, h *annotations.HttpRule) (*binding, error) {
+	b := &binding{body: h.GetBody(), method: m.Descriptor, rule: m.Rule}
+	if own, ok := proto.GetExtension(m.Descriptor.Options(), policyv1.E_Method).(*policyv1.MethodRule); ok {
+		b.media = own.GetSuccess().GetMediaTypes()
 	}
-	b := &binding{body: h.GetBody(), method: md, rule: rule}
 	switch p := h.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
 		b.verb, b.template = "get", p.Get
@@ -84,20 +88,6 @@ func newBinding(md protoreflect.MethodDescriptor, h *annotations.HttpRule) (*bin
 	}
 	b.path = documentPath(b.template)
 	return b, nil
-}
-
-// methodRule is the method's rule over its service's defaults. Who may call has
-// no default.
-func methodRule(md protoreflect.MethodDescriptor) *policyv1.MethodRule {
-	rule := &policyv1.MethodRule{}
-	if d, ok := proto.GetExtension(md.Parent().Options(), policyv1.E_Service).(*policyv1.MethodRule); ok && d != nil {
-		proto.Merge(rule, d)
-		rule.Require = nil
-	}
-	if m, ok := proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule); ok && m != nil {
-		proto.Merge(rule, m)
-	}
-	return rule
 }
 
 var variable = regexp.MustCompile(`\{([^{}]+)\}`)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -85,7 +86,7 @@ func bodyMedia(bound map[route]*binding) map[string][]string {
 	out := map[string][]string{}
 	for _, b := range bound {
 		if b.verb == "get" && isRawBody(b.method.Output()) {
-			out[b.path] = b.rule.GetSuccess().GetMediaTypes()
+			out[b.path] = b.media
 		}
 	}
 	return out
@@ -94,9 +95,9 @@ func bodyMedia(bound map[route]*binding) map[string][]string {
 func completeOperation(op *operation, b *binding, media []string, schemas map[string]schema) error {
 	op.Summary, op.Description = describe(op.Summary, b)
 	op.Security = []map[string][]string{}
-	if req := b.rule.GetRequire(); !req.GetPublic() {
+	if !b.rule.Public {
 		op.Security = append(op.Security, map[string][]string{bearer: {}})
-		op.RequiredScopes = req.GetScopes()
+		op.RequiredScopes = b.rule.Scopes
 	}
 	if err := completeParameters(op, b); err != nil {
 		return err
@@ -110,7 +111,7 @@ func completeOperation(op *operation, b *binding, media []string, schemas map[st
 	}
 	op.Responses = success
 	for _, p := range problemsOf(b) {
-		op.Responses[p.status] = &response{Ref: responsePrefix + p.name}
+		op.Responses[strconv.Itoa(p.status)] = &response{Ref: responsePrefix + p.name}
 	}
 	return nil
 }
@@ -137,10 +138,9 @@ func describe(comment string, b *binding) (summary, text string) {
 
 // access says in words who may call.
 func access(b *binding) string {
-	req := b.rule.GetRequire()
 	var say []string
-	switch scopes := req.GetScopes(); {
-	case req.GetPublic():
+	switch scopes := b.rule.Scopes; {
+	case b.rule.Public:
 		return "Anyone may call this, without a credential."
 	case len(scopes) == 0:
 		say = append(say, "Requires a valid token.")
@@ -149,10 +149,10 @@ func access(b *binding) string {
 	default:
 		say = append(say, "Requires the scopes `"+strings.Join(scopes, "`, `")+"`.")
 	}
-	if req.GetOwner() != "" {
-		say = append(say, "The caller must be the user that `"+lastName(req.GetOwner())+"` names, or have the scope `admin`.")
+	if b.rule.Owner != nil {
+		say = append(say, "The caller must be the user that `"+lastName(b.rule.Owner.String())+"` names, or have the scope `admin`.")
 	}
-	if req.GetOwnerCheckedByService() {
+	if b.rule.OwnerByService {
 		say = append(say, "To anyone but its owner and the scope `admin`, it is not found.")
 	}
 	return strings.Join(say, " ")

@@ -79,7 +79,8 @@ type requestBody struct {
 }
 
 type mediaType struct {
-	Schema schema `json:"schema,omitempty"`
+	Schema  schema         `json:"schema,omitempty"`
+	Example map[string]any `json:"example,omitempty"`
 }
 
 type response struct {

@@ -46,12 +46,9 @@ func completeParameters(op *operation, b *binding) error {
 				"Without this parameter they are taken from the body's keys.")
 		}
 	}
-	if b.rule.GetIdempotencyKeyField() == "" {
+	fd := b.rule.IdempotencyKey
+	if fd == nil {
 		return nil
-	}
-	fd, err := fieldAt(b.method.Input(), b.rule.GetIdempotencyKeyField())
-	if err != nil {
-		return err
 	}
 	key := &parameter{
 		Name: "Idempotency-Key",
@@ -72,10 +69,7 @@ func completeBody(op *operation, b *binding, media []string, schemas map[string]
 	if body == nil {
 		return nil
 	}
-	limit := b.rule.GetMaxRequestBytes()
-	if limit == 0 {
-		limit = defaultBodyBytes
-	}
+	limit := b.rule.MaxRequestBytes
 	body.Description = fmt.Sprintf("At most %d bytes, unless the gateway is configured otherwise.", limit)
 	msg, err := bodyMessage(b)
 	if err != nil {
@@ -151,24 +145,20 @@ func completeSuccess(op *operation, b *binding) (map[string]*response, error) {
 	if plugin == nil {
 		return nil, fmt.Errorf("the plugin wrote no answer 200")
 	}
-	success := b.rule.GetSuccess()
-	code := "200"
-	if success.GetCode() != 0 {
-		code = strconv.Itoa(int(success.GetCode()))
-	}
+	code := strconv.Itoa(b.rule.SuccessCode)
 	r := &response{Description: plugin.Description, Content: plugin.Content, Headers: map[string]*header{
 		"X-Request-ID": {Ref: headerPrefix + "X-Request-ID"},
 	}}
-	if success.GetLocation() != "" {
+	if b.rule.Location != "" {
 		r.Headers["Location"] = &header{Ref: headerPrefix + "Location"}
 	}
-	if b.rule.GetIdempotencyKeyField() != "" {
+	if b.rule.IdempotencyKey != nil {
 		r.Headers["Idempotency-Replayed"] = &header{Ref: headerPrefix + "Idempotency-Replayed"}
 	}
 	switch out := b.method.Output(); {
 	case isRawBody(out):
 		r.Description = "The content itself."
-		r.Content = binary(success.GetMediaTypes(), "*/*", 0)
+		r.Content = binary(b.media, "*/*", 0)
 	case code == "204":
 		if !isEmpty(out) {
 			return nil, fmt.Errorf("204 has no body, but %s would be one", out.FullName())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -17,7 +18,10 @@ const (
 
 // problem is one way an operation fails: a shared response of the document.
 type problem struct {
-	status, name, description string
+	status            int
+	name, description string
+	// code is the gRPC code it most often comes from.
+	code code.Code
 	// header is the name of a header that this answer has beside X-Request-ID.
 	header string
 	// when says whether an operation can fail so; nil means always.
@@ -27,17 +31,24 @@ type problem struct {
 // problems lists the failures in the order of their codes.
 func problems() []problem {
 	return []problem{
-		{status: "400", name: "BadRequest", description: "A parameter or the body is malformed or breaks a rule, or the state of the resource forbids the call."},
-		{status: "401", name: "Unauthenticated", header: "WWW-Authenticate", description: "A credential is missing, or the one that was sent is not valid."},
-		{status: "403", name: "Forbidden", when: guarded, description: "The caller lacks a scope, or is not the owner."},
-		{status: "404", name: "NotFound", when: namesResource, description: "What the request names does not exist, or is not the caller's to see."},
-		{status: "409", name: "Conflict", when: canConflict, description: "It exists already, has changed since (etag), or the idempotency key was used for another request."},
-		{status: "413", name: "ContentTooLarge", when: hasBody, description: "The body is larger than allowed."},
-		{status: "415", name: "UnsupportedMediaType", when: hasBody, description: "The body's media type is not accepted."},
-		{status: "429", name: "TooManyRequests", header: "Retry-After", description: "Too many requests, or a quota is used up."},
-		{status: "500", name: "Internal", description: "Something failed that should not have."},
-		{status: "503", name: "Unavailable", header: "Retry-After", description: "The gateway or a service behind it cannot answer now."},
-		{status: "504", name: "DeadlineExceeded", description: "The answer took too long."},
+		{status: 400, code: code.Code_INVALID_ARGUMENT, name: "BadRequest", description: "A parameter or the body is malformed or breaks a rule, or the state of the resource forbids the call."},
+		{status: 401, code: code.Code_UNAUTHENTICATED, name: "Unauthenticated", header: "WWW-Authenticate", description: "A credential is missing, or the one that was sent is not valid."},
+		{status: 403, code: code.Code_PERMISSION_DENIED, name: "Forbidden", when: guarded, description: "The caller lacks a scope, or is not the owner."},
+		{status: 404, code: code.Code_NOT_FOUND, name: "NotFound", when: namesResource, description: "What the request names does not exist, or is not the caller's to see."},
+		{status: 409, code: code.Code_ABORTED, name: "Conflict", when: canConflict, description: "It exists already, has changed since (etag), or the idempotency key was used for another request."},
+		{status: 413, code: code.Code_RESOURCE_EXHAUSTED, name: "ContentTooLarge", when: hasBody, description: "The body is larger than allowed."},
+		{status: 415, code: code.Code_INVALID_ARGUMENT, name: "UnsupportedMediaType", when: hasBody, description: "The body's media type is not accepted."},
+		{status: 429, code: code.Code_RESOURCE_EXHAUSTED, name: "TooManyRequests", header: "Retry-After", description: "Too many requests, or a quota is used up."},
+		{status: 500, code: code.Code_INTERNAL, name: "Internal", description: "Something failed that should not have."},
+		{status: 503, code: code.Code_UNAVAILABLE, name: "Unavailable", header: "Retry-After", description: "The gateway or a service behind it cannot answer now."},
+		{status: 504, code: code.Code_DEADLINE_EXCEEDED, name: "DeadlineExceeded", description: "The answer took too long."},
+	}
+}
+
+func (p problem) example() map[string]any {
+	return map[string]any{
+		"type": "about:blank", "title": http.StatusText(p.status), "status": p.status,
+		"code": p.code.String(), "request_id": "5f0c7d3a9b1e4c62",
 	}
 }
 
@@ -47,8 +58,7 @@ func problemsOf(b *binding) []problem {
 
 // guarded: more than a valid token is asked for.
 func guarded(b *binding) bool {
-	req := b.rule.GetRequire()
-	return len(req.GetScopes()) > 0 || req.GetOwner() != ""
+	return len(b.rule.Scopes) > 0 || b.rule.Owner != nil
 }
 
 // namesResource: the path names a resource, or the request several (AIP-231).
@@ -60,7 +70,7 @@ func namesResource(b *binding) bool {
 // etag or an idempotency key.
 func canConflict(b *binding) bool {
 	in := b.method.Input()
-	if b.verb == "put" || b.verb == "patch" || b.rule.GetIdempotencyKeyField() != "" || hasEtag(in) {
+	if b.verb == "put" || b.verb == "patch" || b.rule.IdempotencyKey != nil || hasEtag(in) {
 		return true
 	}
 	fd := in.Fields().ByName(protoreflect.Name(b.body))
@@ -86,7 +96,7 @@ func addSharedComponents(c *components) {
 		r := &response{
 			Description: p.description,
 			Headers:     map[string]*header{"X-Request-ID": {Ref: headerPrefix + "X-Request-ID"}},
-			Content:     map[string]*mediaType{problemType: {Schema: schemaRef(problemSchema)}},
+			Content:     map[string]*mediaType{problemType: {Schema: schemaRef(problemSchema), Example: p.example()}},
 		}
 		if p.header != "" {
 			r.Headers[p.header] = &header{Ref: headerPrefix + p.header}
