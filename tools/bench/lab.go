@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const module = "github.com/sluice-gateway/sluice"
+
+// lab is the processes of one benchmark and the directory they live in.
+type lab struct {
+	dir       string
+	processes []*process
+}
+
+// process is a running program. Its addresses are on the loopback interface.
+type process struct {
+	name  string
+	addr  string // where it serves
+	admin string // of a gateway: where it answers /readyz and /debug/pprof
+	token string // of a gateway: what to send as bearer token
+
+	cmd    *exec.Cmd
+	stderr string        // file
+	exited chan struct{} // closed when it has ended
+}
+
+func newLab() (*lab, error) {
+	dir, err := os.MkdirTemp("", "sluice-bench-")
+	if err != nil {
+		return nil, err
+	}
+	return &lab{dir: dir}, nil
+}
+
+// close stops the processes in reverse order, then removes their directory.
+func (l *lab) close() error {
+	for i := len(l.processes) - 1; i >= 0; i-- {
+		l.processes[i].stop()
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// build compiles the programs as they are in the module.
+func (l *lab) build(ctx context.Context, withSluice bool) error {
+	args := []string{"build", "-o", l.dir + string(filepath.Separator), module + "/tools/bench/backend", module + "/tools/bench/plain"}
+	if withSluice {
+		args = append(args, module+"/gateway/cmd/sluice")
+	}
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // fixed arguments
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (l *lab) startBackend(ctx context.Context) (*process, error) {
+	addrs, err := freeAddrs(1)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: "backend", addr: addrs[0]}
+	return p, l.start(ctx, p, nil, "-addr", p.addr)
+}
+
+func (l *lab) startGateway(ctx context.Context, s settings, backend string) (*process, error) {
+	switch {
+	case s.gateway == "sluice":
+		return l.startSluice(ctx, s, backend)
+	case s.soak:
+		return l.startPlain(ctx, "plain", backend)
+	default:
+		return l.startPlain(ctx, "plain (again)", backend)
+	}
+}
+
+func (l *lab) startPlain(ctx context.Context, name, backend string) (*process, error) {
+	addrs, err := freeAddrs(2)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: name, addr: addrs[0], admin: addrs[1], token: "none"}
+	return p, l.start(ctx, p, nil, "-addr", p.addr, "-admin", p.admin, "-backend", backend)
+}
+
+// startSluice starts the gateway as an operator would: from a file, with the
+// demo's signing key and a token of that key.
+func (l *lab) startSluice(ctx context.Context, s settings, backend string) (*process, error) {
+	addrs, err := freeAddrs(3)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{name: "sluice", addr: addrs[0], admin: addrs[2]}
+	data := filepath.Join(l.dir, "data")
+	config := filepath.Join(l.dir, "sluice.yaml")
+	if err := writeConfig(config, map[string]any{
+		"http":     map[string]any{"addr": addrs[0]},
+		"grpc":     map[string]any{"addr": addrs[1]},
+		"admin":    map[string]any{"addr": addrs[2]},
+		"data_dir": data,
+		"log":      map[string]any{"access_off": !s.accessLog},
+		"upstreams": map[string]any{
+			"shop.user.v1.UserService":       map[string]any{"target": backend},
+			"shop.order.v1.OrderService":     map[string]any{"target": backend},
+			"shop.profile.v1.ProfileService": map[string]any{"target": backend},
+		},
+	}); err != nil {
+		return nil, err
+	}
+	env := []string{"SLUICE_DATA_DIR=" + data}
+	if err := l.start(ctx, p, env, "serve", "--demo", "--config", config); err != nil {
+		return nil, err
+	}
+	token := exec.CommandContext(ctx, l.program(p), "token", "--subject", "ada", "--scope", "users.read orders.read") //nolint:gosec // our own program
+	token.Env = append(cleanEnv(), env...)
+	var complaint strings.Builder
+	token.Stderr = &complaint
+	out, err := token.Output()
+	if err != nil {
+		return nil, fmt.Errorf("sluice token: %w\n%s", err, complaint.String())
+	}
+	p.token = strings.TrimSpace(string(out))
+	return p, nil
+}
+
+// writeConfig writes JSON, which is YAML.
+func writeConfig(file string, config map[string]any) error {
+	b, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o600)
+}
+
+// program is the file of a process's program: the first word of its name.
+func (l *lab) program(p *process) string {
+	return filepath.Join(l.dir, strings.Fields(p.name)[0])
+}
+
+// start starts a process and waits until it serves.
+func (l *lab) start(ctx context.Context, p *process, env []string, args ...string) error {
+	p.stderr = filepath.Join(l.dir, fmt.Sprintf("%d.log", len(l.processes)))
+	stderr, err := os.Create(p.stderr)
+	if err != nil {
+		return err
+	}
+	defer stderr.Close()                        //nolint:errcheck // the process has its own descriptor
+	p.cmd = exec.Command(l.program(p), args...) //nolint:gosec,noctx // our own program; stopped by lab.close
+	p.cmd.Env = append(cleanEnv(), env...)
+	p.cmd.Dir = l.dir
+	p.cmd.Stderr = stderr
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	p.exited = make(chan struct{})
+	go func() {
+		_ = p.cmd.Wait() // its state is kept in cmd
+		close(p.exited)
+	}()
+	l.processes = append(l.processes, p)
+	return p.waitReady(ctx)
+}
+
+// cleanEnv is the environment without Sluice's own variables, which would
+// override the configuration that is measured.
+func cleanEnv() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "SLUICE_") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+func (p *process) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		err := p.probe(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.exited:
+			return p.died()
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", p.name, err, p.tail())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// probe asks once whether the process serves.
+func (p *process) probe(ctx context.Context) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	if err := conn.Close(); err != nil || p.admin == "" {
+		return err
+	}
+	resp, body, err := get(ctx, http.DefaultClient, "http://"+p.admin+"/readyz", "")
+	if err == nil && resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/readyz answers %s: %s", resp.Status, body)
+	}
+	return err
+}
+
+func (p *process) died() error {
+	return fmt.Errorf("%s has ended: %v\n%s", p.name, p.cmd.ProcessState, p.tail())
+}
+
+// stop asks the process to end, and after ten seconds no longer asks.
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(10 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+	}
+}
+
+// tail is the end of what the process wrote to standard error.
+func (p *process) tail() string {
+	b, err := os.ReadFile(p.stderr)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-4096):])
+}
+
+// freeAddrs picks addresses that nobody listens on now. All are taken before
+// any is given back, so they differ.
+func freeAddrs(n int) (addrs []string, err error) {
+	for range n {
+		l, lerr := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // immediate
+		if lerr != nil {
+			return nil, lerr
+		}
+		defer func() { err = errors.Join(err, l.Close()) }()
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs, nil
+}
