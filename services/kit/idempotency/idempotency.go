@@ -61,7 +61,7 @@ type Request struct {
 	// ID is the key; "" means that the request cannot be told from others, and is
 	// run each time.
 	ID string
-	// Message is the request without its key. Sent again it must be equal.
+	// Message is the request. Sent again it must be equal.
 	Message proto.Message
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -21,7 +20,7 @@ func (s *Store) List(ctx context.Context, userID string, after kit.Cursor, n int
 		before = math.MaxInt64
 	}
 	rows, err := s.list.QueryContext(ctx, userID, before, after.ID, n)
-	return collect("list orders", rows, err, func(rows *sql.Rows) (domain.Order, error) { return scan(rows) })
+	return database.Collect("list orders", rows, err, func(rows *sql.Rows) (domain.Order, error) { return scan(rows) })
 }
 
 // Event is an order's arrival in a state.
@@ -38,7 +37,7 @@ const maxEvents = 16
 // Events returns the events of an order after a revision, in order.
 func (s *Store) Events(ctx context.Context, id string, after int64) ([]Event, error) {
 	rows, err := s.events.QueryContext(ctx, id, after, maxEvents)
-	return collect("read events", rows, err, func(rows *sql.Rows) (e Event, err error) {
+	return database.Collect("read events", rows, err, func(rows *sql.Rows) (e Event, err error) {
 		var updated int64
 		err = rows.Scan(&e.Revision, &e.State, &updated)
 		e.Updated = time.UnixMicro(updated).UTC()
@@ -76,7 +75,7 @@ func (s *Store) revisions(ctx context.Context, ids []string, size int, report fu
 	}
 	rows, err := s.db.Read.QueryContext(ctx, `SELECT order_id, MAX(revision) FROM order_events WHERE order_id IN (`+
 		strings.Join(marks, ", ")+`) GROUP BY order_id`, args...)
-	_, err = collect("read revisions", rows, err, func(rows *sql.Rows) (struct{}, error) {
+	_, err = database.Collect("read revisions", rows, err, func(rows *sql.Rows) (struct{}, error) {
 		var (
 			id       string
 			revision int64
@@ -104,25 +103,4 @@ func scan(row interface{ Scan(...any) error }) (domain.Order, error) {
 	o.Created, o.Updated = time.UnixMicro(created).UTC(), time.UnixMicro(updated).UTC()
 	o.Lines, err = unmarshalLines(lines)
 	return o, err
-}
-
-// collect reads all rows, closes them and names what was being done when it
-// failed.
-func collect[T any](what string, rows *sql.Rows, err error, read func(*sql.Rows) (T, error)) ([]T, error) {
-	fail := func(err error) ([]T, error) { return nil, database.Unreachable(fmt.Errorf("%s: %w", what, err)) }
-	if err != nil {
-		return fail(err)
-	}
-	var out []T
-	for rows.Next() {
-		one, err := read(rows)
-		if err != nil {
-			return fail(errors.Join(err, rows.Close()))
-		}
-		out = append(out, one)
-	}
-	if err := errors.Join(rows.Close(), rows.Err()); err != nil {
-		return fail(err)
-	}
-	return out, nil
 }

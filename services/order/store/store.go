@@ -94,45 +94,47 @@ func (s *Store) Insert(ctx context.Context, tx *sql.Tx, o domain.Order) error {
 	return insertEvent(ctx, tx, o)
 }
 
-// Exists reports, within tx, whether there is an order with the id.
-func (s *Store) Exists(ctx context.Context, tx *sql.Tx, id string) (bool, error) {
-	var n int
-	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM orders WHERE order_id = $1`, id).Scan(&n)
-	return n > 0, err
-}
+// Decide names the state that follows, or refuses.
+type Decide func(domain.Order) (domain.State, error)
 
 // Move locks the order, lets decide name its next state, and stores that as the
 // next revision, with its event. The state that it has already changes nothing.
-func (s *Store) Move(ctx context.Context, id string, now time.Time, decide func(domain.Order) (domain.State, error)) (domain.Order, error) {
+func (s *Store) Move(ctx context.Context, id string, now time.Time, decide Decide) (domain.Order, error) {
 	var o domain.Order
 	err := s.db.Tx(ctx, func(tx *sql.Tx) (err error) {
-		// The row is held from here on, and read as it was before.
-		o, err = scan(tx.QueryRowContext(ctx, `UPDATE orders SET revision = revision + 1 WHERE order_id = $1 RETURNING `+columns, id))
-		if err != nil {
-			return err
-		}
-		o.Revision--
-		state, err := decide(o)
-		if err != nil {
-			return err
-		}
-		if state == o.State {
-			return errUnchanged
-		}
-		o.State, o.Revision = state, o.Revision+1
-		if now.After(o.Updated) { // Time must not run backwards with the clock.
-			o.Updated = now
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE orders SET state = $2, update_time = $3 WHERE order_id = $1`, id, o.State, o.Updated.UnixMicro())
-		if err != nil {
-			return err
-		}
-		return insertEvent(ctx, tx, o)
+		o, err = s.MoveIn(ctx, tx, id, now, decide)
+		return err
 	})
 	if errors.Is(err, errUnchanged) {
 		return o, nil
 	}
 	return o, failed("move", id, err)
+}
+
+// MoveIn is Move within tx, which the caller must undo when it fails.
+func (s *Store) MoveIn(ctx context.Context, tx *sql.Tx, id string, now time.Time, decide Decide) (domain.Order, error) {
+	// The row is held from here on, and read as it was before.
+	o, err := scan(tx.QueryRowContext(ctx, `UPDATE orders SET revision = revision + 1 WHERE order_id = $1 RETURNING `+columns, id))
+	if err != nil {
+		return o, err
+	}
+	o.Revision--
+	state, err := decide(o)
+	if err != nil {
+		return o, err
+	}
+	if state == o.State {
+		return o, errUnchanged
+	}
+	o.State, o.Revision = state, o.Revision+1
+	if now.After(o.Updated) { // Time must not run backwards with the clock.
+		o.Updated = now
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE orders SET state = $2, update_time = $3 WHERE order_id = $1`, id, o.State, o.Updated.UnixMicro())
+	if err != nil {
+		return o, err
+	}
+	return o, insertEvent(ctx, tx, o)
 }
 
 // errUnchanged undoes the transaction that found nothing to do.

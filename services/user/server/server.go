@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
@@ -38,9 +37,7 @@ func (s *Server) CreateUser(ctx context.Context, req *userv1.CreateUserRequest) 
 	if req.GetUser().GetUserId() != "" {
 		return nil, kit.InvalidField("user.user_id", "user_id", "must be empty: the request's own user_id chooses the id")
 	}
-	unkeyed := proto.CloneOf(req)
-	unkeyed.RequestId = ""
-	key := idempotency.Request{Scope: kit.CallerFrom(ctx).Subject, ID: req.GetRequestId(), Message: unkeyed}
+	key := idempotency.Request{Scope: kit.CallerFrom(ctx).Subject, ID: req.GetRequestId(), Message: req}
 	return idempotency.Do(ctx, s.keys, key, &userv1.User{}, func(tx *sql.Tx) (*userv1.User, error) {
 		u := newUser(req)
 		if err := s.store.Insert(ctx, tx, u); err != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -45,26 +44,7 @@ func (s *Store) BatchGet(ctx context.Context, ids []string) (map[string]domain.U
 	return found, nil
 }
 
-func (s *Store) query(ctx context.Context, query string, args ...any) (users []domain.User, err error) {
+func (s *Store) query(ctx context.Context, query string, args ...any) ([]domain.User, error) {
 	rows, err := s.db.Read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, database.Unreachable(fmt.Errorf("list users: %w", err))
-	}
-	defer func() { err = errors.Join(err, closed(rows)) }()
-	for rows.Next() {
-		u, err := scan(rows)
-		if err != nil {
-			return nil, fmt.Errorf("list users: %w", err)
-		}
-		users = append(users, u)
-	}
-	return users, nil
-}
-
-// closed ends rows and returns what went wrong while they were read.
-func closed(rows *sql.Rows) error {
-	if err := errors.Join(rows.Close(), rows.Err()); err != nil {
-		return database.Unreachable(fmt.Errorf("list users: %w", err))
-	}
-	return nil
+	return database.Collect("list users", rows, err, func(rows *sql.Rows) (domain.User, error) { return scan(rows) })
 }
