@@ -309,3 +309,25 @@ func duration(name string, v *durationpb.Duration, otherwise time.Duration) (tim
 	}
 	return v.AsDuration(), nil
 }
+
+// Who says in words who may call.
+func (r *Rule) Who() string {
+	switch {
+	case r.Public:
+		return "public"
+	case r.Authenticated:
+		return "authenticated"
+	}
+	return strings.Join(r.Scopes, " ")
+}
+
+// OwnerText says in words how ownership is decided; empty means it is not.
+func (r *Rule) OwnerText() string {
+	switch {
+	case r.Owner != nil:
+		return r.Owner.String()
+	case r.OwnerByService:
+		return "decided by the service"
+	}
+	return ""
+}

@@ -32,6 +32,8 @@ const (
 var (
 	errIdle   = errors.New("stream was silent for too long")
 	errMaxAge = errors.New("stream reached its maximum age")
+	// errDraining is UNAVAILABLE: the caller should connect again.
+	errDraining = errors.New("the gateway is restarting, connect again")
 )
 
 // answer turns what a connection returned into the status the caller gets:
@@ -67,6 +69,8 @@ func publicStatus(ctx context.Context, st *status.Status) *status.Status {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errIdle), errors.Is(cause, errMaxAge):
 		return status.New(codes.DeadlineExceeded, cause.Error())
+	case errors.Is(cause, errDraining):
+		return status.New(codes.Unavailable, cause.Error())
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return status.New(codes.DeadlineExceeded, msgDeadline)
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -59,6 +59,9 @@ type Options struct {
 type Conn struct {
 	o      Options
 	routes map[string]*route
+	// draining ends when the streams that are still open must end too.
+	draining   context.Context
+	endStreams context.CancelFunc
 }
 
 // route is what a method needs at call time, found with one map lookup.
@@ -71,6 +74,7 @@ type route struct {
 // New returns a Conn; a service without a target is an error.
 func New(o Options) (*Conn, error) {
 	c := &Conn{o: o, routes: map[string]*route{}}
+	c.draining, c.endStreams = context.WithCancel(context.Background())
 	for _, m := range o.Methods.Methods() {
 		t := o.Targets[m.Service]
 		if t == nil {
@@ -80,6 +84,10 @@ func New(o Options) (*Conn, error) {
 	}
 	return c, nil
 }
+
+// EndStreams ends the streams that are open, and those opened later, with
+// UNAVAILABLE: a gateway that goes away cannot wait for streams without end.
+func (c *Conn) EndStreams() { c.endStreams() }
 
 // Target names where the method's service runs.
 func (c *Conn) Target(fullName string) string {

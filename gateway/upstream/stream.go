@@ -29,6 +29,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	s.idleAfter = r.method.Rule.StreamIdle
 	s.idle = time.AfterFunc(s.idleAfter, func() { s.cancel(errIdle) })
 	s.age = time.AfterFunc(r.method.Rule.StreamMaxAge, func() { s.cancel(errMaxAge) })
+	s.undrain = context.AfterFunc(c.draining, func() { s.cancel(errDraining) })
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
 	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled)).Err()) })
@@ -60,6 +61,7 @@ type stream struct {
 	start     time.Time
 	span      trace.Span
 	once      sync.Once
+	undrain   func() bool
 }
 
 func (s *stream) open(first any) error {
@@ -151,6 +153,7 @@ func (s *stream) finish(err error) {
 	s.once.Do(func() {
 		s.idle.Stop()
 		s.age.Stop()
+		s.undrain()
 		s.cancel(nil)
 		s.conn.done(s.route, s.span, s.start, err)
 	})

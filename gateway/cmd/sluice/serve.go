@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/sluice-gateway/sluice/gen/openapi"
+
+	"github.com/sluice-gateway/sluice/gateway"
+	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/shop"
+)
+
+func serve(args []string) error {
+	f := flag.NewFlagSet("serve", flag.ContinueOnError)
+	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
+	demo := f.Bool("demo", false, "accept tokens of `sluice token`, write demo data, offer gRPC reflection")
+	if err := parse(f, args); err != nil {
+		return quiet(err)
+	}
+	cfg, err := config.Load(*file, os.Getenv)
+	if err != nil {
+		return err
+	}
+	opts := []gateway.Option{
+		gateway.WithServices(shop.Services()...),
+		gateway.WithDocs("Sluice shop API", openapi.Document),
+		gateway.OnReady(func(g *gateway.Gateway) { welcome(g, *demo) }),
+	}
+	if *demo {
+		opts = append(opts, gateway.WithDemo())
+	}
+	g, err := gateway.New(cfg, opts...)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
+	return g.Run(ctx)
+}
+
+// welcome prints where the gateway is and three things to try.
+func welcome(g *gateway.Gateway, demo bool) {
+	a := g.Addrs()
+	base := "http://" + local(a.HTTP)
+	fmt.Printf("sluice is ready\n  REST   %s   docs %s/docs\n  gRPC   %s\n  admin  http://%s\n", base, base, local(a.GRPC), local(a.Admin))
+	fmt.Println("try:")
+	if !demo {
+		fmt.Printf("  curl %s/v1/users/ada/profile\n  curl http://%s/routes?format=text\n  open %s/docs\n", base, local(a.Admin), base)
+		return
+	}
+	fmt.Printf(`  TOKEN=$(go run ./gateway/cmd/sluice token --subject ada --scope "users.read orders.read orders.write")
+  curl -H "Authorization: Bearer $TOKEN" %s/v1/users/ada/overview
+  grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{"user_id":"ada"}' %s shop.bff.v1.BffService/GetUserOverview
+  curl -N -H "Authorization: Bearer $TOKEN" %s/v1/orders/ada-0001:watch
+`, base, local(a.GRPC), base)
+}
+
+// local is an address as someone on this machine would write it.
+func local(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// parse refuses what is left over after the flags.
+func parse(f *flag.FlagSet, args []string) error {
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("%s takes no argument %q", f.Name(), f.Arg(0))
+	}
+	return nil
+}
+
+// quiet: asking for help is no failure.
+func quiet(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	return err
+}

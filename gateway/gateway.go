@@ -1,0 +1,248 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/portal"
+	"github.com/sluice-gateway/sluice/gateway/rest"
+	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+// Gateway is a built gateway: New makes it, Run runs it once.
+type Gateway struct {
+	cfg  *configv1.Config
+	o    *options
+	log  *slog.Logger
+	rest *rest.Server
+	rpc  *rpc.Server
+
+	admin    http.Handler
+	methods  *policy.Table
+	upstream *upstream.Conn
+	devKey   *auth.DevKey
+	addrs    Addrs
+	closers  []func() error
+	draining atomic.Bool
+}
+
+// New builds a gateway from a complete configuration (config.Load). Whatever is
+// wrong stops it here: a method without a rule, colliding routes, a target that
+// cannot be parsed, a generated handler that calls another method than its
+// route names, no issuer of tokens. Nothing listens yet.
+func New(cfg *configv1.Config, opts ...Option) (*Gateway, error) {
+	g := &Gateway{cfg: cfg, o: newOptions(opts)}
+	g.log = g.o.logger
+	if g.log == nil {
+		g.log = newLogger(cfg.GetLog())
+	}
+	if err := g.build(context.Background()); err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	return g, nil
+}
+
+// build puts the parts together, from the inside out.
+func (g *Gateway) build(ctx context.Context) error {
+	tracers, flush, err := telemetry.Tracing(ctx, "sluice", g.o.getenv)
+	if err != nil {
+		return err
+	}
+	g.onClose(func() error { return flush(context.Background()) })
+	if g.methods, err = g.rules(); err != nil {
+		return err
+	}
+	signer, err := auth.OpenSigner(g.assertionKeyFile(), g.cfg.GetAssertion().GetTtl().AsDuration())
+	if err != nil {
+		return err
+	}
+	verifier, err := g.verifier()
+	if err != nil {
+		return err
+	}
+	metrics := telemetry.NewMetrics()
+	if err := g.connect(ctx, signer, metrics, tracers); err != nil {
+		return err
+	}
+	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: metrics, Tracer: tracers.Tracer("sluice")})
+	edge := edgeChain(verifier, g.o)
+	if err := g.buildREST(t, metrics, edge); err != nil {
+		return err
+	}
+	g.buildRPC(t, metrics, edge)
+	g.admin = admin.New(admin.Options{Ready: g.ready, Metrics: metrics.Handler(), Routes: g.Routes})
+	return nil
+}
+
+func (g *Gateway) rules() (*policy.Table, error) {
+	if len(g.o.services) == 0 {
+		return nil, errors.New("no services: register some with gateway.WithServices")
+	}
+	d := g.cfg.GetDefaults()
+	overrides := map[string]policy.Override{}
+	for name, m := range g.cfg.GetMethods() {
+		overrides[name] = policy.Override{
+			Deadline:        m.GetDeadline().AsDuration(),
+			StreamIdle:      m.GetStreamIdle().AsDuration(),
+			StreamMaxAge:    m.GetStreamMaxAge().AsDuration(),
+			MaxRequestBytes: m.GetMaxRequestBytes(),
+		}
+	}
+	return policy.NewTable(g.descriptors(), policy.Defaults{
+		Deadline:        d.GetDeadline().AsDuration(),
+		StreamIdle:      d.GetStreamIdle().AsDuration(),
+		StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
+		MaxRequestBytes: d.GetMaxRequestBytes(),
+	}, overrides)
+}
+
+func (g *Gateway) descriptors() []protoreflect.ServiceDescriptor {
+	var out []protoreflect.ServiceDescriptor
+	for _, s := range g.o.services {
+		out = append(out, s.Descriptor)
+	}
+	return out
+}
+
+func (g *Gateway) assertionKeyFile() string {
+	if f := g.cfg.GetAssertion().GetKeyFile(); f != "" {
+		return f
+	}
+	return filepath.Join(g.cfg.GetDataDir(), "assertion-key.pem")
+}
+
+// connect gives every service a target and builds the connection to them.
+func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *telemetry.Metrics, tracers trace.TracerProvider) error {
+	late := &lateConn{}
+	targets := map[string]upstream.Target{}
+	known := map[string]bool{}
+	for _, s := range g.o.services {
+		name := string(s.Descriptor.FullName())
+		known[name] = true
+		t, err := g.target(ctx, s, Embedding{
+			Config: g.cfg, AssertionKey: signer.Public(), Branches: late, Demo: g.o.demo, Logger: g.log, Tracer: tracers,
+		})
+		if err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
+		g.onClose(t.Close)
+		targets[name] = t
+	}
+	for name := range g.cfg.GetUpstreams() {
+		if !known[name] {
+			return fmt.Errorf("upstreams: %s is no service of this gateway", name)
+		}
+	}
+	conn, err := upstream.New(upstream.Options{
+		Methods: g.methods, Targets: targets,
+		Entry: entryChain(g.o), Branch: branchChain(g.o),
+		Signer: signer, Logger: g.log, Tracer: tracers.Tracer("sluice/upstream"), Observer: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	late.ClientConnInterface = conn.Branches()
+	g.upstream = conn
+	return nil
+}
+
+// target is where a service runs: where the configuration says, else here.
+func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.Target, error) {
+	if u := g.cfg.GetUpstreams()[string(s.Descriptor.FullName())]; u != nil {
+		o := upstream.RemoteOptions{Target: u.GetTarget()}
+		if t := u.GetTls(); t != nil {
+			o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName()}
+		}
+		return upstream.Remote(o)
+	}
+	if s.Embed == nil {
+		return nil, errors.New("it cannot run in this process: name its target under upstreams")
+	}
+	host, err := s.Embed(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if host.Logger == nil {
+		host.Logger = g.log
+	}
+	return upstream.InProcess(host), nil
+}
+
+// lateConn is filled once the connection exists: composites are part of it and
+// call it.
+type lateConn struct{ grpc.ClientConnInterface }
+
+func (g *Gateway) buildREST(t *telemetry.Telemetry, metrics *telemetry.Metrics, edge policy.Chain) error {
+	o := rest.Options{
+		Methods: g.methods, Conn: g.upstream, Edge: edge, Telemetry: t, Denied: metrics.Denied,
+		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
+		ReadTimeout: g.cfg.GetHttp().GetReadTimeout().AsDuration(), Middlewares: g.o.http,
+	}
+	for _, s := range g.o.services {
+		o.Services = append(o.Services, rest.Service{Name: string(s.Descriptor.FullName()), Register: s.Handlers})
+	}
+	if g.o.document != nil {
+		docs, err := portal.New(portal.Options{Title: g.o.title, Document: g.o.document})
+		if err != nil {
+			return err
+		}
+		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: docs}, {Path: portal.DocsPath + "/", Handler: docs}, {Path: portal.DocumentPath, Handler: docs}}
+	}
+	var err error
+	g.rest, err = rest.New(o)
+	return err
+}
+
+func (g *Gateway) buildRPC(t *telemetry.Telemetry, metrics *telemetry.Metrics, edge policy.Chain) {
+	g.rpc = rpc.New(rpc.Options{
+		Methods: g.methods, Services: g.descriptors(), Conn: g.upstream, Edge: edge, Telemetry: t, Denied: metrics.Denied,
+		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
+		Reflection:           g.cfg.GetGrpc().GetReflection() || g.o.demo,
+		MaxConcurrentStreams: g.cfg.GetGrpc().GetMaxConcurrentStreams(),
+		Unary:                g.o.unary, Stream: g.o.stream,
+	})
+}
+
+func (g *Gateway) onClose(f func() error) { g.closers = append(g.closers, f) }
+
+// close releases what build took, the last first.
+func (g *Gateway) close() error {
+	var errs []error
+	for i := len(g.closers) - 1; i >= 0; i-- {
+		errs = append(errs, g.closers[i]())
+	}
+	g.closers = nil
+	return errors.Join(errs...)
+}
+
+func (g *Gateway) accessLog() *slog.Logger {
+	if g.cfg.GetLog().GetAccessOff() {
+		return nil
+	}
+	return g.log
+}
+
+func newLogger(c *configv1.Log) *slog.Logger {
+	level := slog.LevelInfo
+	if err := level.UnmarshalText([]byte(c.GetLevel())); err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,126 @@
+package rest
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/rest/route"
+)
+
+// Binding is one google.api.http binding of a method: a route.
+type Binding struct {
+	Method   *policy.Method
+	Verb     string
+	Template route.Template
+
+	// body says what the request body is; bodyField is the field it fills, nil
+	// where the body is the whole message.
+	body      bodyKind
+	bodyField protoreflect.FieldDescriptor
+	// taken are the top-level fields that path and body fill, so that a query
+	// parameter may not.
+	taken    map[string]string
+	location *location
+	handler  runtime.HandlerFunc
+}
+
+type bodyKind int
+
+const (
+	bodyNone   bodyKind = iota // what is sent is ignored
+	bodyJSON                   // one JSON value
+	bodyRaw                    // google.api.HttpBody: any bytes
+	bodyStream                 // JSON values one after another
+)
+
+const httpBodyName = "google.api.HttpBody"
+
+// bindings lists the bindings of a method, in the order in which its generated
+// handlers register.
+func bindings(m *policy.Method) ([]*Binding, error) {
+	if !proto.HasExtension(m.Descriptor.Options(), annotations.E_Http) {
+		return nil, nil
+	}
+	rule := proto.GetExtension(m.Descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
+	var out []*Binding
+	for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+		b, err := newBinding(m, r)
+		if err != nil {
+			return nil, fmt.Errorf("%s: route of %s: %w", m.Descriptor.ParentFile().Path(), m.Descriptor.FullName(), err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func newBinding(m *policy.Method, r *annotations.HttpRule) (*Binding, error) {
+	verb, path := pattern(r)
+	t, err := route.Parse(path)
+	if err != nil {
+		return nil, err
+	}
+	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}}
+	if err := b.fillBody(r.GetBody()); err != nil {
+		return nil, err
+	}
+	for _, v := range t.Variables() {
+		b.taken[v] = "path"
+	}
+	if m.Rule.Location != "" {
+		if b.location, err = newLocation(m.Descriptor.Output(), m.Rule.Location); err != nil {
+			return nil, fmt.Errorf("success.location: %w", err)
+		}
+	}
+	return b, nil
+}
+
+func (b *Binding) fillBody(body string) error {
+	in := b.Method.Descriptor.Input()
+	msg := in
+	switch body {
+	case "":
+		return nil
+	case "*":
+	default:
+		b.bodyField = in.Fields().ByName(protoreflect.Name(body))
+		if b.bodyField == nil {
+			return fmt.Errorf("body: %s has no field %q", in.FullName(), body)
+		}
+		b.taken[body] = "body"
+		msg = b.bodyField.Message()
+	}
+	switch {
+	case b.Method.Descriptor.IsStreamingClient():
+		b.body = bodyStream
+	case msg != nil && msg.FullName() == httpBodyName:
+		b.body = bodyRaw
+	default:
+		b.body = bodyJSON
+	}
+	return nil
+}
+
+func pattern(r *annotations.HttpRule) (verb, path string) {
+	switch p := r.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		return "GET", p.Get
+	case *annotations.HttpRule_Put:
+		return "PUT", p.Put
+	case *annotations.HttpRule_Post:
+		return "POST", p.Post
+	case *annotations.HttpRule_Delete:
+		return "DELETE", p.Delete
+	case *annotations.HttpRule_Patch:
+		return "PATCH", p.Patch
+	case *annotations.HttpRule_Custom:
+		return strings.ToUpper(p.Custom.GetKind()), p.Custom.GetPath()
+	}
+	return "", ""
+}

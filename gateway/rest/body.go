@@ -1,0 +1,137 @@
+package rest
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// jsonBody is a JSON request body, read whole before the handler runs.
+type jsonBody struct {
+	data []byte
+	at   int
+}
+
+func (b *jsonBody) Read(p []byte) (int, error) {
+	if b.at == len(b.data) {
+		return 0, io.EOF
+	}
+	n := copy(p, b.data[b.at:])
+	b.at += n
+	return n, nil
+}
+
+func (b *jsonBody) Close() error { return nil }
+
+// rawBody is a body that becomes a google.api.HttpBody.
+type rawBody struct {
+	jsonBody
+	contentType string
+}
+
+// streamBody is a body of JSON values; each may have up to max bytes.
+type streamBody struct {
+	io.ReadCloser
+	x    *exchange
+	max  int64
+	left int64
+}
+
+func (b *streamBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	b.x.observed.BytesIn += int64(n)
+	return n, err
+}
+
+var errTooLarge = errors.New("message too large")
+
+// readBody reads the body as the binding wants it: JSON and pictures whole and
+// bounded, so that what is wrong with them is known before the handler
+// flattens it; streams as they come.
+func (x *exchange) readBody() (io.ReadCloser, error) {
+	b, rule := x.binding, &x.binding.Method.Rule
+	if b.body == bodyNone {
+		x.limitReadTime()
+		return http.NoBody, nil
+	}
+	if e := x.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
+		return nil, unsupportedEncoding()
+	}
+	ct := x.r.Header.Get("Content-Type")
+	if b.body != bodyRaw && !isJSON(ct) && x.r.ContentLength != 0 {
+		return nil, unsupportedMedia()
+	}
+	if b.body == bodyStream {
+		return &streamBody{ReadCloser: x.r.Body, x: x, max: rule.MaxRequestBytes, left: rule.MaxRequestBytes}, nil
+	}
+	x.limitReadTime()
+	data, err := x.readAll(rule.MaxRequestBytes)
+	if err != nil {
+		return nil, err
+	}
+	if b.body == bodyRaw {
+		return &rawBody{jsonBody{data: data}, ct}, nil
+	}
+	x.body = data
+	return &jsonBody{data: data}, nil
+}
+
+func (x *exchange) readAll(limit int64) ([]byte, error) {
+	if x.r.ContentLength > limit {
+		return nil, bodyTooLarge(limit)
+	}
+	if x.r.ContentLength == 0 {
+		return nil, nil
+	}
+	buf := make([]byte, 0, max(512, x.r.ContentLength+1))
+	for {
+		n, err := x.r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		x.observed.BytesIn += int64(n)
+		switch {
+		case int64(len(buf)) > limit:
+			return nil, bodyTooLarge(limit)
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil, bodyTooSlow()
+		case err != nil:
+			return nil, bodyBroken()
+		}
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+	}
+}
+
+// limitReadTime bounds how long the body may take. It is not the server's
+// ReadTimeout, which would also end long answers.
+func (x *exchange) limitReadTime() {
+	if x.r.ContentLength == 0 {
+		return
+	}
+	rc := http.NewResponseController(x.w)
+	if err := rc.SetReadDeadline(time.Now().Add(x.server.o.ReadTimeout)); err != nil {
+		x.server.o.Logger.Debug("read deadline not supported", "error", err)
+	}
+}
+
+// isJSON accepts application/json, types with the suffix +json, and silence.
+func isJSON(contentType string) bool {
+	if contentType == "" || contentType == "application/json" {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json") || t == "application/x-ndjson")
+}

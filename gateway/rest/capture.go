@@ -1,0 +1,178 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Register registers a service's generated handlers on a mux, over a connection.
+type Register func(ctx context.Context, mux *runtime.ServeMux, cc grpc.ClientConnInterface) error
+
+// Handlers makes a Register of what protoc-gen-grpc-gateway and
+// protoc-gen-go-grpc generate:
+//
+//	rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)
+func Handlers[C any](register func(context.Context, *runtime.ServeMux, C) error, client func(grpc.ClientConnInterface) C) Register {
+	return func(ctx context.Context, mux *runtime.ServeMux, cc grpc.ClientConnInterface) error {
+		return register(ctx, mux, client(cc))
+	}
+}
+
+// Service is a service's methods with its generated handlers. A service
+// without HTTP bindings has a nil Register.
+type Service struct {
+	Name     string
+	Register Register
+}
+
+// capture pairs each binding of the service with its generated handler, and
+// proves each pair with a call: a handler that does not call the method its
+// route names stops the start.
+func (s *Server) capture(svc Service) ([]*Binding, error) {
+	var bound []*Binding
+	for _, m := range s.o.Methods.Methods() {
+		if m.Service != svc.Name {
+			continue
+		}
+		bs, err := bindings(m)
+		if err != nil {
+			return nil, err
+		}
+		bound = append(bound, bs...)
+	}
+	if svc.Register == nil {
+		if len(bound) > 0 {
+			return nil, fmt.Errorf("service %s has %d routes but no generated handlers", svc.Name, len(bound))
+		}
+		return nil, nil
+	}
+	handlers, err := s.handlers(svc, conn{next: s.o.Conn})
+	if err != nil {
+		return nil, err
+	}
+	probes, err := s.handlers(svc, recorder{})
+	if err != nil {
+		return nil, err
+	}
+	if len(handlers) != len(bound) || len(probes) != len(bound) {
+		return nil, fmt.Errorf("service %s has %d routes but %d generated handlers: run make generate", svc.Name, len(bound), len(handlers))
+	}
+	for i, b := range bound {
+		b.handler = handlers[i]
+		if err := probe(b, probes[i]); err != nil {
+			return nil, err
+		}
+	}
+	return bound, nil
+}
+
+// handlers registers on a mux of their own: the constructor of a middleware
+// runs once a route, at registration, with the generated handler as next.
+func (s *Server) handlers(svc Service, cc grpc.ClientConnInterface) ([]runtime.HandlerFunc, error) {
+	var out []runtime.HandlerFunc
+	mux := runtime.NewServeMux(append(s.muxOptions(), runtime.WithMiddlewares(func(next runtime.HandlerFunc) runtime.HandlerFunc {
+		out = append(out, next)
+		return next
+	}))...)
+	if err := svc.Register(context.Background(), mux, cc); err != nil {
+		return nil, fmt.Errorf("register handlers of %s: %w", svc.Name, err)
+	}
+	return out, nil
+}
+
+// probe calls a handler once, over a connection that only notes what is called.
+func probe(b *Binding, h runtime.HandlerFunc) error {
+	params := map[string]string{}
+	for _, v := range b.Template.Variables() {
+		params[v] = probeValue(b.Method.Descriptor.Input(), v)
+	}
+	called := ""
+	ctx := context.WithValue(context.Background(), recorderKey{}, &called)
+	r := httptest.NewRequestWithContext(ctx, b.Verb, "/", strings.NewReader("{}"))
+	r.Form, r.PostForm = url.Values{}, url.Values{}
+	h(httptest.NewRecorder(), r, params)
+	if called != b.Method.FullName {
+		return fmt.Errorf("the handler generated for %s %s calls %q, not %s: run make generate", b.Verb, b.Template, called, b.Method.FullName)
+	}
+	return nil
+}
+
+// probeValue is a value that the field of a path variable can hold.
+func probeValue(md protoreflect.MessageDescriptor, path string) string {
+	var fd protoreflect.FieldDescriptor
+	for _, name := range strings.Split(path, ".") {
+		if md == nil {
+			return "x"
+		}
+		if fd = md.Fields().ByName(protoreflect.Name(name)); fd == nil {
+			return "x"
+		}
+		md = fd.Message()
+	}
+	switch fd.Kind() {
+	case protoreflect.StringKind, protoreflect.MessageKind:
+		return "x"
+	case protoreflect.BoolKind:
+		return "true"
+	case protoreflect.BytesKind:
+		return "eA=="
+	case protoreflect.EnumKind:
+		return string(fd.Enum().Values().Get(0).Name())
+	}
+	return "1"
+}
+
+type recorderKey struct{}
+
+// recorder is a connection that notes the method in the context's string.
+type recorder struct{}
+
+func (recorder) Invoke(ctx context.Context, method string, _, _ any, _ ...grpc.CallOption) error {
+	note(ctx, method)
+	return status.Error(codes.Unavailable, "probe")
+}
+
+func (recorder) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	note(ctx, method)
+	return nil, status.Error(codes.Unavailable, "probe")
+}
+
+func note(ctx context.Context, method string) {
+	if p, ok := ctx.Value(recorderKey{}).(*string); ok {
+		*p = method
+	}
+}
+
+// conn stands between the generated handlers and upstream: it is the place
+// that sees an exchange and its typed request together.
+type conn struct{ next grpc.ClientConnInterface }
+
+func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	x := exchangeOf(ctx)
+	if x == nil {
+		return status.Error(codes.Internal, "internal error")
+	}
+	x.sent = true
+	if err := x.fillIdempotencyKey(in); err != nil {
+		return err
+	}
+	return c.next.Invoke(ctx, method, in, out, opts...)
+}
+
+func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	x := exchangeOf(ctx)
+	if x == nil {
+		return nil, status.Error(codes.Internal, "internal error")
+	}
+	x.sent = true
+	return c.next.NewStream(ctx, d, method, opts...)
+}

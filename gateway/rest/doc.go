@@ -1,0 +1,11 @@
+// Package rest is the HTTP edge: JSON in, gRPC out.
+//
+// The path of a request, each file entered once: server.go (ServeHTTP, the
+// table of contents) -> route (normalize, match) -> guard.go (the policy
+// chain) -> body.go and query.go (what the request carries) -> the generated
+// grpc-gateway handler -> conn.go -> gateway/upstream; and back through
+// respond.go as JSON, or through problem.go as problem+json (RFC 9457).
+//
+// The generated handlers are captured when they register and mounted on our
+// own index (capture.go): their mux is never asked to route.
+package rest

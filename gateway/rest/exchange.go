@@ -1,0 +1,141 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+)
+
+// exchange is one request and its answer. It is the http.ResponseWriter that
+// handlers write to: it sends the success code of the rule with the first
+// byte, and counts. It belongs to the goroutine of the request.
+type exchange struct {
+	server   *Server
+	w        http.ResponseWriter
+	r        *http.Request
+	observed *telemetry.Request
+	head     bool
+
+	binding *Binding
+	params  map[string]string
+	call    *policy.Call
+	body    []byte // a JSON body as it was sent, for explaining what is wrong with it
+	sent    bool   // the handler has called the method
+
+	success int // status to send with the first byte; 0 means 200
+	status  int // status that was sent; 0 means none yet
+	err     error
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+func (x *exchange) bind(b *Binding) {
+	x.binding = b
+	x.observed.Route, x.observed.RPC = b.Template.String(), b.Method.FullName[1:]
+}
+
+// Header returns the headers of the answer.
+func (x *exchange) Header() http.Header { return x.w.Header() }
+
+// WriteHeader sends the status.
+func (x *exchange) WriteHeader(code int) {
+	if x.status != 0 {
+		return
+	}
+	x.status = code
+	if code == http.StatusNoContent {
+		x.Header().Del("Content-Type")
+	}
+	x.w.WriteHeader(code)
+}
+
+// Write sends a part of the body, after the status.
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.WriteHeader(max(x.success, http.StatusOK))
+	}
+	if x.status == http.StatusNoContent {
+		return len(b), nil
+	}
+	n, err := x.w.Write(b)
+	x.observed.BytesOut += int64(n)
+	return n, err
+}
+
+// FlushError sends what is buffered, for http.ResponseController.
+func (x *exchange) FlushError() error {
+	return http.NewResponseController(x.w).Flush()
+}
+
+// Unwrap gives http.ResponseController the underlying writer.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
+
+func (x *exchange) options(allow []string) {
+	x.Header().Set("Allow", strings.Join(allow, ", "))
+	x.WriteHeader(http.StatusNoContent)
+}
+
+// recover turns a panic of the edge into an answer; http.ErrAbortHandler is
+// net/http's own way to break a connection.
+func (x *exchange) recover(ctx context.Context) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	x.server.o.Logger.ErrorContext(ctx, "the HTTP edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	if x.status == 0 {
+		x.fail(status.Error(codes.Internal, "internal error"))
+	}
+}
+
+// end closes the books.
+func (x *exchange) end(ctx context.Context) {
+	if x.status == 0 {
+		x.WriteHeader(max(x.success, http.StatusOK))
+	}
+	if x.call != nil {
+		x.call.Done(x.err)
+	}
+	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)
+}
+
+// fillIdempotencyKey puts the Idempotency-Key header into the request field
+// that the rule names (AIP-155).
+func (x *exchange) fillIdempotencyKey(in any) error {
+	fd := x.binding.Method.Rule.IdempotencyKey
+	if fd == nil {
+		return nil
+	}
+	keys := x.r.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return nil
+	}
+	if len(keys) > 1 || keys[0] == "" {
+		return badField("Idempotency-Key", "must be given once and not be empty")
+	}
+	m := in.(proto.Message).ProtoReflect()
+	if have := m.Get(fd).String(); have != "" && have != keys[0] {
+		return badField("Idempotency-Key", "differs from "+string(fd.Name()))
+	}
+	m.Set(fd, protoreflect.ValueOfString(keys[0]))
+	return nil
+}

@@ -1,0 +1,242 @@
+package rest
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+const problemType = "application/problem+json"
+
+// Problem is the answer to a request that failed (RFC 9457), with the members
+// this API adds.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// Code is the name of the gRPC code, such as NOT_FOUND.
+	Code      string `json:"code"`
+	RequestID string `json:"request_id,omitempty"`
+	// Details are the google.rpc details of the status, by their @type.
+	Details []json.RawMessage `json:"details,omitempty"`
+	// Errors name the fields that are wrong.
+	Errors []FieldError `json:"errors,omitempty"`
+
+	retryAfter time.Duration
+	reason     string
+}
+
+// FieldError says what is wrong with a field of the request.
+type FieldError struct {
+	Field  string `json:"field"`
+	Reason string `json:"reason"`
+}
+
+// codeNames are the names as google.rpc.Code writes them.
+var codeNames = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
+	"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}
+
+// httpStatus maps gRPC codes as google.rpc.Code documents them.
+var httpStatus = [...]int{200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401}
+
+func newProblem(st *status.Status, requestID string) *Problem {
+	code := int(st.Code())
+	if code <= 0 || code >= len(codeNames) {
+		code = int(codes.Unknown)
+	}
+	p := &Problem{Type: "about:blank", Status: httpStatus[code], Detail: st.Message(), Code: codeNames[code], RequestID: requestID}
+	for _, d := range st.Details() {
+		p.add(d)
+	}
+	p.Title = title(p.Status)
+	return p
+}
+
+// add renders a detail: field violations as errors, what the edge itself
+// decides as the status, the rest as it is.
+func (p *Problem) add(detail any) {
+	switch d := detail.(type) {
+	case *errdetails.BadRequest:
+		for _, v := range d.GetFieldViolations() {
+			p.Errors = append(p.Errors, FieldError{Field: v.GetField(), Reason: v.GetDescription()})
+		}
+		return
+	case *errdetails.RetryInfo:
+		p.retryAfter = d.GetRetryDelay().AsDuration()
+	case *errdetails.ErrorInfo:
+		if d.GetDomain() == policy.ErrorDomain {
+			p.reason = d.GetReason()
+			if s, err := strconv.Atoi(d.GetMetadata()[metaStatus]); err == nil && s >= 400 && s < 500 {
+				p.Status = s
+				return
+			}
+			if d.GetReason() == reasonBadResponse {
+				p.Status = http.StatusBadGateway
+			}
+		}
+	}
+	m, ok := detail.(proto.Message)
+	if !ok {
+		return
+	}
+	a, err := anypb.New(m)
+	if err != nil {
+		return
+	}
+	if b, err := protojson.Marshal(a); err == nil {
+		p.Details = append(p.Details, compact(b))
+	}
+}
+
+// reasonBadResponse is upstream.ReasonBadResponse, which this package does not
+// import.
+const reasonBadResponse = "BAD_UPSTREAM_RESPONSE"
+
+// metaStatus names the HTTP status of an error that the edge itself makes.
+const metaStatus = "http_status"
+
+// compact takes out the spaces that protojson puts in at random.
+func compact(b []byte) json.RawMessage {
+	var v any
+	if json.Unmarshal(b, &v) != nil {
+		return b
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return b
+	}
+	return out
+}
+
+func title(code int) string {
+	if code == 499 {
+		return "Client Closed Request"
+	}
+	return http.StatusText(code)
+}
+
+func (p *Problem) json() ([]byte, error) { return json.Marshal(p) }
+
+// fail answers with an error, once.
+func (x *exchange) fail(err error) {
+	x.err = err
+	x.problem(status.Convert(err))
+}
+
+func (x *exchange) problem(st *status.Status) {
+	if x.status != 0 {
+		return
+	}
+	p := newProblem(st, x.observed.ID)
+	x.annotateFailure(p)
+	b, err := p.json()
+	if err != nil {
+		b = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"INTERNAL"}`)
+	}
+	h := x.Header()
+	h.Del("Location")
+	h.Set("Content-Type", problemType)
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	x.WriteHeader(p.Status)
+	if _, err := x.Write(b); err != nil {
+		x.server.o.Logger.Debug("answer not written", "error", err)
+	}
+}
+
+// annotateFailure adds the headers that HTTP asks for beside a status.
+func (x *exchange) annotateFailure(p *Problem) {
+	h := x.Header()
+	h.Set("Cache-Control", "no-store")
+	switch p.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", challenge(p.reason))
+	case http.StatusForbidden:
+		if p.reason == "SCOPE_MISSING" {
+			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+strings.Join(x.binding.Method.Rule.Scopes, " ")+`"`)
+		}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		seconds := int64(p.retryAfter.Round(time.Second) / time.Second)
+		h.Set("Retry-After", strconv.FormatInt(max(1, seconds), 10))
+	}
+}
+
+// challenge is the WWW-Authenticate of a 401 (RFC 6750).
+func challenge(reason string) string {
+	if reason == "" {
+		return `Bearer realm="sluice"`
+	}
+	return `Bearer realm="sluice", error="invalid_token"`
+}
+
+// The errors that the edge itself makes.
+
+func edgeError(code codes.Code, httpCode int, reason, msg string) error {
+	st := status.New(code, msg)
+	with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: policy.ErrorDomain, Metadata: map[string]string{metaStatus: strconv.Itoa(httpCode)}})
+	if err != nil {
+		return st.Err()
+	}
+	return with.Err()
+}
+
+func badField(field, reason string) error { return badFields([]FieldError{{field, reason}}) }
+
+func badFields(bad []FieldError) error {
+	br := &errdetails.BadRequest{}
+	for _, f := range bad {
+		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Reason})
+	}
+	st := status.New(codes.InvalidArgument, "the request is not valid")
+	if with, err := st.WithDetails(br); err == nil {
+		st = with
+	}
+	return st.Err()
+}
+
+func badPath(err error) *status.Status {
+	return status.New(codes.InvalidArgument, "the path is refused: "+err.Error())
+}
+
+func noSuchPath() *status.Status {
+	return status.New(codes.NotFound, "no such path; /docs lists what there is")
+}
+
+func methodNotAllowed(method string, allow []string) *status.Status {
+	return status.Convert(edgeError(codes.Unimplemented, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",
+		"the path takes "+strings.Join(allow, ", ")))
+}
+
+func unsupportedMedia() error {
+	return edgeError(codes.InvalidArgument, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE",
+		"the body must be JSON: send `Content-Type: application/json`")
+}
+
+func unsupportedEncoding() error {
+	return edgeError(codes.InvalidArgument, http.StatusUnsupportedMediaType, "UNSUPPORTED_ENCODING", "a body with a Content-Encoding is not taken: send it as it is")
+}
+
+func bodyTooLarge(limit int64) error {
+	return edgeError(codes.ResourceExhausted, http.StatusRequestEntityTooLarge, "BODY_TOO_LARGE",
+		"the body is larger than the "+strconv.FormatInt(limit, 10)+" bytes this call takes")
+}
+
+func bodyTooSlow() error {
+	return edgeError(codes.DeadlineExceeded, http.StatusRequestTimeout, "BODY_TOO_SLOW", "the body did not arrive in time")
+}
+
+func bodyBroken() error {
+	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "BODY_BROKEN", "the body could not be read")
+}

@@ -1,0 +1,105 @@
+package rest
+
+import (
+	"net/url"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// readQuery parses the query and refuses, by name, what no field of the
+// request takes: grpc-gateway would ignore it.
+func (x *exchange) readQuery() (url.Values, error) {
+	if x.r.URL.RawQuery == "" {
+		return url.Values{}, nil
+	}
+	values, err := url.ParseQuery(x.r.URL.RawQuery)
+	if err != nil {
+		return nil, badField("query", "is not a valid query string")
+	}
+	var bad []FieldError
+	for key := range values {
+		if reason := x.binding.refuses(key); reason != "" {
+			bad = append(bad, FieldError{Field: key, Reason: reason})
+		}
+	}
+	if len(bad) > 0 {
+		return nil, badFields(bad)
+	}
+	return values, nil
+}
+
+// refuses says why a query parameter cannot be taken; "" means it can.
+func (b *Binding) refuses(key string) string {
+	if b.body != bodyNone && b.bodyField == nil {
+		return "unknown query parameter: this call takes its fields from the body"
+	}
+	fd := fieldByPath(b.Method.Descriptor.Input(), key)
+	if fd == nil {
+		return "unknown query parameter"
+	}
+	canonical := canonicalPath(b.Method.Descriptor.Input(), key)
+	for taken, by := range b.taken {
+		if canonical == taken || strings.HasPrefix(canonical, taken+".") {
+			return "is taken from the " + by
+		}
+	}
+	if fd.IsMap() || fd.Message() == nil || queryMessage(fd.Message()) {
+		return ""
+	}
+	return "is a message: name one of its fields, such as " + key + "." + string(fd.Message().Fields().Get(0).Name())
+}
+
+// queryMessage says whether a message can be given as one query parameter.
+func queryMessage(md protoreflect.MessageDescriptor) bool {
+	switch md.FullName() {
+	case "google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask",
+		"google.protobuf.DoubleValue", "google.protobuf.FloatValue", "google.protobuf.Int64Value", "google.protobuf.UInt64Value",
+		"google.protobuf.Int32Value", "google.protobuf.UInt32Value", "google.protobuf.BoolValue", "google.protobuf.StringValue",
+		"google.protobuf.BytesValue", "google.protobuf.Value", "google.protobuf.Struct":
+		return true
+	}
+	return md.Fields().Len() == 0
+}
+
+// fieldByPath finds the field a query key names, by proto or JSON names; a map
+// field may carry its key in brackets.
+func fieldByPath(md protoreflect.MessageDescriptor, key string) protoreflect.FieldDescriptor {
+	var fd protoreflect.FieldDescriptor
+	path, mapKey, hasKey := strings.Cut(key, "[")
+	for name := range strings.SplitSeq(path, ".") {
+		if md == nil || (fd != nil && fd.Cardinality() == protoreflect.Repeated) {
+			return nil
+		}
+		if fd = fieldByName(md, name); fd == nil {
+			return nil
+		}
+		md = fd.Message()
+	}
+	if hasKey != fd.IsMap() || (hasKey && !strings.HasSuffix(mapKey, "]")) {
+		return nil
+	}
+	return fd
+}
+
+// canonicalPath is the key in proto names, without a map's key.
+func canonicalPath(md protoreflect.MessageDescriptor, key string) string {
+	path, _, _ := strings.Cut(key, "[")
+	var out []string
+	for name := range strings.SplitSeq(path, ".") {
+		fd := fieldByName(md, name)
+		if fd == nil {
+			break
+		}
+		out = append(out, string(fd.Name()))
+		md = fd.Message()
+	}
+	return strings.Join(out, ".")
+}
+
+func fieldByName(md protoreflect.MessageDescriptor, name string) protoreflect.FieldDescriptor {
+	if fd := md.Fields().ByTextName(name); fd != nil {
+		return fd
+	}
+	return md.Fields().ByJSONName(name)
+}

@@ -1,0 +1,263 @@
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"google.golang.org/grpc"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+)
+
+// Options of a Server. All are needed but Mounts and Middlewares.
+type Options struct {
+	// Methods are the methods with their rules.
+	Methods *policy.Table
+	// Services are their generated handlers.
+	Services []Service
+	// Conn is what the handlers call.
+	Conn grpc.ClientConnInterface
+	// Edge are the checks before any body is read.
+	Edge policy.Chain
+	// Telemetry observes.
+	Telemetry *telemetry.Telemetry
+	// Denied is told of every refusal of the chain; nil means nobody.
+	Denied func(check string, m *policy.Method)
+	// ResponseMetadata says which metadata of services become headers.
+	ResponseMetadata func(key string) bool
+	// Logger gets panics and failures to answer.
+	Logger *slog.Logger
+	// ReadTimeout bounds how long a request body may take; 0 means 30s.
+	ReadTimeout time.Duration
+	// Mounts are handlers for plain paths, such as the docs.
+	Mounts []Mount
+	// Middlewares wrap the whole edge, the first outermost.
+	Middlewares []func(http.Handler) http.Handler
+}
+
+// Mount serves a path, and all below it when it ends in a slash.
+type Mount struct {
+	Path    string
+	Handler http.Handler
+}
+
+// Server is the HTTP edge as an http.Handler.
+type Server struct {
+	o       Options
+	index   route.Index[*Binding]
+	routes  []*Binding
+	mounts  []Mount
+	handler http.Handler
+}
+
+// New captures the generated handlers and builds the route index. What is
+// wrong with a service stops it: a handler that calls another method than its
+// route names, two routes that collide.
+func New(o Options) (*Server, error) {
+	if o.ReadTimeout <= 0 {
+		o.ReadTimeout = 30 * time.Second
+	}
+	s := &Server{o: o, mounts: o.Mounts}
+	for _, svc := range o.Services {
+		bound, err := s.capture(svc)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range bound {
+			if err := s.index.Add(b.Verb, b.Template, b); err != nil {
+				return nil, err
+			}
+		}
+		s.routes = append(s.routes, bound...)
+	}
+	s.handler = http.HandlerFunc(s.serve)
+	for i := len(o.Middlewares) - 1; i >= 0; i-- {
+		s.handler = o.Middlewares[i](s.handler)
+	}
+	return s, nil
+}
+
+// Routes returns every route, in the order of registration.
+func (s *Server) Routes() []*Binding { return s.routes }
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// serve is the walk of a request: observe, find the route, admit, read what it
+// carries, hand on to the generated handler.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	x, ctx := s.begin(w, r)
+	defer x.end(ctx)
+	defer x.recover(ctx)
+
+	path, err := route.Normalize(r.URL.EscapedPath())
+	if err != nil {
+		x.problem(badPath(err))
+		return
+	}
+	if m, ok := s.mount(path); ok {
+		x.observed.Route = m.Path
+		m.Handler.ServeHTTP(x, r.WithContext(ctx))
+		return
+	}
+	b, params, ok := s.match(r.Method, path)
+	if !ok {
+		s.unmatched(x, path)
+		return
+	}
+	x.bind(b)
+	if r.Method == http.MethodOptions {
+		x.options(s.allowed(path))
+		return
+	}
+	ctx, err = s.admit(ctx, x)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	inner, cancel, err := x.read(ctx, params)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer cancel()
+	b.handler(x, inner, x.params)
+}
+
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, context.Context) {
+	ctx, observed := s.o.Telemetry.Begin(r.Context(), policy.EdgeREST, propagation.HeaderCarrier(r.Header))
+	observed.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
+	observed.Method = r.Method
+	observed.Client, _ = netip.ParseAddrPort(r.RemoteAddr)
+	h := w.Header()
+	h["X-Request-Id"] = []string{observed.ID}
+	h["X-Content-Type-Options"] = nosniff
+	x := &exchange{server: s, w: w, r: r, observed: observed, head: r.Method == http.MethodHead}
+	return x, context.WithValue(ctx, exchangeKey{}, x)
+}
+
+var nosniff = []string{"nosniff"}
+
+func (s *Server) mount(path string) (Mount, bool) {
+	for _, m := range s.mounts {
+		if path == m.Path || (strings.HasSuffix(m.Path, "/") && strings.HasPrefix(path, m.Path)) {
+			return m, true
+		}
+	}
+	return Mount{}, false
+}
+
+// match finds the binding; HEAD is served by GET's, OPTIONS by any of the path.
+func (s *Server) match(method, path string) (*Binding, route.Params, bool) {
+	switch method {
+	case http.MethodHead:
+		b, params, ok := s.index.Lookup(http.MethodGet, path)
+		if ok && b.Method.Streaming() { // Its headers cannot be had without its messages.
+			return nil, route.Params{}, false
+		}
+		return b, params, ok
+	case http.MethodOptions:
+		for _, m := range s.index.Allowed(path) {
+			return s.index.Lookup(m, path)
+		}
+	}
+	return s.index.Lookup(method, path)
+}
+
+// allowed is the Allow header of a path.
+func (s *Server) allowed(path string) []string {
+	methods := s.index.Allowed(path)
+	if len(methods) == 0 {
+		return nil
+	}
+	out := make([]string, 0, len(methods)+2)
+	for _, m := range methods {
+		out = append(out, m)
+		if m == http.MethodGet {
+			if b, _, ok := s.index.Lookup(m, path); ok && !b.Method.Streaming() {
+				out = append(out, http.MethodHead)
+			}
+		}
+	}
+	return append(out, http.MethodOptions)
+}
+
+func (s *Server) unmatched(x *exchange, path string) {
+	if allow := s.allowed(path); len(allow) > 0 {
+		x.Header().Set("Allow", strings.Join(allow, ", "))
+		x.problem(methodNotAllowed(x.r.Method, allow))
+		return
+	}
+	x.problem(noSuchPath())
+}
+
+// admit runs the edge's checks: nothing of the body has been read.
+func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error) {
+	c := &policy.Call{
+		Method:    x.binding.Method,
+		Edge:      policy.EdgeREST,
+		RequestID: x.observed.ID,
+		Peer:      x.observed.Client,
+		Headers:   x.r.Header.Values,
+		Annotate:  x.Header().Add,
+	}
+	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
+		c.PeerCertificate = t.VerifiedChains[0][0]
+	}
+	x.call, x.observed.Call = c, c
+	ctx, err := s.o.Edge.Admit(ctx, c)
+	if err != nil && s.o.Denied != nil {
+		s.o.Denied(c.DeniedBy, c.Method)
+	}
+	return ctx, err
+}
+
+// read gives the generated handler a request of its own: the body and the
+// query checked, and no header of the caller's, for what handlers make of
+// headers (metadata, deadlines) is decided here.
+func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request, context.CancelFunc, error) {
+	cancel := func() {}
+	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
+		d, err := parseTimeout(t)
+		if err != nil {
+			return nil, cancel, err
+		}
+		ctx, cancel = context.WithTimeout(ctx, d)
+	}
+	x.params = params.Map()
+	body, err := x.readBody()
+	if err != nil {
+		return nil, cancel, err
+	}
+	form, err := x.readQuery()
+	if err != nil {
+		return nil, cancel, err
+	}
+	inner := x.r.WithContext(ctx)
+	inner.Header = http.Header{}
+	inner.Host, inner.RemoteAddr = "", ""
+	inner.Body = body
+	inner.Form, inner.PostForm = form, url.Values{}
+	return inner, cancel, nil
+}
+
+// parseTimeout reads a Grpc-Timeout (gRPC over HTTP/2: up to 8 digits and a
+// unit). It can only shorten the rule's deadline, which upstream applies too.
+func parseTimeout(s string) (time.Duration, error) {
+	units := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}
+	unit, ok := units[s[len(s)-1]]
+	n, err := strconv.ParseUint(s[:len(s)-1], 10, 64)
+	if !ok || err != nil || len(s) > 9 {
+		return 0, badField("Grpc-Timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u, n")
+	}
+	return time.Duration(n) * unit, nil
+}

@@ -1,0 +1,176 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/wire"
+)
+
+// describe makes the description of a service that grpc-go serves: unary
+// methods stay unary, so that unary interceptors see them.
+func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
+	desc := &grpc.ServiceDesc{ServiceName: string(sd.FullName()), HandlerType: (*any)(nil), Metadata: sd.ParentFile().Path()}
+	for i := range sd.Methods().Len() {
+		md := sd.Methods().Get(i)
+		m := s.o.Methods.Method("/" + string(sd.FullName()) + "/" + string(md.Name()))
+		if m == nil { // Not in the table, not offered: the table fails the start for methods without rules.
+			continue
+		}
+		if !m.Streaming() {
+			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: string(md.Name()), Handler: s.unary(m)})
+			continue
+		}
+		desc.Streams = append(desc.Streams, grpc.StreamDesc{
+			StreamName:    string(md.Name()),
+			ClientStreams: md.IsStreamingClient(),
+			ServerStreams: md.IsStreamingServer(),
+			Handler:       s.stream(m),
+		})
+	}
+	return desc
+}
+
+// unary returns the handler of a method. The frame is taken before admission
+// only because grpc-go wants interceptors to see it; nothing reads it until
+// upstream's entry.
+func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
+	forward := func(ctx context.Context, req any) (any, error) {
+		ctx, err := s.admit(ctx, m)
+		if err != nil {
+			s.setUnaryHeader(ctx, nil)
+			return nil, err
+		}
+		in := req.(*wire.Frame)
+		if err := fits(m, len(in.Data)); err != nil {
+			return nil, err
+		}
+		out := &wire.Frame{}
+		var header metadata.MD
+		err = s.o.Conn.Invoke(ctx, m.FullName, in, out, grpc.Header(&header))
+		s.setUnaryHeader(ctx, header)
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		in := &wire.Frame{}
+		if err := decode(in); err != nil {
+			return nil, err
+		}
+		return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, forward)
+	}
+}
+
+// stream returns the handler of a streaming method: one goroutine pumps
+// towards the caller, and where the caller streams, another towards the
+// service. Each waits for its reader, so a slow one holds back the other side
+// and nothing piles up here.
+func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
+	d := m.Descriptor
+	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
+	return func(_ any, down grpc.ServerStream) error {
+		ctx, err := s.admit(down.Context(), m)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		up, err := s.o.Conn.NewStream(ctx, desc, m.FullName)
+		if err != nil {
+			return err
+		}
+		if desc.ClientStreams {
+			go pump(down, up, m, cancel)
+		} else if err := one(down, up, m); err != nil {
+			return err
+		}
+		err = s.back(ctx, down, up, desc)
+		if cause := context.Cause(ctx); err != nil && errors.As(cause, new(*refusal)) {
+			return errors.Unwrap(cause) // Why the caller's message was refused, not what that did to the stream.
+		}
+		return err
+	}
+}
+
+// refusal is the end of a call for a message of the caller's.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+// one passes on the only message of a caller.
+func one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
+	in := &wire.Frame{}
+	if err := receive(down, in, m); err != nil {
+		return err
+	}
+	if err := up.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return up.CloseSend()
+}
+
+// pump passes on what the caller streams, until either side ends. A caller's
+// message that is refused ends the call.
+func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
+	for {
+		in := &wire.Frame{}
+		err := receive(down, in, m)
+		if errors.Is(err, io.EOF) {
+			if up.CloseSend() != nil {
+				cancel(nil)
+			}
+			return
+		}
+		if err != nil {
+			cancel(&refusal{err})
+			return
+		}
+		if up.SendMsg(in) != nil { // The pump towards the caller learns why.
+			return
+		}
+	}
+}
+
+func receive(down grpc.ServerStream, in *wire.Frame, m *policy.Method) error {
+	if err := down.RecvMsg(in); err != nil {
+		return err
+	}
+	if x := exchangeOf(down.Context()); x != nil && !m.Descriptor.IsStreamingClient() {
+		x.countIn(in)
+	}
+	return fits(m, len(in.Data))
+}
+
+// back passes on what the service answers.
+func (s *Server) back(ctx context.Context, down grpc.ServerStream, up grpc.ClientStream, desc *grpc.StreamDesc) error {
+	header, err := up.Header()
+	if err != nil {
+		return err
+	}
+	if err := down.SendHeader(s.header(ctx, header)); err != nil {
+		return err
+	}
+	for {
+		out := &wire.Frame{}
+		if err := up.RecvMsg(out); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := down.SendMsg(out); err != nil {
+			return err
+		}
+		if !desc.ServerStreams {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Addrs are the addresses that are listened on.
+type Addrs struct{ HTTP, GRPC, Admin string }
+
+// Addrs returns the addresses, once OnReady's function runs.
+func (g *Gateway) Addrs() Addrs { return g.addrs }
+
+// DevKey mints tokens for a gateway WithDemo; nil without.
+func (g *Gateway) DevKey() *auth.DevKey { return g.devKey }
+
+// Handler is the REST edge, for programs that serve it themselves.
+func (g *Gateway) Handler() http.Handler { return g.rest }
+
+// Run listens and serves until ctx ends, then drains: not ready first, then
+// what is in flight is finished, within the configured grace. It returns nil
+// after a drain, and closes the gateway in any case.
+func (g *Gateway) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, g.close()) }()
+	ls, err := g.listen(ctx)
+	if err != nil {
+		return err
+	}
+	httpServer, adminServer := g.httpServer(), &http.Server{Handler: g.admin, ReadHeaderTimeout: 10 * time.Second}
+	group, failed := errgroup.WithContext(ctx)
+	group.Go(func() error { return served(httpServer.Serve(ls.http)) })
+	group.Go(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
+	group.Go(func() error { return served(adminServer.Serve(ls.admin)) })
+	if g.o.onReady != nil {
+		g.o.onReady(g)
+	}
+	group.Go(func() error {
+		<-failed.Done()
+		g.drain(httpServer)
+		return adminServer.Close()
+	})
+	return group.Wait()
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (g *Gateway) httpServer() *http.Server {
+	c := g.cfg.GetHttp()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           g.rest,
+		Protocols:         protocols,
+		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
+		IdleTimeout:       c.GetIdleTimeout().AsDuration(),
+		MaxHeaderBytes:    int(c.GetMaxHeaderBytes()),
+	}
+}
+
+// drain ends serving without dropping what is in flight.
+func (g *Gateway) drain(httpServer *http.Server) {
+	g.draining.Store(true)
+	g.rpc.Drain()
+	if d := g.cfg.GetShutdown().GetNotReadyFor().AsDuration(); d > 0 {
+		time.Sleep(d)
+	}
+	grace := g.cfg.GetShutdown().GetGrace().AsDuration()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	// Half the grace is for streams to end by themselves; an order can be watched
+	// for an hour.
+	streams := time.AfterFunc(grace/2, g.upstream.EndStreams)
+	defer streams.Stop()
+	var both errgroup.Group
+	both.Go(func() error {
+		if httpServer.Shutdown(ctx) != nil {
+			return httpServer.Close()
+		}
+		return nil
+	})
+	both.Go(func() error {
+		// GracefulStop has no deadline of its own.
+		stop := context.AfterFunc(ctx, g.rpc.GRPC().Stop)
+		g.rpc.GRPC().GracefulStop()
+		stop()
+		return nil
+	})
+	if err := both.Wait(); err != nil {
+		g.log.Warn("the HTTP listener did not close cleanly", "error", err)
+	}
+}
+
+type listeners struct{ http, grpc, admin net.Listener }
+
+func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
+	var lc net.ListenConfig
+	for _, l := range []struct {
+		to         *net.Listener
+		at         *string
+		name, addr string
+		env        string
+	}{
+		{&ls.http, &g.addrs.HTTP, "http.addr", g.cfg.GetHttp().GetAddr(), "SLUICE_HTTP_ADDR"},
+		{&ls.grpc, &g.addrs.GRPC, "grpc.addr", g.cfg.GetGrpc().GetAddr(), "SLUICE_GRPC_ADDR"},
+		{&ls.admin, &g.addrs.Admin, "admin.addr", g.cfg.GetAdmin().GetAddr(), "SLUICE_ADMIN_ADDR"},
+	} {
+		if *l.to, err = lc.Listen(ctx, "tcp", l.addr); err != nil {
+			for _, open := range []net.Listener{ls.http, ls.grpc} {
+				if open != nil {
+					err = errors.Join(err, open.Close())
+				}
+			}
+			return ls, fmt.Errorf("%s (%s): %w", l.name, l.env, err)
+		}
+		*l.at = (*l.to).Addr().String()
+	}
+	return ls, nil
+}
+
+func (g *Gateway) ready() error {
+	if g.draining.Load() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// Routes lists every method with its routes, rule and target.
+func (g *Gateway) Routes() []admin.Route {
+	var out []admin.Route
+	bound := map[string]bool{}
+	for _, b := range g.rest.Routes() {
+		bound[b.Method.FullName] = true
+		out = append(out, g.route(b.Verb, b.Template.String(), b.Method))
+	}
+	for _, m := range g.methods.Methods() {
+		if !bound[m.FullName] {
+			out = append(out, g.route("", "", m))
+		}
+	}
+	return out
+}
+
+func (g *Gateway) route(verb, template string, m *policy.Method) admin.Route {
+	return admin.Route{
+		Verb: verb, Template: template, Method: m.FullName[1:],
+		Require: m.Rule.Who(), Owner: m.Rule.OwnerText(),
+		LimitClass: m.Rule.LimitClass, LimitCost: m.Rule.LimitCost,
+		Deadline: m.Rule.Deadline.String(), Target: g.upstream.Target(m.FullName),
+	}
+}
