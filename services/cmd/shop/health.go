@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+const (
+	healthInterval = 2 * time.Second
+	healthTimeout  = time.Second
+)
+
+// watchHealth keeps the gRPC health of the service, and of the whole process, in
+// step with its database. The first check is made before it returns; the rest go
+// on until ctx ends, whereupon the channel is closed.
+func (p *process) watchHealth(ctx context.Context) <-chan struct{} {
+	healthy := true
+	check := func() {
+		err := p.checkOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		state := healthv1.HealthCheckResponse_SERVING
+		if err != nil {
+			state = healthv1.HealthCheckResponse_NOT_SERVING
+		}
+		p.health.SetServingStatus("", state)
+		p.health.SetServingStatus(p.service.Name, state)
+		if now := err == nil; now != healthy {
+			healthy = now
+			p.log.Warn("health changed", "healthy", healthy, "cause", err)
+		}
+	}
+	check()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(healthInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				check()
+			}
+		}
+	}()
+	return done
+}
+
+func (p *process) checkOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	return p.service.Check(ctx)
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/sluice-gateway/sluice/services/kit"
+	"github.com/sluice-gateway/sluice/services/shop"
+)
+
+const (
+	// maxMessageBytes holds a picture of 2 MiB with its envelope.
+	maxMessageBytes = 4 << 20
+	// minPingInterval lets the gateway notice a dead connection by pings.
+	minPingInterval = 10 * time.Second
+	drainTimeout    = 10 * time.Second
+)
+
+// process is one service with its server, listening.
+type process struct {
+	service  *kit.Service
+	server   *grpc.Server
+	health   *health.Server
+	listener net.Listener
+	name     string
+	log      *slog.Logger
+}
+
+// newProcess opens everything that can fail; on an error nothing stays open.
+func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log *slog.Logger) (_ *process, err error) {
+	opts, err := serverOptions(o, tracer, log)
+	if err != nil {
+		return nil, err
+	}
+	service, err := shop.Open(ctx, o.service, o.db, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, service.Close())
+		}
+	}()
+	if o.seed {
+		if err := service.Seed(ctx); err != nil {
+			return nil, fmt.Errorf("seed: %w", err)
+		}
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.addr)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		service: service, server: grpc.NewServer(opts...), health: health.NewServer(),
+		listener: listener, name: o.service, log: log,
+	}
+	service.Register(p.server)
+	healthv1.RegisterHealthServer(p.server, p.health)
+	if o.reflection {
+		reflection.Register(p.server)
+	}
+	return p, nil
+}
+
+func serverOptions(o options, tracer trace.TracerProvider, log *slog.Logger) ([]grpc.ServerOption, error) {
+	keys, err := kit.LoadKeys(o.assertionKeys...)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := kit.NewVerifier(keys...)
+	if err != nil {
+		return nil, err
+	}
+	io := kit.InterceptorOptions{Verifier: verifier, Logger: log, Tracer: tracer}
+	unary, err := kit.Unary(io)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := kit.Stream(io)
+	if err != nil {
+		return nil, err
+	}
+	opts := []grpc.ServerOption{
+		grpc.UnaryInterceptor(unary),
+		grpc.StreamInterceptor(stream),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+	}
+	if o.tlsCert != "" {
+		conf, err := tlsConfig(o)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, grpc.Creds(credentials.NewTLS(conf)))
+	}
+	return opts, nil
+}
+
+func tlsConfig(o options) (*tls.Config, error) {
+	cert, err := tls.LoadX509KeyPair(o.tlsCert, o.tlsKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	if o.tlsClient != "" {
+		raw, err := os.ReadFile(o.tlsClient)
+		if err != nil {
+			return nil, fmt.Errorf("--tls-client-ca: %w", err)
+		}
+		conf.ClientCAs = x509.NewCertPool()
+		if !conf.ClientCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("--tls-client-ca: %s holds no PEM certificate", o.tlsClient)
+		}
+		conf.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return conf, nil
+}
+
+// serve answers until ctx ends, then drains: new work goes elsewhere (health says
+// NOT_SERVING), what runs may finish for ten seconds.
+func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
+	defer func() { err = errors.Join(err, p.service.Close()) }()
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
+	watched := p.watchHealth(watching)
+	defer func() { stopWatching(); <-watched }()
+
+	failed := make(chan error, 1)
+	go func() { failed <- p.server.Serve(p.listener) }()
+	fmt.Fprintf(stdout, "%s service ready on %s\n", p.name, p.listener.Addr())
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	p.drain()
+	return <-failed
+}
+
+func (p *process) drain() {
+	p.log.Info("draining")
+	p.health.Shutdown() // From here on its answer cannot change.
+	p.service.Drain()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		p.server.GracefulStop()
+	}()
+	timeout := time.NewTimer(drainTimeout)
+	defer timeout.Stop()
+	select {
+	case <-drained:
+	case <-timeout.C:
+		p.log.Warn("calls still run after the grace period: they are cut off")
+		p.server.Stop()
+		<-drained
+	}
+}
