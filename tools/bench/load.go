@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -99,9 +100,25 @@ func closedLoop(ctx context.Context, client *http.Client, p *process, path strin
 
 // ask sends one request, and throws the answer away.
 func ask(ctx context.Context, client *http.Client, p *process, path string) error {
-	req, err := newRequest(ctx, "http://"+p.addr+path, p.token)
+	return send(ctx, client, "http://"+p.addr+path, p.token, io.Discard)
+}
+
+// get sends one request to what need not be fast, and answers the body.
+func get(ctx context.Context, url, token string) ([]byte, error) {
+	var body bytes.Buffer
+	err := send(ctx, http.DefaultClient, url, token, &body)
+	return body.Bytes(), err
+}
+
+// send sends one request and copies the answer's body. Anything but 200 is an
+// error.
+func send(ctx context.Context, client *http.Client, url, token string, body io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -109,34 +126,11 @@ func ask(ctx context.Context, client *http.Client, p *process, path string) erro
 	}
 	defer resp.Body.Close() //nolint:errcheck // read to its end
 	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
-		return fmt.Errorf("answered %s: %s", resp.Status, body)
+		complaint, _ := io.ReadAll(io.LimitReader(resp.Body, 1024))
+		return fmt.Errorf("answered %s: %s", resp.Status, complaint)
 	}
-	_, err = io.Copy(io.Discard, resp.Body)
+	_, err = io.Copy(body, resp.Body)
 	return err
-}
-
-// get sends one request and answers the whole body.
-func get(ctx context.Context, client *http.Client, url, token string) (*http.Response, []byte, error) {
-	req, err := newRequest(ctx, url, token)
-	if err != nil {
-		return nil, nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
-	body, err := io.ReadAll(resp.Body)
-	return resp, body, err
-}
-
-func newRequest(ctx context.Context, url, token string) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err == nil && token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	return req, err
 }
 
 // newClient keeps conns connections alive and asks for no compression, which

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -74,12 +73,9 @@ func (p *process) footprint(ctx context.Context) (footprint, error) {
 }
 
 func (p *process) adminNumber(ctx context.Context, path, label string) (int64, error) {
-	resp, body, err := get(ctx, http.DefaultClient, "http://"+p.admin+path, "")
+	body, err := get(ctx, "http://"+p.admin+path, "")
 	if err != nil {
-		return 0, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s answers %s", path, resp.Status)
+		return 0, fmt.Errorf("%s: %w", path, err)
 	}
 	return numberAfter(string(body), label)
 }

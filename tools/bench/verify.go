@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"reflect"
 )
 
@@ -49,12 +48,9 @@ func verify(ctx context.Context, p path, gateways ...*process) error {
 }
 
 func fetch(ctx context.Context, g *process, path string) (map[string]any, error) {
-	resp, body, err := get(ctx, http.DefaultClient, "http://"+g.addr+path, g.token)
+	body, err := get(ctx, "http://"+g.addr+path, g.token)
 	if err != nil {
 		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %s: %s", resp.Status, body)
 	}
 	var answer map[string]any
 	if err := json.Unmarshal(body, &answer); err != nil {
