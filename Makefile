@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZTIME ?= 10s
+TESTFLAGS ?=
 
 # The platform packages, not @bufbuild/buf: `npm ci` wants every platform that
 # the wrapper lists.
@@ -27,7 +28,7 @@ build: ## Build the binaries into bin/
 .PHONY: test
 test: deps-test ## Vet and run every test under the race detector
 	go vet ./...
-	CGO_ENABLED=1 go test -race -count=1 ./...
+	CGO_ENABLED=1 go test -race -count=1 $(TESTFLAGS) ./...
 
 .PHONY: deps-test
 deps-test: ## Install what the tests need beside Go
