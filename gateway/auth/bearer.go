@@ -1,0 +1,97 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Reasons of the google.rpc.ErrorInfo details of refusals.
+const (
+	reasonExpired     = "TOKEN_EXPIRED"
+	reasonInvalid     = "TOKEN_INVALID"
+	reasonMalformed   = "CREDENTIAL_MALFORMED"
+	reasonUnavailable = "KEYS_UNAVAILABLE"
+)
+
+var errMalformed = errors.New("malformed token")
+
+// Authenticate is the policy.Check that sets c.Principal from the call's
+// authorization header (RFC 6750). A call without one is Anonymous's; a
+// credential that is no good is refused even where none is needed, or a client
+// would not learn that its token has expired.
+func (v *Verifier) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
+	values := c.Headers("authorization")
+	if len(values) == 0 {
+		c.Principal = policy.Anonymous
+		return ctx, nil
+	}
+	token, ok := bearer(values)
+	if !ok {
+		return ctx, refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
+	}
+	p, err := v.Verify(ctx, token)
+	if err != nil {
+		return ctx, err
+	}
+	c.Principal = p
+	return ctx, nil
+}
+
+func bearer(values []string) (string, bool) {
+	if len(values) != 1 {
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	token = strings.Trim(token, " ")
+	return token, strings.EqualFold(scheme, "bearer") && token != ""
+}
+
+// answer turns an error of verification into what the caller is told: never
+// the library's text, never a part of the token.
+func answer(err error) error {
+	switch {
+	case errors.Is(err, ErrKeysUnavailable):
+		return refusal(codes.Unavailable, reasonUnavailable, ErrKeysUnavailable.Error())
+	case errors.Is(err, context.Canceled):
+		return status.FromContextError(context.Canceled).Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.FromContextError(context.DeadlineExceeded).Err()
+	case errors.Is(err, errClaims):
+		return refuse(reasonInvalid, "the token is not valid: its claims are malformed")
+	case errors.Is(err, errMalformed), errors.Is(err, jwt.ErrTokenMalformed):
+		return refuse(reasonMalformed, "the credential is malformed: it is not a JSON Web Token")
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return refuse(reasonInvalid, "the token is not valid: its issuer is not accepted")
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return refuse(reasonInvalid, "the token is not valid: it is for another audience")
+	case errors.Is(err, jwt.ErrTokenInvalidSubject):
+		return refuse(reasonInvalid, "the token is not valid: its subject is missing or not acceptable")
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return refuse(reasonInvalid, "the token is not valid yet")
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return refuse(reasonExpired, "the token has expired")
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return refuse(reasonInvalid, "the token is not valid: it lacks a claim that is required")
+	default:
+		return refuse(reasonInvalid, "the token is not valid")
+	}
+}
+
+func refuse(reason, msg string) error { return refusal(codes.Unauthenticated, reason, msg) }
+
+func refusal(code codes.Code, reason, msg string) error {
+	st := status.New(code, msg)
+	detailed, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: policy.ErrorDomain})
+	if err != nil { // Only codes.OK can fail here.
+		return st.Err()
+	}
+	return detailed.Err()
+}

@@ -1,0 +1,281 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+const (
+	maxToken  = 8 << 10          // Bytes of a token.
+	maxLeeway = 60 * time.Second // Of an issuer.
+	maxKeyID  = 256              // Bytes of a kid.
+	// A key that an issuer withdraws stops working after this at the latest: a
+	// cached token does not ask for its key.
+	maxCached = 5 * time.Minute
+)
+
+var algorithms = []string{
+	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+	"ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+}
+
+// Issuer is one whose tokens are accepted.
+type Issuer struct {
+	// Name is the exact value of the iss claim.
+	Name string
+	// Audiences: the aud claim must contain one of them.
+	Audiences []string
+	// Algorithms are the accepted values of the alg header. HS256, HS384 and
+	// HS512 go with a secret, all others with public keys.
+	Algorithms []string
+	// Keys verify the tokens.
+	Keys KeySource
+	// Leeway is the clock skew granted to exp, nbf and iat; 60 s at most.
+	Leeway time.Duration
+}
+
+// Options make a Verifier.
+type Options struct {
+	// Issuers whose tokens are accepted; at least one.
+	Issuers []Issuer
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// CacheSize is the most verified tokens that are remembered; 0 means 16384.
+	CacheSize int
+}
+
+// Verifier verifies JSON Web Tokens (RFC 7519, with the advice of RFC 8725). It
+// is safe for concurrent use.
+type Verifier struct {
+	issuers map[string]*issuer
+	peek    *jwt.Parser
+	now     func() time.Time
+	cache   *otter.Cache[[sha256.Size]byte, *verified]
+}
+
+type issuer struct {
+	Issuer
+	parser *jwt.Parser
+}
+
+// verified is a token that was good; until, in nanoseconds of Unix time, is when
+// it must be verified again.
+type verified struct {
+	principal *policy.Principal
+	until     int64
+}
+
+// NewVerifier checks the issuers and makes a verifier for them.
+func NewVerifier(o Options) (*Verifier, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CacheSize <= 0 {
+		o.CacheSize = 16384
+	}
+	if len(o.Issuers) == 0 {
+		return nil, errors.New("no issuer of tokens")
+	}
+	v := &Verifier{issuers: map[string]*issuer{}, peek: jwt.NewParser(jwt.WithStrictDecoding()), now: o.Now}
+	var errs []error
+	for _, i := range o.Issuers {
+		if err := i.check(); err != nil {
+			errs = append(errs, fmt.Errorf("issuer %q: %w", i.Name, err))
+		} else if v.issuers[i.Name] != nil {
+			errs = append(errs, fmt.Errorf("issuer %q: named twice", i.Name))
+		}
+		v.issuers[i.Name] = &issuer{Issuer: i, parser: i.newParser(o.Now)}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	var err error
+	v.cache, err = otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: o.CacheSize})
+	if err != nil {
+		return nil, fmt.Errorf("cache of verified tokens: %w", err)
+	}
+	return v, nil
+}
+
+func (i *Issuer) newParser(now func() time.Time) *jwt.Parser {
+	return jwt.NewParser(
+		jwt.WithValidMethods(i.Algorithms),
+		jwt.WithIssuer(i.Name),
+		jwt.WithAudience(i.Audiences...),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(i.Leeway),
+		jwt.WithStrictDecoding(),
+		jwt.WithTimeFunc(now),
+	)
+}
+
+func (i *Issuer) check() error {
+	switch {
+	case i.Name == "":
+		return errors.New("has no name")
+	case len(i.Audiences) == 0 || slices.Contains(i.Audiences, ""):
+		return errors.New("needs audiences, none of them empty")
+	case len(i.Algorithms) == 0:
+		return errors.New("needs algorithms")
+	case i.Leeway < 0 || i.Leeway > maxLeeway:
+		return fmt.Errorf("leeway %v is not within 0s and %v", i.Leeway, maxLeeway)
+	case i.Keys == nil:
+		return errors.New("has no keys")
+	}
+	s, symmetric := i.Keys.(secret)
+	if symmetric && len(s) < minSecret {
+		return fmt.Errorf("an HMAC secret of %d bytes; want %d at least", len(s), minSecret)
+	}
+	for _, alg := range i.Algorithms {
+		if !slices.Contains(algorithms, alg) {
+			return fmt.Errorf("algorithm %q is not supported", alg)
+		}
+		if strings.HasPrefix(alg, "HS") != symmetric {
+			return fmt.Errorf("algorithm %s does not go with the keys: HS256, HS384 and HS512 need an HMAC secret, the others public keys", alg)
+		}
+	}
+	static, _ := i.Keys.(publicKeys)
+	for n, key := range static {
+		if !slices.ContainsFunc(i.Algorithms, func(alg string) bool { return suits(alg, key) }) {
+			return fmt.Errorf("public key %d (%T) is of no use to any of the algorithms %s", n+1, key, strings.Join(i.Algorithms, ", "))
+		}
+	}
+	return nil
+}
+
+// Verify returns whom a token stands for, or a status error to answer with:
+// UNAUTHENTICATED for a token that is no good, UNAVAILABLE where that cannot be
+// told now. The principal's Expires is when the gateway stops taking the token:
+// its exp and the issuer's leeway. A token that was good is not verified again
+// for 5 minutes, or until it expires if that is sooner.
+func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal, error) {
+	if len(token) > maxToken {
+		return nil, refuse(reasonMalformed, "the token is longer than 8 KiB")
+	}
+	// Sum256 only reads, so the token is not copied for it.
+	key := sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token))) //nolint:gosec // As said.
+	now := v.now()
+	if hit, ok := v.cache.GetIfPresent(key); ok {
+		if now.UnixNano() < hit.until {
+			return hit.principal, nil
+		}
+		v.cache.Invalidate(key)
+	}
+	p, err := v.verify(ctx, token)
+	if err != nil {
+		return nil, answer(err)
+	}
+	until := now.Add(maxCached)
+	if p.Expires.Before(until) {
+		until = p.Expires
+	}
+	v.cache.Set(key, &verified{principal: p, until: until.UnixNano()})
+	return p, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, token string) (*policy.Principal, error) {
+	iss, keys, err := v.keys(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	var c claims
+	set := jwt.VerificationKeySet{}
+	for _, k := range keys {
+		set.Keys = append(set.Keys, k)
+	}
+	if _, err := iss.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return set, nil }); err != nil {
+		return nil, err
+	}
+	if !validSubject(c.subject) {
+		return nil, jwt.ErrTokenInvalidSubject
+	}
+	return policy.NewPrincipal(c.subject, iss.Name, c.scopes, c.exp.Add(iss.Leeway)), nil
+}
+
+// keys chooses, by what the token claims of itself, the issuer and the keys by
+// which all of it is then verified.
+func (v *Verifier) keys(ctx context.Context, token string) (*issuer, []any, error) {
+	if !wellFormed(token) {
+		return nil, nil, errMalformed
+	}
+	var c claims
+	t, _, err := v.peek.ParseUnverified(token, &c)
+	if err != nil {
+		return nil, nil, err
+	}
+	iss := v.issuers[c.issuer]
+	if iss == nil {
+		return nil, nil, jwt.ErrTokenInvalidIssuer
+	}
+	alg, kid, err := header(token, t.Header)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.Contains(iss.Algorithms, alg) {
+		return nil, nil, jwt.ErrTokenSignatureInvalid
+	}
+	keys, err := iss.Keys.Keys(ctx, alg, kid)
+	if err != nil {
+		return nil, nil, err
+	}
+	var usable []any
+	for _, k := range keys {
+		if suits(alg, k) {
+			usable = append(usable, k)
+		}
+	}
+	if len(usable) == 0 {
+		return nil, nil, jwt.ErrTokenSignatureInvalid
+	}
+	return iss, usable, nil
+}
+
+// header reads what matters of a token's header. An extension that the issuer
+// calls critical is one that we would have to understand (RFC 7515, 4.1.11).
+func header(token string, h map[string]any) (alg, kid string, err error) {
+	raw, err := base64.RawURLEncoding.DecodeString(token[:strings.IndexByte(token, '.')])
+	if err != nil {
+		return "", "", errMalformed
+	}
+	if _, err := object(raw); err != nil {
+		return "", "", errMalformed
+	}
+	if _, ok := h["crit"]; ok {
+		return "", "", jwt.ErrTokenUnverifiable
+	}
+	alg, _ = h["alg"].(string)
+	if v, ok := h["kid"]; ok {
+		if kid, ok = v.(string); !ok || len(kid) > maxKeyID {
+			return "", "", errMalformed
+		}
+	}
+	return alg, kid, nil
+}
+
+// wellFormed says whether the token is three parts of base64url.
+func wellFormed(token string) bool {
+	dots := 0
+	for i := range len(token) {
+		switch b := token[i]; {
+		case b == '.':
+			dots++
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_':
+		default:
+			return false
+		}
+	}
+	return dots == 2
+}
