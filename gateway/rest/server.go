@@ -109,6 +109,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		m.Handler.ServeHTTP(x, r.WithContext(ctx))
 		return
 	}
+	if len(path) > 1 && path[len(path)-1] == '/' { // A variable would match the empty segment.
+		x.problem(noSuchPath())
+		return
+	}
 	b, params, ok := s.match(r.Method, path)
 	if !ok {
 		s.unmatched(x, path)
