@@ -28,7 +28,7 @@ type want struct {
 	success string
 	// scopes are space-separated; "public" means no credential at all.
 	scopes string
-	// failures leaves out 400, 401, 429, 500, 503, 504, which every operation has.
+	// failures leaves out 400, 401, 429, 500, 502, 503, 504, which every operation has.
 	failures string
 	// body are the media types of the request.
 	body string
@@ -39,20 +39,20 @@ const pictures = "image/gif image/jpeg image/png image/webp"
 // surface is section "The REST surface of the shop" of the design, written by
 // hand: the document must say the same.
 var surface = []want{
-	{"UserService_CreateUser", "post", "/v1/users", "201 application/json", "users.write", "403 409 413 415", "application/json"},
+	{"UserService_CreateUser", "post", "/v1/users", "201 application/json", "users.write", "403 408 409 413 415", "application/json"},
 	{"UserService_GetUser", "get", "/v1/users/{user_id}", "200 application/json", "users.read", "403 404", ""},
 	{"UserService_ListUsers", "get", "/v1/users", "200 application/json", "admin", "403", ""},
-	{"UserService_UpdateUser", "patch", "/v1/users/{user_id}", "200 application/json", "users.write", "403 404 409 413 415", "application/json"},
+	{"UserService_UpdateUser", "patch", "/v1/users/{user_id}", "200 application/json", "users.write", "403 404 408 409 413 415", "application/json"},
 	{"UserService_DeleteUser", "delete", "/v1/users/{user_id}", "204", "admin", "403 404 409", ""},
 	{"UserService_BatchGetUsers", "get", "/v1/users:batchGet", "200 application/json", "admin", "403 404", ""},
-	{"OrderService_CreateOrder", "post", "/v1/users/{user_id}/orders", "201 application/json", "orders.write", "403 404 409 413 415", "application/json"},
+	{"OrderService_CreateOrder", "post", "/v1/users/{user_id}/orders", "201 application/json", "orders.write", "403 404 408 409 413 415", "application/json"},
 	{"OrderService_GetOrder", "get", "/v1/orders/{order_id}", "200 application/json", "orders.read", "403 404", ""},
 	{"OrderService_ListOrders", "get", "/v1/users/{user_id}/orders", "200 application/json", "orders.read", "403 404", ""},
-	{"OrderService_CancelOrder", "post", "/v1/orders/{order_id}:cancel", "200 application/json", "orders.write", "403 404 409 413 415", "application/json"},
+	{"OrderService_CancelOrder", "post", "/v1/orders/{order_id}:cancel", "200 application/json", "orders.write", "403 404 408 409 413 415", "application/json"},
 	{"OrderService_WatchOrder", "get", "/v1/orders/{order_id}:watch", "200 application/x-ndjson", "orders.read", "403 404", ""},
 	{"ProfileService_GetProfile", "get", "/v1/users/{user_id}/profile", "200 application/json", "public", "404", ""},
-	{"ProfileService_UpdateProfile", "patch", "/v1/users/{user_id}/profile", "200 application/json", "profiles.write", "403 404 409 413 415", "application/json"},
-	{"ProfileService_UploadAvatar", "put", "/v1/users/{user_id}/profile/avatar", "200 application/json", "profiles.write", "403 404 409 413 415", pictures},
+	{"ProfileService_UpdateProfile", "patch", "/v1/users/{user_id}/profile", "200 application/json", "profiles.write", "403 404 408 409 413 415", "application/json"},
+	{"ProfileService_UploadAvatar", "put", "/v1/users/{user_id}/profile/avatar", "200 application/json", "profiles.write", "403 404 408 409 413 415", pictures},
 	{"ProfileService_GetAvatar", "get", "/v1/users/{user_id}/profile/avatar", "200 " + pictures, "public", "404", ""},
 	{"BffService_GetUserOverview", "get", "/v1/users/{user_id}/overview", "200 application/json", "users.read orders.read", "403 404", ""},
 	{"BffService_GetOrderDetails", "get", "/v1/orders/{order_id}/details", "200 application/json", "users.read orders.read", "403 404", ""},
@@ -94,7 +94,7 @@ func observed(t *testing.T, doc *document, op *operation, verb, path string) wan
 		got.body = mediaTypes(op.RequestBody.Content)
 	}
 	var failures []string
-	always := map[string]bool{"400": true, "401": true, "429": true, "500": true, "503": true, "504": true}
+	always := map[string]bool{"400": true, "401": true, "429": true, "500": true, "502": true, "503": true, "504": true}
 	for _, code := range slices.Sorted(maps.Keys(op.Responses)) {
 		r := op.Responses[code]
 		if code < "300" {
@@ -130,6 +130,7 @@ func TestHeaders(t *testing.T) {
 		{"get", "/v1/users/{user_id}", "200", "X-Request-ID"},
 		{"delete", "/v1/users/{user_id}", "204", "X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "401", "WWW-Authenticate X-Request-ID"},
+		{"get", "/v1/users/{user_id}", "403", "WWW-Authenticate X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "404", "X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "429", "Retry-After X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "503", "Retry-After X-Request-ID"},

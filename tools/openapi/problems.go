@@ -33,13 +33,15 @@ func problems() []problem {
 	return []problem{
 		{status: 400, code: code.Code_INVALID_ARGUMENT, name: "BadRequest", description: "A parameter or the body is malformed or breaks a rule, or the state of the resource forbids the call."},
 		{status: 401, code: code.Code_UNAUTHENTICATED, name: "Unauthenticated", header: "WWW-Authenticate", description: "A credential is missing, or the one that was sent is not valid."},
-		{status: 403, code: code.Code_PERMISSION_DENIED, name: "Forbidden", when: guarded, description: "The caller lacks a scope, or is not the owner."},
+		{status: 403, code: code.Code_PERMISSION_DENIED, name: "Forbidden", header: "WWW-Authenticate", when: guarded, description: "The caller lacks a scope, or is not the owner."},
 		{status: 404, code: code.Code_NOT_FOUND, name: "NotFound", when: namesResource, description: "What the request names does not exist, or is not the caller's to see."},
+		{status: 408, code: code.Code_DEADLINE_EXCEEDED, name: "RequestTimeout", when: hasBody, description: "The body did not arrive in time."},
 		{status: 409, code: code.Code_ABORTED, name: "Conflict", when: canConflict, description: "It exists already, has changed since (etag), or the idempotency key was used for another request."},
 		{status: 413, code: code.Code_RESOURCE_EXHAUSTED, name: "ContentTooLarge", when: hasBody, description: "The body is larger than allowed."},
 		{status: 415, code: code.Code_INVALID_ARGUMENT, name: "UnsupportedMediaType", when: hasBody, description: "The body's media type is not accepted."},
 		{status: 429, code: code.Code_RESOURCE_EXHAUSTED, name: "TooManyRequests", header: "Retry-After", description: "Too many requests, or a quota is used up."},
 		{status: 500, code: code.Code_INTERNAL, name: "Internal", description: "Something failed that should not have."},
+		{status: 502, code: code.Code_INTERNAL, name: "BadGateway", description: "A service behind the gateway answered what it must not."},
 		{status: 503, code: code.Code_UNAVAILABLE, name: "Unavailable", header: "Retry-After", description: "The gateway or a service behind it cannot answer now."},
 		{status: 504, code: code.Code_DEADLINE_EXCEEDED, name: "DeadlineExceeded", description: "The answer took too long."},
 	}
