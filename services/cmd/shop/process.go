@@ -149,7 +149,10 @@ func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
 	case <-ctx.Done():
 	}
 	p.drain()
-	return <-failed
+	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) { // Stopped before it began.
+		return err
+	}
+	return nil
 }
 
 func (p *process) drain() {
