@@ -34,13 +34,14 @@ try {
   const page = browser.pages()[0] ?? (await browser.newPage());
   page.setDefaultTimeout(60_000);
   await watch(page);
+  await page.addInitScript(record);
   await page.goto(call.base + "/docs");
   await page.locator(".opblock").first().waitFor();
   seen.title = await page.title();
   seen.operations = await operations(page);
   if (call.token) await authorize(page, call.token);
   Object.assign(seen, await execute(page, call));
-  if (call.screenshot) await page.screenshot({ path: call.screenshot, fullPage: true });
+  if (call.screenshot) await page.screenshot({ path: call.screenshot });
 } finally {
   await browser.close();
   await rm(profile, { recursive: true, force: true });
@@ -62,6 +63,30 @@ async function watch(page) {
   });
 }
 
+// record keeps what the page's own calls are answered. It is asked for in the
+// page, because DevTools has no body of an answer to an upload.
+function record() {
+  const fetch = window.fetch;
+  window.answers = [];
+  window.fetch = async (...args) => {
+    const request = new Request(...args);
+    const { method, url } = request;
+    const answer = await fetch(request);
+    const body = await answer.clone().text();
+    window.answers.push({ method, path: new URL(url).pathname, contentType: answer.headers.get("content-type") ?? "", body });
+    return answer;
+  };
+}
+
+async function answered(page, method, path) {
+  const wanted = { method, prefix: path.split("{")[0] };
+  const found = await page.waitForFunction(
+    (w) => window.answers.find((a) => a.method === w.method && a.path.startsWith(w.prefix)),
+    wanted,
+  );
+  return found.jsonValue();
+}
+
 function operations(page) {
   return page.locator(".opblock").evaluateAll((blocks) =>
     blocks.map((b) => ({
@@ -80,7 +105,7 @@ async function authorize(page, token) {
   await dialogue.locator("button.btn-done").click();
 }
 
-async function execute(page, { method, path, params, body }) {
+async function execute(page, { method, path, params, body, file }) {
   const block = page
     .locator(`.opblock-${method.toLowerCase()}`)
     .filter({ has: page.locator(`[data-path="${path}"]`) });
@@ -89,20 +114,18 @@ async function execute(page, { method, path, params, body }) {
   for (const [name, value] of Object.entries(params ?? {})) {
     await block.locator(`tr[data-param-name="${name}"] input`).fill(value);
   }
+  if (file) await block.locator('input[type="file"]').setInputFiles(file);
   if (body) await block.locator("textarea.body-param__text").fill(body);
 
-  const answered = page.waitForResponse(
-    (r) => r.request().method() === method && new URL(r.url()).pathname.startsWith(path.split("{")[0]),
-  );
   await block.locator("button.execute").click();
-  const answer = await answered;
+  const answer = await answered(page, method, path);
   const live = block.locator(".live-responses-table");
   const status = await live.locator("tbody .response-col_status").first().textContent();
   const shown = live.locator(".response-col_description .highlight-code code").first();
   return {
     status: parseInt(status, 10),
-    contentType: answer.headers()["content-type"] ?? "",
-    body: await answer.text(),
+    contentType: answer.contentType,
+    body: answer.body,
     shown: (await shown.count()) > 0 ? await shown.textContent() : "",
   };
 }

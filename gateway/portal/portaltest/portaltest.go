@@ -30,9 +30,12 @@ type Call struct {
 	Params map[string]string `json:"params"`
 	// Body replaces the example of a JSON body, when it is not empty.
 	Body string `json:"body"`
+	// File is a file to send as a binary body, when it is not empty.
+	File string `json:"file"`
 	// Token is entered in the Authorize dialogue, when it is not empty.
 	Token string `json:"token"`
-	// Screenshot is a PNG file to write after the call, when it is not empty.
+	// Screenshot is a PNG file to write after the call, of what is in view, when it
+	// is not empty.
 	Screenshot string `json:"screenshot"`
 }
 
