@@ -52,11 +52,11 @@ func (g *Gateway) issuer(c *configv1.Issuer) (auth.Issuer, error) {
 	case *configv1.Issuer_PublicKeys:
 		is.Keys, err = auth.PublicKeyFiles(k.PublicKeys.GetFiles()...)
 	case *configv1.Issuer_HmacSecretFile:
-		is.Keys, err = auth.HMACSecretFile(k.HmacSecretFile)
+		is.Keys, err = auth.SecretFile(k.HmacSecretFile)
 	case *configv1.Issuer_JwksUrl:
 		var set *jwks.Source
-		if set, err = jwks.New(jwks.Options{URL: k.JwksUrl, Logger: g.log}); err == nil {
-			g.onClose(set.Close)
+		if set, err = jwks.New(jwks.Options{URL: k.JwksUrl, Log: g.log}); err == nil {
+			g.onClose(func() error { set.Close(); return nil })
 			is.Keys = set
 		}
 	}

@@ -26,7 +26,35 @@ func (x *exchange) readQuery() (url.Values, error) {
 	if len(bad) > 0 {
 		return nil, badFields(bad)
 	}
+	x.binding.namesInMasks(values)
 	return values, nil
+}
+
+// namesInMasks turns the paths of field masks into proto names: clients know
+// the JSON ones, and grpc-gateway takes the text as it is.
+func (b *Binding) namesInMasks(values url.Values) {
+	for key, vs := range values {
+		fd := fieldByPath(b.Method.Descriptor.Input(), key)
+		if fd.Message() == nil || fd.Message().FullName() != "google.protobuf.FieldMask" {
+			continue
+		}
+		for i := range vs {
+			vs[i] = snakeCase(vs[i])
+		}
+	}
+}
+
+func snakeCase(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c >= 'A' && c <= 'Z' {
+			b.WriteByte('_')
+			b.WriteByte(c + 'a' - 'A')
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // refuses says why a query parameter cannot be taken; "" means it can.

@@ -36,7 +36,9 @@ func Services() []gateway.Service {
 }
 
 // service is the only service of a file.
-func service(f protoreflect.FileDescriptor) protoreflect.ServiceDescriptor { return f.Services().Get(0) }
+func service(f protoreflect.FileDescriptor) protoreflect.ServiceDescriptor {
+	return f.Services().Get(0)
+}
 
 // stored runs a service with a database of its own in this process.
 func stored(name string) func(context.Context, gateway.Embedding) (upstream.Host, error) {

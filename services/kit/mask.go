@@ -3,6 +3,7 @@ package kit
 import (
 	"slices"
 
+	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -14,8 +15,9 @@ type Mask map[string]bool
 // UpdateMask reads an update mask (AIP-134) against resource, the message with
 // the new values: an absent or empty mask names the populated ones of the mutable
 // fields, "*" all of them. A path that is not mutable is INVALID_ARGUMENT of
-// update_mask. The path "etag" is accepted and changes nothing: REST clients send
-// the etag in the body, and the mask is made from the body's keys.
+// update_mask. Paths of "etag" and of fields that are the server's to set
+// (OUTPUT_ONLY, IDENTIFIER) are accepted and change nothing (AIP-203): REST
+// clients send back what they read, and the mask is made from the body's keys.
 func UpdateMask(mask *fieldmaskpb.FieldMask, resource proto.Message, mutable ...string) (Mask, error) {
 	out := make(Mask, len(mutable))
 	paths := mask.GetPaths()
@@ -34,7 +36,7 @@ func UpdateMask(mask *fieldmaskpb.FieldMask, resource proto.Message, mutable ...
 			for _, m := range mutable {
 				out[m] = true
 			}
-		case p == "etag":
+		case p == "etag", servers(resource, p):
 		case slices.Contains(mutable, p):
 			out[p] = true
 		default:
@@ -42,4 +44,14 @@ func UpdateMask(mask *fieldmaskpb.FieldMask, resource proto.Message, mutable ...
 		}
 	}
 	return out, nil
+}
+
+// servers says whether the field is the server's to set.
+func servers(resource proto.Message, path string) bool {
+	fd := resource.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(path))
+	if fd == nil {
+		return false
+	}
+	behavior := proto.GetExtension(fd.Options(), annotations.E_FieldBehavior).([]annotations.FieldBehavior)
+	return slices.Contains(behavior, annotations.FieldBehavior_OUTPUT_ONLY) || slices.Contains(behavior, annotations.FieldBehavior_IDENTIFIER)
 }

@@ -34,8 +34,12 @@ func (c *chain) validate(req any) error {
 func violations(broken *protovalidate.ValidationError) []*errdetails.BadRequest_FieldViolation {
 	out := make([]*errdetails.BadRequest_FieldViolation, 0, len(broken.Violations))
 	for _, v := range broken.Violations {
+		field := protovalidate.FieldPathString(v.Proto.GetField())
+		if field == "" { // A rule of the whole message is named after the field it is about.
+			field = v.Proto.GetRuleId()
+		}
 		out = append(out, &errdetails.BadRequest_FieldViolation{
-			Field:       protovalidate.FieldPathString(v.Proto.GetField()),
+			Field:       field,
 			Description: v.Proto.GetMessage(),
 			Reason:      v.Proto.GetRuleId(),
 		})

@@ -373,12 +373,12 @@ const file_shop_profile_v1_profile_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"R\n" +
 	"\x11GetProfileRequest\x12=\n" +
-	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\"\xff\x01\n" +
+	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\"\xe8\x01\n" +
 	"\x14UpdateProfileRequest\x12=\n" +
 	"\aprofile\x18\x01 \x01(\v2\x18.shop.profile.v1.ProfileB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\aprofile\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask:k\xbaHh\x1af\n" +
-	"\x16update_profile.user_id\x12\x1bprofile.user_id is required\x1a/has(this.profile) && this.profile.user_id != ''\"\x8d\x01\n" +
+	"updateMask:T\xbaHQ\x1aO\n" +
+	"\x0fprofile.user_id\x12\vis required\x1a/has(this.profile) && this.profile.user_id != ''\"\x8d\x01\n" +
 	"\x13UploadAvatarRequest\x12=\n" +
 	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\x127\n" +
 	"\x06avatar\x18\x02 \x01(\v2\x14.google.api.HttpBodyB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06avatar\"Q\n" +

@@ -579,13 +579,14 @@ const file_shop_user_v1_user_proto_rawDesc = "" +
 	"\vupdate_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampB\x03\xe0A\x03R\n" +
 	"updateTime\x12\x1b\n" +
 	"\x04etag\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etagB\b\n" +
-	"\x06_phone\"\x99\x02\n" +
+	"\x06_phone\"\x87\x02\n" +
 	"\x11CreateUserRequest\x121\n" +
 	"\x04user\x18\x01 \x01(\v2\x12.shop.user.v1.UserB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x04user\x12=\n" +
 	"\auser_id\x18\x02 \x01(\tB$\xbaH!\xd8\x01\x01r\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\x127\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x102\x0e^[!-~]{1,128}$R\trequestId:Y\xbaHV\x1aT\n" +
-	"\x11create_user.email\x12\x16user.email is required\x1a'has(this.user) && this.user.email != ''\"O\n" +
+	"request_id\x18\x03 \x01(\tB\x18\xbaH\x15\xd8\x01\x01r\x102\x0e^[!-~]{1,128}$R\trequestId:G\xbaHD\x1aB\n" +
+	"\n" +
+	"user.email\x12\vis required\x1a'has(this.user) && this.user.email != ''\"O\n" +
 	"\x0eGetUserRequest\x12=\n" +
 	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\"\x84\x01\n" +
 	"\x10ListUsersRequest\x12&\n" +
@@ -595,12 +596,12 @@ const file_shop_user_v1_user_proto_rawDesc = "" +
 	"\x06filter\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\x06filter\"e\n" +
 	"\x11ListUsersResponse\x12(\n" +
 	"\x05users\x18\x01 \x03(\v2\x12.shop.user.v1.UserR\x05users\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe4\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd0\x01\n" +
 	"\x11UpdateUserRequest\x121\n" +
 	"\x04user\x18\x01 \x01(\v2\x12.shop.user.v1.UserB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x04user\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask:_\xbaH\\\x1aZ\n" +
-	"\x13update_user.user_id\x12\x18user.user_id is required\x1a)has(this.user) && this.user.user_id != ''\"o\n" +
+	"updateMask:K\xbaHH\x1aF\n" +
+	"\fuser.user_id\x12\vis required\x1a)has(this.user) && this.user.user_id != ''\"o\n" +
 	"\x11DeleteUserRequest\x12=\n" +
 	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\x12\x1b\n" +
 	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"`\n" +
