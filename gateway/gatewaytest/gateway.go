@@ -53,12 +53,14 @@ func Start(t testing.TB, edit func(*configv1.Config), opts ...gateway.Option) *G
 // Config is a complete configuration with free ports and a directory of its own.
 func Config(t testing.TB) *configv1.Config {
 	t.Helper()
-	cfg, err := config.Load("", func(string) string { return "" })
+	env := map[string]string{
+		"SLUICE_HTTP_ADDR": "127.0.0.1:0", "SLUICE_GRPC_ADDR": "127.0.0.1:0", "SLUICE_ADMIN_ADDR": "127.0.0.1:0",
+		"SLUICE_DATA_DIR": t.TempDir(),
+	}
+	cfg, err := config.Load("", func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.DataDir = t.TempDir()
-	cfg.Http.Addr, cfg.Grpc.Addr, cfg.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	return cfg
 }
 
@@ -94,6 +96,9 @@ func Run(t testing.TB, cfg *configv1.Config, opts ...gateway.Option) *Gateway {
 	t.Cleanup(func() {
 		if err := r.Stop(); err != nil {
 			t.Errorf("gateway: %v", err)
+		}
+		if t.Failed() {
+			r.dump(t)
 		}
 	})
 	return r
@@ -190,4 +195,13 @@ func OtherKey(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+// dump shows the log of a gateway whose test failed, without its access log.
+func (g *Gateway) dump(t testing.TB) {
+	for _, line := range g.Log.Lines() {
+		if !strings.Contains(line, `"msg":"request"`) {
+			t.Log(line)
+		}
+	}
 }
