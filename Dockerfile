@@ -12,9 +12,10 @@ FROM scratch
 # The authorities that may sign the certificates of issuers and services.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /out/sluice /out/shop /
-# The user is nobody in particular, and owns only these two.
+# The user is nobody in particular, and owns only these.
 COPY --from=build --chown=65532:65532 /out/data /data
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
+COPY --from=build --chown=65532:65532 /out/tmp /keys
 USER 65532:65532
 ENV SLUICE_DATA_DIR=/data
 VOLUME /data

@@ -17,7 +17,7 @@ func commands() []command {
 	return []command{
 		{"serve", "[--config FILE] [--demo]", "run the gateway", serve},
 		{"token", "--subject NAME [--scope \"S …\"] [--ttl 1h]", "print a token of the development key", token},
-		{"keys", "[--out DIR]", "make the key pair of the assertions to the services", keys},
+		{"keys", "[--out DIR] [--public DIR]", "make the key pair of the assertions to the services", keys},
 		{"config check", "FILE", "check a configuration file", configCheck},
 		{"version", "", "print the version", version},
 	}

@@ -49,6 +49,7 @@ func token(args []string) error {
 func keys(args []string) error {
 	f := flag.NewFlagSet("keys", flag.ContinueOnError)
 	out := f.String("out", "", "`DIR` for assertion-key.pem and assertion-key.pub.pem (default: the data directory)")
+	public := f.String("public", "", "second `DIR` for the public half alone, to share with services")
 	if err := parse(f, args); err != nil {
 		return quiet(err)
 	}
@@ -65,8 +66,18 @@ func keys(args []string) error {
 		return err
 	}
 	fmt.Println(file)
-	fmt.Println(filepath.Join(dir, "assertion-key.pub.pem"))
-	return nil
+	half := filepath.Join(dir, "assertion-key.pub.pem")
+	if *public == "" {
+		fmt.Println(half)
+		return nil
+	}
+	pem, err := os.ReadFile(half)
+	if err != nil {
+		return err
+	}
+	half = filepath.Join(*public, "assertion-key.pub.pem")
+	fmt.Println(half)
+	return os.WriteFile(half, pem, 0o644) //nolint:gosec // public by its nature
 }
 
 func configCheck(args []string) error {
