@@ -1,0 +1,167 @@
+// Package admin is the operators' listener: health, readiness, metrics,
+// profiles and the routes as the gateway resolved them. It has no
+// authentication, so it belongs on an address that only operators reach; the
+// default is loopback.
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"text/tabwriter"
+)
+
+// Route is one way to call a method, for operators to read.
+type Route struct {
+	// Verb and Template are of the REST route; empty for a method that only gRPC
+	// offers.
+	Verb     string `json:"verb,omitempty"`
+	Template string `json:"template,omitempty"`
+	// Method is the RPC: package.Service/Method.
+	Method string `json:"method"`
+	// Require says who may call.
+	Require string `json:"require"`
+	// Owner says whose the request must be; empty means anyone's.
+	Owner      string `json:"owner,omitempty"`
+	LimitClass string `json:"limitClass,omitempty"`
+	LimitCost  int    `json:"limitCost,omitempty"`
+	// Deadline is a Go duration such as 2s.
+	Deadline string `json:"deadline,omitempty"`
+	// Target is where the service runs.
+	Target string `json:"target"`
+}
+
+// Options make the handler.
+type Options struct {
+	// Ready is asked by every /readyz: nil means ready, an error (several are
+	// joined by errors.Join) why not. It must be quick. A nil func is always
+	// ready.
+	Ready func() error
+	// Metrics answers /metrics; nil leaves it out.
+	Metrics http.Handler
+	// Routes are listed by /routes; nil leaves it out.
+	Routes func() []Route
+}
+
+// page is one thing that the listener offers.
+type page struct {
+	path, about string
+	handler     http.Handler
+}
+
+// New makes the handler of the admin listener.
+func New(o Options) http.Handler {
+	pages := []page{
+		{"/healthz", "200 while the process lives", http.HandlerFunc(healthz)},
+		{"/readyz", "200 while the gateway takes calls; 503 with the reasons", readyz(o.Ready)},
+	}
+	if o.Metrics != nil {
+		pages = append(pages, page{"/metrics", "Prometheus metrics", o.Metrics})
+	}
+	if o.Routes != nil {
+		pages = append(pages, page{"/routes", "every route with its rule, as JSON; ?format=text for a table", routes(o.Routes)})
+	}
+	pages = append(pages,
+		page{"/debug/pprof/", "profiles of the process", http.HandlerFunc(pprof.Index)},
+		page{"/debug/pprof/cmdline", "its command line", http.HandlerFunc(pprof.Cmdline)},
+		page{"/debug/pprof/profile", "its CPU for ?seconds=30", http.HandlerFunc(pprof.Profile)},
+		page{"/debug/pprof/symbol", "names of program counters", http.HandlerFunc(pprof.Symbol)},
+		page{"/debug/pprof/trace", "its execution for ?seconds=1", http.HandlerFunc(pprof.Trace)},
+	)
+	mux := http.NewServeMux()
+	for _, p := range pages {
+		mux.Handle(p.path, p.handler)
+	}
+	mux.Handle("/{$}", index(pages))
+	return readOnly(mux)
+}
+
+// readOnly refuses all but GET and HEAD, and keeps browsers from guessing types
+// and from keeping answers.
+func readOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // A client that left needs no answer.
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") }
+
+func readyz(ready func() error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if ready != nil {
+			if err := ready(); err != nil {
+				plain(w, http.StatusServiceUnavailable, "not ready\n"+err.Error()+"\n")
+				return
+			}
+		}
+		plain(w, http.StatusOK, "ready\n")
+	})
+}
+
+func index(pages []page) http.Handler {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, p := range pages {
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", p.path, p.about) // Into memory.
+	}
+	_ = t.Flush()
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, b.String()) })
+}
+
+func routes(list func() []Route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch format := r.URL.Query().Get("format"); format {
+		case "", "json":
+			all := list()
+			if all == nil {
+				all = []Route{}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			enc := json.NewEncoder(w)
+			enc.SetEscapeHTML(false)
+			enc.SetIndent("", "  ")
+			_ = enc.Encode(map[string][]Route{"routes": all}) // A client that left needs no answer.
+		case "text":
+			plain(w, http.StatusOK, table(list()))
+		default:
+			plain(w, http.StatusBadRequest, "format is json or text\n")
+		}
+	})
+}
+
+func table(all []Route) string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "VERB\tTEMPLATE\tMETHOD\tREQUIRE\tOWNER\tLIMIT\tDEADLINE\tTARGET") // Into memory.
+	for _, r := range all {
+		limit := ""
+		if r.LimitClass != "" {
+			limit = fmt.Sprintf("%s*%d", r.LimitClass, r.LimitCost)
+		}
+		row := []string{r.Verb, r.Template, r.Method, r.Require, r.Owner, limit, r.Deadline, r.Target}
+		for i, cell := range row {
+			if cell == "" {
+				row[i] = "-"
+			}
+		}
+		_, _ = fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	_ = t.Flush()
+	return b.String()
+}

@@ -1,0 +1,72 @@
+// Package config reads the gateway's configuration: a YAML file, strictly, and
+// a few environment variables over it. Its schema is sluice.config.v1; what a
+// caller gets is complete, with every default filled in. Only the composition
+// root and the command import it: every other package has its own Options.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+)
+
+// The most that is read of a file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads the file at path (YAML; "" means no file), puts the environment
+// over it and fills in the defaults. The error joins everything that is wrong,
+// each with its line and column or the name of the variable. getenv is
+// os.Getenv; SLUICE_CONFIG, the path itself, is for the caller to read.
+func Load(path string, getenv func(string) string) (*configv1.Config, error) {
+	f := &file{path: path}
+	if path != "" {
+		var err error
+		if f.data, err = read(path); err != nil {
+			return nil, err
+		}
+	}
+	return load(f, getenv)
+}
+
+// Check says what is wrong with a file, whatever the environment.
+func Check(path string) error {
+	if path == "" {
+		return errors.New("no configuration file is named")
+	}
+	_, err := Load(path, func(string) string { return "" })
+	return err
+}
+
+func load(f *file, getenv func(string) string) (*configv1.Config, error) {
+	c := &configv1.Config{}
+	f.decode(c)
+	sound := len(f.problems) == 0
+	envErr := override(c, getenv)
+	fillDefaults(c)
+	if sound && envErr == nil { // On half a configuration they would mislead.
+		f.crossCheck(c)
+	}
+	if err := errors.Join(f.err(), envErr); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // The operator names the file.
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // Only read.
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxFile)
+	}
+	return data, nil
+}

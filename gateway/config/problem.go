@@ -1,0 +1,75 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// file is what is being read, and what was found wrong with it.
+type file struct {
+	path     string
+	data     []byte
+	root     yamlNode
+	problems []problem
+}
+
+// problem is one thing that is wrong. Lines and columns count from 1, columns
+// in characters; 0 means unknown.
+type problem struct {
+	line, column int
+	text         string
+}
+
+func (f *file) addf(line, column int, format string, args ...any) {
+	f.problems = append(f.problems, problem{line, column, fmt.Sprintf(format, args...)})
+}
+
+// err joins the problems in the order of the file. Of several at one place the
+// first that was found is told: what follows from it would only confuse.
+func (f *file) err() error {
+	slices.SortStableFunc(f.problems, func(a, b problem) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
+	told := slices.CompactFunc(f.problems, func(a, b problem) bool {
+		return a.line == b.line && a.column == b.column && a.line > 0
+	})
+	errs := make([]error, len(told))
+	for i, p := range told {
+		errs[i] = errors.New(f.render(p))
+	}
+	return errors.Join(errs...)
+}
+
+const maxSnippet = 160 // Characters of a line that are shown.
+
+// What stands between // and @ of a URL is a user's name and password.
+var credentials = regexp.MustCompile(`//[^/@\s]+@`)
+
+func (f *file) render(p problem) string {
+	if p.line == 0 {
+		return f.path + ": " + p.text
+	}
+	if p.column == 0 {
+		return fmt.Sprintf("%s:%d: %s", f.path, p.line, p.text)
+	}
+	head := fmt.Sprintf("%s:%d:%d: %s", f.path, p.line, p.column, p.text)
+	lines := strings.Split(string(f.data), "\n")
+	if p.line > len(lines) {
+		return head
+	}
+	line := []rune(strings.ReplaceAll(strings.TrimRight(lines[p.line-1], "\r"), "\t", " "))
+	if p.column > min(len(line)+1, maxSnippet) {
+		return head
+	}
+	if len(line) > maxSnippet {
+		line = append(line[:maxSnippet], '…')
+	}
+	shown := credentials.ReplaceAllStringFunc(string(line), func(s string) string {
+		return "//" + strings.Repeat("*", len([]rune(s))-3) + "@"
+	})
+	return fmt.Sprintf("%s\n%6d | %s\n       | %s^", head, p.line, shown, strings.Repeat(" ", p.column-1))
+}

@@ -1,0 +1,157 @@
+package config
+
+import (
+	"strconv"
+	"strings"
+
+	"buf.build/go/protoyaml"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// shape checks a mapping against a message: keys that are unknown or come
+// twice, values of another kind than the field's, aliases. protoyaml lets
+// several of these pass: of two equal keys it takes the last, a number it takes
+// for a string, a field's number for its name.
+func (f *file) shape(n yamlNode, md protoreflect.MessageDescriptor) {
+	if n.Tag == "!!null" && n.Kind == yaml.ScalarNode {
+		return // A key with nothing under it.
+	}
+	if !f.is(n, yaml.MappingNode, "keys and values") {
+		return
+	}
+	seen := map[protoreflect.Name]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if !f.is(key, yaml.ScalarNode, "a key") {
+			continue
+		}
+		fd := md.Fields().ByName(protoreflect.Name(key.Value))
+		if fd == nil {
+			fd = md.Fields().ByJSONName(key.Value)
+		}
+		if fd == nil {
+			f.addf(key.Line, key.Column, "unknown key %q; expected one of: %s", key.Value, names(md))
+			continue
+		}
+		if line, twice := seen[fd.Name()]; twice {
+			f.addf(key.Line, key.Column, "key %q comes twice; first on line %d", key.Value, line)
+			continue
+		}
+		seen[fd.Name()] = key.Line
+		f.field(value, fd)
+	}
+}
+
+func names(md protoreflect.MessageDescriptor) string {
+	all := make([]string, md.Fields().Len())
+	for i := range all {
+		all[i] = string(md.Fields().Get(i).Name())
+	}
+	return strings.Join(all, ", ")
+}
+
+func (f *file) field(n yamlNode, fd protoreflect.FieldDescriptor) {
+	switch {
+	case fd.IsMap():
+		f.mapping(n, fd)
+	case fd.IsList():
+		if f.is(n, yaml.SequenceNode, "a list") {
+			for _, item := range n.Content {
+				f.value(item, fd)
+			}
+		}
+	default:
+		f.value(n, fd)
+	}
+}
+
+func (f *file) mapping(n yamlNode, fd protoreflect.FieldDescriptor) {
+	if !f.is(n, yaml.MappingNode, "keys and values") {
+		return
+	}
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if !f.is(key, yaml.ScalarNode, "a key") {
+			continue
+		}
+		if line, twice := seen[key.Value]; twice {
+			f.addf(key.Line, key.Column, "key %q comes twice; first on line %d", key.Value, line)
+			continue
+		}
+		seen[key.Value] = key.Line
+		f.value(value, fd.MapValue())
+	}
+}
+
+// value checks one value of the field's kind.
+func (f *file) value(n yamlNode, fd protoreflect.FieldDescriptor) {
+	switch fd.Kind() {
+	case protoreflect.MessageKind:
+		if fd.Message().FullName() == "google.protobuf.Duration" {
+			f.duration(n)
+			return
+		}
+		f.shape(n, fd.Message())
+	case protoreflect.BoolKind:
+		if f.is(n, yaml.ScalarNode, "true or false") && n.Tag != "!!bool" {
+			f.wrong(n, "true or false")
+		}
+	case protoreflect.StringKind:
+		if f.is(n, yaml.ScalarNode, "text") && n.Tag != "!!str" {
+			f.wrong(n, "text (put it in quotes)")
+		}
+	case protoreflect.Int32Kind:
+		f.integer(n, func(s string) error { _, err := strconv.ParseInt(s, 10, 32); return err })
+	case protoreflect.Int64Kind:
+		f.integer(n, func(s string) error { _, err := strconv.ParseInt(s, 10, 64); return err })
+	case protoreflect.Uint32Kind:
+		f.integer(n, func(s string) error { _, err := strconv.ParseUint(s, 10, 32); return err })
+	default: // protoyaml alone looks at it.
+		f.is(n, yaml.ScalarNode, "a "+fd.Kind().String())
+	}
+}
+
+func (f *file) integer(n yamlNode, parse func(string) error) {
+	const expected = "a whole number within its range"
+	if f.is(n, yaml.ScalarNode, expected) && (n.Tag != "!!int" || parse(n.Value) != nil) {
+		f.wrong(n, expected)
+	}
+}
+
+func (f *file) duration(n yamlNode) {
+	const expected = "a duration such as 500ms, 5s or 2m"
+	if !f.is(n, yaml.ScalarNode, expected) {
+		return
+	}
+	if d, err := protoyaml.ParseDuration(n.Value); err != nil || d.CheckValid() != nil && n.Value != "0" {
+		f.wrong(n, expected)
+	}
+}
+
+// is says whether a node is of a kind, and tells if it is not.
+func (f *file) is(n yamlNode, kind yaml.Kind, expected string) bool {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		f.addf(n.Line, n.Column, "an alias (*%s); write the value out", n.Value)
+	case n.Kind == kind && (kind != yaml.ScalarNode || n.Tag != "!!null"):
+		return true
+	default:
+		f.wrong(n, expected)
+	}
+	return false
+}
+
+func (f *file) wrong(n yamlNode, expected string) {
+	got := strconv.Quote(n.Value)
+	switch {
+	case n.Kind == yaml.SequenceNode:
+		got = "a list"
+	case n.Kind == yaml.MappingNode:
+		got = "keys and values"
+	case n.Tag == "!!null":
+		got = "nothing"
+	}
+	f.addf(n.Line, n.Column, "expected %s, got %s", expected, got)
+}
