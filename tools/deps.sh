@@ -30,7 +30,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
-if [ "$major" -lt 20 ]; then
-	echo "Node.js $(node --version) is too old for the browser test: it needs version 20 or later (Debian 13 has it)." >&2
+if [ "$major" -lt 18 ]; then
+	echo "Node.js $(node --version) is too old for the browser test: it needs version 18 or later, which Debian 12 has." >&2
 	exit 1
 fi
