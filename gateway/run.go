@@ -157,10 +157,14 @@ func (g *Gateway) Routes() []admin.Route {
 }
 
 func (g *Gateway) route(verb, template string, m *policy.Method) admin.Route {
+	bound := m.Rule.Deadline
+	if m.Streaming() {
+		bound = m.Rule.StreamMaxAge
+	}
 	return admin.Route{
 		Verb: verb, Template: template, Method: m.FullName[1:],
 		Require: m.Rule.Who(), Owner: m.Rule.OwnerText(),
 		LimitClass: m.Rule.LimitClass, LimitCost: m.Rule.LimitCost,
-		Deadline: m.Rule.Deadline.String(), Target: g.upstream.Target(m.FullName),
+		Deadline: bound.String(), Target: g.upstream.Target(m.FullName),
 	}
 }

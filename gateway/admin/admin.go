@@ -28,7 +28,7 @@ type Route struct {
 	Owner      string `json:"owner,omitempty"`
 	LimitClass string `json:"limitClass,omitempty"`
 	LimitCost  int    `json:"limitCost,omitempty"`
-	// Deadline is a Go duration such as 2s.
+	// Deadline is a Go duration such as 2s; for a stream, its maximum age.
 	Deadline string `json:"deadline,omitempty"`
 	// Target is where the service runs.
 	Target string `json:"target"`
