@@ -301,3 +301,20 @@ func TestOwnerWithDefaultOrInGroupIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestRuleInWords(t *testing.T) {
+	path := userPath(t)
+	for _, tc := range []struct {
+		rule       policy.Rule
+		who, owner string
+	}{
+		{policy.Rule{Public: true}, "public", ""},
+		{policy.Rule{Authenticated: true}, "authenticated", ""},
+		{policy.Rule{Scopes: []string{"a", "b"}, Owner: path}, "a b", "user.user_id"},
+		{policy.Rule{Scopes: []string{"a"}, OwnerByService: true}, "a", "decided by the service"},
+	} {
+		if tc.rule.Who() != tc.who || tc.rule.OwnerText() != tc.owner {
+			t.Errorf("%+v: %q, %q", tc.rule, tc.rule.Who(), tc.rule.OwnerText())
+		}
+	}
+}
