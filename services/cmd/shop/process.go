@@ -39,6 +39,7 @@ type process struct {
 	health   *health.Server
 	listener net.Listener
 	name     string
+	grace    time.Duration
 	log      *slog.Logger
 }
 
@@ -68,7 +69,7 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 	}
 	p := &process{
 		service: service, server: grpc.NewServer(opts...), health: health.NewServer(),
-		listener: listener, name: o.service, log: log,
+		listener: listener, name: o.service, grace: drainTimeout, log: log,
 	}
 	service.Register(p.server)
 	healthv1.RegisterHealthServer(p.server, p.health)
@@ -133,7 +134,7 @@ func tlsConfig(o options) (*tls.Config, error) {
 }
 
 // serve answers until ctx ends, then drains: new work goes elsewhere (health says
-// NOT_SERVING), what runs may finish for ten seconds.
+// NOT_SERVING), what runs may finish within the grace period.
 func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, p.service.Close()) }()
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
@@ -164,7 +165,7 @@ func (p *process) drain() {
 		defer close(drained)
 		p.server.GracefulStop()
 	}()
-	timeout := time.NewTimer(drainTimeout)
+	timeout := time.NewTimer(p.grace)
 	defer timeout.Stop()
 	select {
 	case <-drained:

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,6 +26,9 @@ const startTimeout = 60 * time.Second
 // directory only, so that no port can be taken twice.
 type Postgres struct {
 	dir       string
+	server    *exec.Cmd
+	stopOnce  sync.Once
+	stopped   atomic.Bool
 	databases atomic.Int64
 }
 
@@ -54,17 +58,22 @@ func StartPostgres(t testing.TB) *Postgres {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = server.Process.Signal(syscall.SIGQUIT) // Immediate shutdown.
-		_ = server.Wait()
-	})
-	p := &Postgres{dir: dir}
+	p := &Postgres{dir: dir, server: server}
+	t.Cleanup(p.Stop)
 	if err := p.await(t.Context()); err != nil {
-		_ = server.Process.Kill()
-		_ = server.Wait()
+		p.Stop()
 		t.Fatalf("postgres does not answer: %v\n%s", err, log.String())
 	}
 	return p
+}
+
+// Stop stops the server at once, as a crash would.
+func (p *Postgres) Stop() {
+	p.stopOnce.Do(func() {
+		p.stopped.Store(true)
+		_ = p.server.Process.Signal(syscall.SIGQUIT)
+		_ = p.server.Wait()
+	})
 }
 
 // Database makes a new database and returns its name as a DSN.
@@ -75,6 +84,9 @@ func (p *Postgres) Database(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if p.stopped.Load() {
+			return
+		}
 		if err := p.exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
