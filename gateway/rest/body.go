@@ -80,6 +80,7 @@ func (x *exchange) readBody() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.unlimitReadTime()
 	if b.body == bodyRaw {
 		return &rawBody{jsonBody{data: data}, ct}, nil
 	}
@@ -124,6 +125,14 @@ func (x *exchange) limitReadTime() {
 	rc := http.NewResponseController(x.w)
 	if err := rc.SetReadDeadline(time.Now().Add(x.server.o.ReadTimeout)); err != nil {
 		x.server.o.Logger.Debug("read deadline not supported", "error", err)
+	}
+}
+
+// unlimitReadTime ends the bound once the body is there: net/http goes on
+// reading to notice a client that leaves, and would take the deadline for one.
+func (x *exchange) unlimitReadTime() {
+	if x.r.ContentLength != 0 {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
 	}
 }
 
