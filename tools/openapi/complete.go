@@ -29,7 +29,6 @@ func complete(doc *document, services []protoreflect.ServiceDescriptor) error {
 	doc.Info = info{
 		Title:       title,
 		Description: description,
-		License:     &license{Name: "Apache License 2.0", Identifier: "Apache-2.0"},
 		Version:     "1.0.0",
 	}
 	doc.Servers = []server{{URL: "/", Description: "The gateway that serves this document."}}

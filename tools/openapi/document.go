@@ -12,15 +12,9 @@ type document struct {
 }
 
 type info struct {
-	Title       string   `json:"title"`
-	Description string   `json:"description,omitempty"`
-	License     *license `json:"license,omitempty"`
-	Version     string   `json:"version"`
-}
-
-type license struct {
-	Name       string `json:"name"`
-	Identifier string `json:"identifier"`
+	Title       string `json:"title"`
+	Description string `json:"description,omitempty"`
+	Version     string `json:"version"`
 }
 
 type server struct {
