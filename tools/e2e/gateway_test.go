@@ -106,12 +106,18 @@ func (g *gateway) token(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// as returns a context, bounded in time, that calls the gRPC edge with a token.
-func as(t *testing.T, token string) context.Context {
+// bounded returns a context that ends before the test runs forever.
+func bounded(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	return ctx
+}
+
+// as returns a bounded context that calls the gRPC edge with a token.
+func as(t *testing.T, token string) context.Context {
+	t.Helper()
+	return metadata.AppendToOutgoingContext(bounded(t), "authorization", "Bearer "+token)
 }
 
 // answer is one of the REST edge.

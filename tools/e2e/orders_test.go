@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
+	typev1 "github.com/sluice-gateway/sluice/gen/shop/type/v1"
 )
 
 // order is what the tests look at of an order in JSON.
@@ -160,4 +161,9 @@ func watchedAcross(t *testing.T, watched, acting *gateway, token string) {
 	if code != 0 || strings.Count(out, `"orderId"`) != 1 || !strings.Contains(out, cancelled) {
 		t.Errorf("grpcurl: %d %s%s", code, out, complaint)
 	}
+}
+
+// orderLines are those of orderBody.
+func orderLines() []*orderv1.OrderLine {
+	return []*orderv1.OrderLine{{Sku: "rotor-iii", Quantity: 2, Price: &typev1.Money{CurrencyCode: "EUR", Units: 3}}}
 }
