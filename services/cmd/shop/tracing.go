@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -15,20 +17,17 @@ import (
 
 const flushTimeout = 5 * time.Second
 
-// tracing returns what makes the spans: an exporter over OTLP/gRPC where the
-// environment names an endpoint, nothing otherwise. The exporter and the sampler
-// read the other OTEL_* variables themselves. flush sends what is left.
+// tracing returns what makes the spans: an OTLP exporter where the environment
+// names an endpoint, nothing otherwise. The protocol is http/protobuf unless the
+// environment says grpc, as the gateway has it: both may share one environment.
+// The exporter and the sampler read the other OTEL_* variables themselves. flush
+// sends what is left.
 func tracing(ctx context.Context, service string, env func(string) string) (_ trace.TracerProvider, flush func() error, err error) {
 	endpoint := env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") + env("OTEL_EXPORTER_OTLP_ENDPOINT")
 	if endpoint == "" || env("OTEL_SDK_DISABLED") == "true" || env("OTEL_TRACES_EXPORTER") == "none" {
 		return noop.NewTracerProvider(), func() error { return nil }, nil
 	}
-	for _, key := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
-		if p := env(key); p != "" && p != "grpc" {
-			return nil, nil, fmt.Errorf("%s=%s: traces are sent over grpc only", key, p)
-		}
-	}
-	exporter, err := otlptracegrpc.New(ctx)
+	exporter, err := exporter(ctx, env)
 	if err != nil {
 		return nil, nil, fmt.Errorf("otlp: %w", err)
 	}
@@ -47,4 +46,18 @@ func tracing(ctx context.Context, service string, env func(string) string) (_ tr
 		}
 		return nil
 	}, nil
+}
+
+func exporter(ctx context.Context, env func(string) string) (*otlptrace.Exporter, error) {
+	protocol := env("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+	if protocol == "" {
+		protocol = env("OTEL_EXPORTER_OTLP_PROTOCOL")
+	}
+	switch protocol {
+	case "grpc":
+		return otlptracegrpc.New(ctx)
+	case "", "http/protobuf":
+		return otlptracehttp.New(ctx)
+	}
+	return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_PROTOCOL=%s: use grpc or http/protobuf", protocol)
 }

@@ -38,7 +38,7 @@ func TestTracesGoOutOverOTLP(t *testing.T) {
 	defer func() { server.Stop(); <-served }()
 
 	g := newGateway(t)
-	c := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String()}, "--service", "user", "--addr", "127.0.0.1:0",
+	c := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + l.Addr().String(), "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, "--service", "user", "--addr", "127.0.0.1:0",
 		"--db", "sqlite:"+filepath.Join(t.TempDir(), "u.db"), "--assertion-keys", g.file, "--seed")
 	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 	ctx := metadata.AppendToOutgoingContext(g.as(t, userService, "ada"), "traceparent", "00-"+traceID+"-00f067aa0ba902b7-01")
@@ -75,7 +75,7 @@ func TestTracesGoOutOverOTLP(t *testing.T) {
 }
 
 func TestTracingRefusesOtherProtocols(t *testing.T) {
-	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+	env := map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "smoke"}
 	if _, _, err := tracing(t.Context(), "user", func(k string) string { return env[k] }); err == nil {
 		t.Error("a protocol that is not spoken is taken")
 	}
