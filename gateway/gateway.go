@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -25,6 +26,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
+
+// flushTimeout bounds the sending of the last spans.
+const flushTimeout = 5 * time.Second
 
 // Gateway is a built gateway: New makes it, Run runs it once.
 type Gateway struct {
@@ -65,7 +69,16 @@ func (g *Gateway) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.onClose(func() error { return flush(context.Background()) })
+	g.onClose(func() error {
+		// A collector that hangs must not hold up the end: what it has not taken by
+		// then is lost.
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
+		if err := flush(ctx); err != nil {
+			g.log.Warn("not all traces could be sent", "error", err)
+		}
+		return nil
+	})
 	if g.methods, err = g.rules(); err != nil {
 		return err
 	}

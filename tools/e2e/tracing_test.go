@@ -5,14 +5,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/metadata"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 )
+
+// flushWithin is how long the end of a process with nothing in flight may take,
+// which tries for 5 s to get rid of its spans.
+const flushWithin = 5*time.Second + patience/3
 
 // TestTraces: what one request has caused is one tree of spans, over processes
 // and both edges, under the trace that its caller has begun; the access log names
@@ -62,14 +69,42 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// TestTracesGoNowhere: a collector that is not there costs a caller nothing.
+// TestTracesGoNowhere: a collector that is not there, or hangs, costs callers
+// nothing and does not hold up the end of the process.
 func TestTracesGoNowhere(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, setup{env: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1"}})
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for name, endpoint := range map[string]string{"absent": "http://127.0.0.1:1", "silent": "http://" + silent.Addr().String()} {
+		for _, protocol := range []string{"grpc", "http/protobuf"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				t.Parallel()
+				endsWithoutCollector(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL=" + protocol})
+			})
+		}
+	}
+}
+
+func endsWithoutCollector(t *testing.T, env []string) {
+	k := makeKeys(t)
+	users := startService(t, service{name: "user", k: k, env: env})
+	g := startGateway(t, setup{env: env, config: remote(k, map[string]*service{userService: users})})
 	ctx, cancel := context.WithTimeout(t.Context(), deadline+slack)
 	defer cancel()
 	if a, err := g.send(ctx, "GET", "/v1/users/ada/overview", g.token(t), nil); err != nil || a.status != 200 {
-		t.Errorf("%d %v", a.status, err)
+		t.Fatalf("%d %v", a.status, err)
+	}
+	processes := map[string]*process{"gateway": g.process, "service": users.process}
+	for _, p := range processes {
+		p.signal(t, syscall.SIGTERM)
+	}
+	for name, p := range processes {
+		if code := p.exitCode(t, flushWithin); code != 0 {
+			t.Errorf("the %s ended with %d", name, code)
+		}
 	}
 }
 

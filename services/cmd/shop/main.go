@@ -28,7 +28,7 @@ func main() {
 }
 
 // run serves until ctx ends; the ready line goes to stdout, the log to stderr.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -41,7 +41,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, flush()) }()
+	defer func() {
+		if err := flush(); err != nil { // A collector that is away is no failure of ours.
+			log.Warn("not all traces could be sent", "error", err)
+		}
+	}()
 	p, err := newProcess(ctx, o, tracer, log)
 	if err != nil {
 		return err
