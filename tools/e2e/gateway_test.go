@@ -117,7 +117,11 @@ func bounded(t *testing.T) context.Context {
 // as returns a bounded context that calls the gRPC edge with a token.
 func as(t *testing.T, token string) context.Context {
 	t.Helper()
-	return metadata.AppendToOutgoingContext(bounded(t), "authorization", "Bearer "+token)
+	return withToken(bounded(t), token)
+}
+
+func withToken(ctx context.Context, token string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 }
 
 // answer is one of the REST edge.
