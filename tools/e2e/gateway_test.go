@@ -176,6 +176,14 @@ func (g *gateway) rest(t *testing.T, verb, path, token, body string) answer {
 	return a
 }
 
+// atAdmin gets a page of the operators' listener.
+func (g *gateway) atAdmin(t *testing.T, path string) answer {
+	t.Helper()
+	admin := *g
+	admin.url = g.admin
+	return admin.rest(t, "GET", path, "", "")
+}
+
 // want fails unless the answer has the status, and reads its body into v.
 func (a answer) want(t *testing.T, status int, v any) {
 	t.Helper()

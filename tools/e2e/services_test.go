@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"syscall"
@@ -191,14 +190,12 @@ func upstreamTarget(t *testing.T, g *gateway, template string) string {
 	var list struct {
 		Routes []struct{ Template, Target string }
 	}
-	admin := *g
-	admin.url = g.admin
-	admin.rest(t, "GET", "/routes", "", "").want(t, 200, &list)
+	g.atAdmin(t, "/routes").want(t, 200, &list)
 	for _, r := range list.Routes {
 		if r.Template == template {
 			return r.Target
 		}
 	}
-	t.Fatal(fmt.Errorf("/routes does not list %s", template))
+	t.Fatalf("/routes does not list %s", template)
 	return ""
 }

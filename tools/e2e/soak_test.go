@@ -156,9 +156,7 @@ func settled(t *testing.T, g *gateway) footprint {
 // and the page.
 func profile(t *testing.T, g *gateway, path, label string) (int64, string) {
 	t.Helper()
-	admin := *g
-	admin.url = g.admin
-	page := string(admin.rest(t, "GET", path, "", "").body)
+	page := string(g.atAdmin(t, path).body)
 	lines := bufio.NewReader(strings.NewReader(page))
 	for {
 		line, err := lines.ReadString('\n')

@@ -117,9 +117,7 @@ func beginUpload(t *testing.T, g *gateway, token string) *upload {
 	}
 	// The gateway has it in hand when it counts it.
 	eventually(t, patience, func() error {
-		a := *g
-		a.url = g.admin
-		if m := a.rest(t, "GET", "/metrics", "", ""); !strings.Contains(string(m.body), `sluice_requests_in_flight{edge="rest"} 2`) {
+		if m := g.atAdmin(t, "/metrics"); !strings.Contains(string(m.body), `sluice_requests_in_flight{edge="rest"} 2`) {
 			return errors.New("the upload and the watch are not in flight")
 		}
 		return nil
