@@ -123,9 +123,9 @@ func (g *Gateway) As(t testing.TB, subject, scopes string) context.Context {
 }
 
 // Dial connects to a gRPC server for the length of a test.
-func Dial(t testing.TB, addr string) *grpc.ClientConn {
+func Dial(t testing.TB, addr string, opts ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	cc, err := grpc.NewClient(addr, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

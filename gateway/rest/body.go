@@ -33,29 +33,6 @@ type rawBody struct {
 	contentType string
 }
 
-// streamBody is a body of JSON values; each may have up to max bytes.
-type streamBody struct {
-	io.ReadCloser
-	x    *exchange
-	max  int64
-	left int64
-}
-
-func (b *streamBody) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errTooLarge
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.left -= int64(n)
-	b.x.observed.BytesIn += int64(n)
-	return n, err
-}
-
-var errTooLarge = errors.New("message too large")
-
 // readBody reads the body as the binding wants it: JSON and pictures whole and
 // bounded, so that what is wrong with them is known before the handler
 // flattens it; streams as they come.
@@ -73,7 +50,7 @@ func (x *exchange) readBody() (io.ReadCloser, error) {
 		return nil, unsupportedMedia()
 	}
 	if b.body == bodyStream {
-		return &streamBody{ReadCloser: x.r.Body, x: x, max: rule.MaxRequestBytes, left: rule.MaxRequestBytes}, nil
+		return x.streamBody(rule.MaxRequestBytes)
 	}
 	x.limitReadTime()
 	data, err := x.readAll(rule.MaxRequestBytes)
@@ -99,7 +76,7 @@ func (x *exchange) readAll(limit int64) ([]byte, error) {
 	for {
 		n, err := x.r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		x.observed.BytesIn += int64(n)
+		x.bytesIn.Add(int64(n))
 		switch {
 		case int64(len(buf)) > limit:
 			return nil, bodyTooLarge(limit)

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http/httptest"
 	"net/url"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -143,8 +145,18 @@ func (recorder) Invoke(ctx context.Context, method string, _, _ any, _ ...grpc.C
 
 func (recorder) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
 	note(ctx, method)
-	return nil, status.Error(codes.Unavailable, "probe")
+	return recorded{}, nil
 }
+
+// recorded is a stream that ends at once; generated handlers log one that
+// cannot be opened.
+type recorded struct{ grpc.ClientStream }
+
+func (recorded) Header() (metadata.MD, error) { return nil, nil }
+func (recorded) Trailer() metadata.MD         { return nil }
+func (recorded) CloseSend() error             { return nil }
+func (recorded) SendMsg(any) error            { return nil }
+func (recorded) RecvMsg(any) error            { return io.EOF }
 
 func note(ctx context.Context, method string) {
 	if p, ok := ctx.Value(recorderKey{}).(*string); ok {
@@ -174,5 +186,9 @@ func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, 
 		return nil, status.Error(codes.Internal, "internal error")
 	}
 	x.sent = true
-	return c.next.NewStream(ctx, d, method, opts...)
+	stream, err := c.next.NewStream(ctx, d, method, opts...)
+	if err == nil && x.stream != nil {
+		context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
+	}
+	return stream, err
 }

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,6 +33,10 @@ type exchange struct {
 	call    *policy.Call
 	body    []byte // a JSON body as it was sent, for explaining what is wrong with it
 	sent    bool   // the handler has called the method
+	stream  *streamBody
+	bytesIn atomic.Int64 // a streamed body is read by a goroutine of its own
+	// cancel ends the call; a cause that is a status is its answer.
+	cancel context.CancelCauseFunc
 
 	success int // status to send with the first byte; 0 means 200
 	status  int // status that was sent; 0 means none yet
@@ -115,6 +120,7 @@ func (x *exchange) end(ctx context.Context) {
 	if x.call != nil {
 		x.call.Done(x.err)
 	}
+	x.observed.BytesIn = x.bytesIn.Load()
 	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)
 }
 

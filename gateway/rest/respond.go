@@ -64,6 +64,9 @@ func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, 
 	if !x.sent { // The handler could not build the request, and flattened why.
 		err = x.explain()
 	}
+	if cause := endedBy(ctx); cause != nil { // What was wrong with a streamed body.
+		err = cause
+	}
 	if md, ok := runtime.ServerMetadataFromContext(ctx); ok {
 		x.forwardMetadata(md.HeaderMD)
 	}
@@ -184,7 +187,10 @@ func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		dec := m.JSONPb.NewDecoder(s)
 		return runtime.DecoderFunc(func(v any) error {
 			s.left = s.max
-			return dec.Decode(v)
+			if err := dec.Decode(v); err != nil {
+				return s.failed(err)
+			}
+			return nil
 		})
 	}
 	return runtime.DecoderFunc(func(v any) error { return m.decode(r, v) })

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -128,12 +129,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	inner, cancel, err := x.read(ctx, params)
+	ctx, done, err := x.bound(ctx)
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	defer cancel()
+	defer done()
+	inner, err := x.read(ctx, params)
+	if err != nil {
+		x.fail(err)
+		return
+	}
 	b.handler(x, inner, x.params)
 }
 
@@ -225,33 +231,46 @@ func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error
 	return ctx, err
 }
 
-// read gives the generated handler a request of its own: the body and the
-// query checked, and no header of the caller's, for what handlers make of
-// headers (metadata, deadlines) is decided here.
-func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request, context.CancelFunc, error) {
-	cancel := func() {}
+// bound gives the call its end: the caller's timeout, and cancel for what is
+// wrong with a streamed body.
+func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
+	stop := context.CancelFunc(func() {})
 	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
 		d, err := parseTimeout(t)
 		if err != nil {
-			return nil, cancel, err
+			return ctx, stop, err
 		}
-		ctx, cancel = context.WithTimeout(ctx, d)
+		ctx, stop = context.WithTimeout(ctx, d)
 	}
+	ctx, x.cancel = context.WithCancelCause(ctx)
+	return ctx, func() {
+		x.cancel(nil)
+		stop()
+		if x.stream != nil {
+			x.stream.end()
+		}
+	}, nil
+}
+
+// read gives the generated handler a request of its own: the body and the
+// query checked, and no header of the caller's, for what handlers make of
+// headers (metadata, deadlines) is decided here.
+func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request, error) {
 	x.params = params.Map()
 	body, err := x.readBody()
 	if err != nil {
-		return nil, cancel, err
+		return nil, err
 	}
 	form, err := x.readQuery()
 	if err != nil {
-		return nil, cancel, err
+		return nil, err
 	}
 	inner := x.r.WithContext(ctx)
 	inner.Header = http.Header{}
 	inner.Host, inner.RemoteAddr = "", ""
 	inner.Body = body
 	inner.Form, inner.PostForm = form, url.Values{}
-	return inner, cancel, nil
+	return inner, nil
 }
 
 // parseTimeout reads a Grpc-Timeout (gRPC over HTTP/2: up to 8 digits and a
@@ -262,6 +281,9 @@ func parseTimeout(s string) (time.Duration, error) {
 	n, err := strconv.ParseUint(s[:len(s)-1], 10, 64)
 	if !ok || err != nil || len(s) > 9 {
 		return 0, badField("Grpc-Timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u, n")
+	}
+	if n > uint64(math.MaxInt64/unit) { // 99999999H is longer than a Duration.
+		return math.MaxInt64, nil
 	}
 	return time.Duration(n) * unit, nil
 }

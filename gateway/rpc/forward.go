@@ -42,9 +42,10 @@ func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 // upstream's entry.
 func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 	forward := func(ctx context.Context, req any) (any, error) {
-		ctx, err := s.admit(ctx, m)
+		var header metadata.MD
+		defer func() { s.setUnaryHeader(ctx, header) }()
+		admitted, err := s.admit(ctx, m)
 		if err != nil {
-			s.setUnaryHeader(ctx, nil)
 			return nil, err
 		}
 		in := req.(*wire.Frame)
@@ -52,10 +53,7 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 			return nil, err
 		}
 		out := &wire.Frame{}
-		var header metadata.MD
-		err = s.o.Conn.Invoke(ctx, m.FullName, in, out, grpc.Header(&header))
-		s.setUnaryHeader(ctx, header)
-		if err != nil {
+		if err := s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&header)); err != nil {
 			return nil, err
 		}
 		return out, nil
@@ -76,9 +74,14 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 	d := m.Descriptor
 	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
-	return func(_ any, down grpc.ServerStream) error {
-		ctx, err := s.admit(down.Context(), m)
-		if err != nil {
+	return func(_ any, down grpc.ServerStream) (err error) {
+		ctx := down.Context()
+		defer func() {
+			if err != nil { // A stream that failed before its header still says who it was.
+				_ = down.SetHeader(s.header(ctx, nil))
+			}
+		}()
+		if ctx, err = s.admit(ctx, m); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -92,18 +95,9 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		} else if err := one(down, up, m); err != nil {
 			return err
 		}
-		err = s.back(ctx, down, up, desc)
-		if cause := context.Cause(ctx); err != nil && errors.As(cause, new(*refusal)) {
-			return errors.Unwrap(cause) // Why the caller's message was refused, not what that did to the stream.
-		}
-		return err
+		return s.back(ctx, down, up, desc)
 	}
 }
-
-// refusal is the end of a call for a message of the caller's.
-type refusal struct{ error }
-
-func (r *refusal) Unwrap() error { return r.error }
 
 // one passes on the only message of a caller.
 func one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
@@ -118,7 +112,8 @@ func one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
 }
 
 // pump passes on what the caller streams, until either side ends. A caller's
-// message that is refused ends the call.
+// message that is refused ends the call: upstream answers with the cause of its
+// context.
 func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
 	for {
 		in := &wire.Frame{}
@@ -130,7 +125,7 @@ func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel
 			return
 		}
 		if err != nil {
-			cancel(&refusal{err})
+			cancel(err)
 			return
 		}
 		if up.SendMsg(in) != nil { // The pump towards the caller learns why.
@@ -142,9 +137,6 @@ func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel
 func receive(down grpc.ServerStream, in *wire.Frame, m *policy.Method) error {
 	if err := down.RecvMsg(in); err != nil {
 		return err
-	}
-	if x := exchangeOf(down.Context()); x != nil && !m.Descriptor.IsStreamingClient() {
-		x.countIn(in)
 	}
 	return fits(m, len(in.Data))
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -59,9 +60,10 @@ const envelope = 4096
 
 // Server is the gRPC edge.
 type Server struct {
-	o      Options
-	grpc   *grpc.Server
-	health *health.Server
+	o       Options
+	grpc    *grpc.Server
+	health  *health.Server
+	offered map[string]bool // full names of methods
 }
 
 // New builds the server; Serve starts it.
@@ -69,7 +71,7 @@ func New(o Options) *Server {
 	if o.MaxConcurrentStreams == 0 {
 		o.MaxConcurrentStreams = 250
 	}
-	s := &Server{o: o, health: health.NewServer()}
+	s := &Server{o: o, health: health.NewServer(), offered: map[string]bool{}}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(wire.Codec{}),
 		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{s.observeUnary}, o.Unary...)...),
@@ -81,6 +83,8 @@ func New(o Options) *Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.WaitForHandlers(true),
+		// What is not offered is counted and logged too.
+		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "no such method") }),
 	)
 	for _, sd := range o.Services {
 		s.grpc.RegisterService(s.describe(sd), struct{}{})
@@ -89,6 +93,11 @@ func New(o Options) *Server {
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	if o.Reflection {
 		reflection.Register(s.grpc)
+	}
+	for service, info := range s.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			s.offered["/"+service+"/"+m.Name] = true
+		}
 	}
 	return s
 }
@@ -131,6 +140,7 @@ func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamS
 type exchange struct {
 	observed *telemetry.Request
 	header   metadata.MD
+	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
 }
 
 type exchangeKey struct{}
@@ -144,11 +154,15 @@ func (s *Server) begin(ctx context.Context, fullMethod string) (*exchange, conte
 	md, _ := metadata.FromIncomingContext(ctx)
 	ctx, observed := s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
 	observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
-	observed.RPC = fullMethod[1:]
+	if s.offered[fullMethod] { // Else a caller could make up labels.
+		observed.RPC = fullMethod[1:]
+	}
 	if p, ok := peer.FromContext(ctx); ok {
 		observed.Client, _ = netip.ParseAddrPort(p.Addr.String())
 	}
-	x := &exchange{observed: observed, header: metadata.MD{"x-request-id": {observed.ID}}}
+	// At once: grpc-go itself may end a stream, and take no more headers then.
+	_ = grpc.SetHeader(ctx, metadata.MD{"x-request-id": {observed.ID}})
+	x := &exchange{observed: observed, header: metadata.MD{}}
 	return x, context.WithValue(ctx, exchangeKey{}, x)
 }
 
@@ -160,13 +174,14 @@ func (s *Server) end(ctx context.Context, x *exchange, err *error, panicked any)
 	if x.observed.Call != nil {
 		x.observed.Call.Done(*err)
 	}
+	x.observed.BytesIn = x.bytesIn.Load()
 	code := status.Code(*err)
 	x.observed.End(ctx, code.String(), code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded)
 }
 
 func (x *exchange) countIn(m any) {
 	if f, ok := m.(*wire.Frame); ok {
-		x.observed.BytesIn += int64(len(f.Data))
+		x.bytesIn.Add(int64(len(f.Data)))
 	}
 }
 
@@ -183,6 +198,14 @@ type observedStream struct {
 }
 
 func (s *observedStream) Context() context.Context { return s.ctx }
+
+func (s *observedStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil {
+		s.x.countIn(m)
+	}
+	return err
+}
 
 func (s *observedStream) SendMsg(m any) error {
 	s.x.countOut(m)

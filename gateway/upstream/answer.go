@@ -27,13 +27,14 @@ const (
 	msgCanceled      = "the caller went away"
 	msgUnimplemented = "the service does not offer this method"
 	msgBadResponse   = "the service sent an answer that the gateway cannot read"
+	msgBadRequest    = "the request is not a valid message"
 )
 
+// Why a stream ended, as the cause of its context.
 var (
-	errIdle   = errors.New("stream was silent for too long")
-	errMaxAge = errors.New("stream reached its maximum age")
-	// errDraining is UNAVAILABLE: the caller should connect again.
-	errDraining = errors.New("the gateway is restarting, connect again")
+	errIdle     = status.Error(codes.DeadlineExceeded, "stream was silent for too long")
+	errMaxAge   = status.Error(codes.DeadlineExceeded, "stream reached its maximum age")
+	errDraining = status.Error(codes.Unavailable, "the gateway is restarting, connect again")
 )
 
 // answer turns what a connection returned into the status the caller gets:
@@ -41,7 +42,7 @@ var (
 // from the caller goes to the log.
 func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err error) error {
 	st := statusOf(err)
-	public := publicStatus(ctx, st)
+	public := publicStatus(ctx, st, call.Edge == policy.EdgeGRPC)
 	switch public.Code() {
 	case codes.Internal, codes.Unavailable, codes.Unimplemented, codes.DeadlineExceeded:
 		c.o.Logger.WarnContext(ctx, "upstream failed", "request_id", call.RequestID, "grpc_method", r.method.FullName,
@@ -51,32 +52,40 @@ func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err erro
 }
 
 // statusOf reads an error as a status, as a TCP server would have sent it,
-// but without the text of errors that wrap it.
+// but without the text of errors that wrap it. It is never OK, and its code is
+// always one of gRPC's.
 func statusOf(err error) *status.Status {
 	var s interface{ GRPCStatus() *status.Status }
 	switch {
 	case errors.As(err, &s):
-		return s.GRPCStatus()
+		if st := s.GRPCStatus(); st.Code() != codes.OK && st.Code() <= codes.Unauthenticated {
+			return st
+		}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return status.FromContextError(err)
 	}
 	return status.New(codes.Unknown, err.Error())
 }
 
-func publicStatus(ctx context.Context, st *status.Status) *status.Status {
+// publicStatus is what a caller may know. asBytes says that the caller, not
+// the gateway, reads the answer's bytes.
+func publicStatus(ctx context.Context, st *status.Status, asBytes bool) *status.Status {
 	// The call's own end explains the error better than what the connection
-	// made of it.
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, errIdle), errors.Is(cause, errMaxAge):
-		return status.New(codes.DeadlineExceeded, cause.Error())
-	case errors.Is(cause, errDraining):
-		return status.New(codes.Unavailable, cause.Error())
+	// made of it. A cause that is a status is meant for the caller: a bound of
+	// ours, or the edge that refused one of the caller's messages.
+	var cause interface{ GRPCStatus() *status.Status }
+	switch {
+	case errors.As(context.Cause(ctx), &cause):
+		return cause.GRPCStatus()
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return status.New(codes.DeadlineExceeded, msgDeadline)
 	case errors.Is(ctx.Err(), context.Canceled):
 		return status.New(codes.Canceled, msgCanceled)
-	}
-	if nonsense(st) {
+	case asBytes && unreadable(st):
+		// What goes back as bytes is read by the caller: only the request can
+		// have been refused, by the service.
+		return status.New(codes.InvalidArgument, msgBadRequest)
+	case nonsense(st):
 		return badResponse()
 	}
 	switch st.Code() {
@@ -98,21 +107,37 @@ func publicStatus(ctx context.Context, st *status.Status) *status.Status {
 	return withDetails(st.Code(), st.Message(), st, publicDetail)
 }
 
+// unreadable recognizes what grpc-go, and gateway/wire in this process, say of
+// a message that cannot be parsed.
+func unreadable(st *status.Status) bool {
+	return st.Code() == codes.Internal && strings.HasPrefix(st.Message(), "grpc: failed to unmarshal the received message")
+}
+
 // nonsense recognizes what grpc-go makes of an answer it cannot read. The texts
-// are those of the pinned version; a test holds each of them.
+// are those of the pinned version; a test produces each of them.
 func nonsense(st *status.Status) bool {
 	m := st.Message()
 	switch st.Code() {
 	case codes.Internal:
-		return strings.HasPrefix(m, "grpc: failed to unmarshal") || strings.HasPrefix(m, "grpc: error unmarshalling")
+		return unreadable(st) || notGRPC(m) ||
+			strings.HasPrefix(m, "grpc: received unexpected payload format") ||
+			strings.HasPrefix(m, "cardinality violation: received no response message") ||
+			strings.HasPrefix(m, "server closed the stream without sending trailers")
 	case codes.ResourceExhausted:
 		return strings.HasPrefix(m, "grpc: received message larger than max")
-	case codes.Unknown, codes.Unavailable, codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated:
-		return strings.HasPrefix(m, "unexpected HTTP status code received from server") ||
-			strings.Contains(m, "malformed header: missing HTTP content-type") ||
-			strings.Contains(m, "received unexpected content-type")
+	case codes.Unavailable:
+		// The answers of a proxy before the service (429, 502, 503, 504) stay
+		// UNAVAILABLE: they mean it.
+		return strings.Contains(m, "error reading server preface: http2:")
+	case codes.Unknown, codes.Unimplemented, codes.PermissionDenied, codes.Unauthenticated:
+		return notGRPC(m)
 	}
 	return false
+}
+
+// notGRPC is an HTTP/2 answer without gRPC's content type.
+func notGRPC(m string) bool {
+	return strings.HasPrefix(m, "unexpected HTTP status code received from server")
 }
 
 func badResponse() *status.Status {

@@ -30,9 +30,11 @@ type Signer interface {
 	Sign(p *policy.Principal, audience string) (string, error)
 }
 
-// Observer is told of every call that was sent. Safe for concurrent use.
+// Observer is told of every call that was sent, and of every refusal of the
+// entry and branch chains. Safe for concurrent use.
 type Observer interface {
 	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration)
+	Denied(check string, m *policy.Method)
 }
 
 // Options of a Conn. All fields but Tracer and Observer are needed.
@@ -146,7 +148,16 @@ func (c *Conn) enter(ctx context.Context, call *policy.Call, in any) (context.Co
 	}
 	ctx, err := c.o.Entry.Run(ctx, call)
 	call.Message = policy.Message{}
+	if err != nil {
+		c.denied(call)
+	}
 	return ctx, err
+}
+
+func (c *Conn) denied(call *policy.Call) {
+	if c.o.Observer != nil {
+		c.o.Observer.Denied(call.DeniedBy, call.Method)
+	}
 }
 
 func (c *Conn) done(r *route, span trace.Span, start time.Time, err error) {
@@ -183,6 +194,9 @@ func (b branches) admit(ctx context.Context, method string) (context.Context, er
 	if r == nil {
 		return ctx, status.Error(codes.Unimplemented, "no such method")
 	}
-	ctx, _, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
+	ctx, call, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
+	if err != nil && call != nil {
+		b.c.denied(call)
+	}
 	return ctx, err
 }

@@ -32,7 +32,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	s.undrain = context.AfterFunc(c.draining, func() { s.cancel(errDraining) })
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
-	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled)).Err()) })
+	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled), false).Err()) })
 	if desc.ClientStreams {
 		if err := s.open(nil); err != nil {
 			s.finish(err)

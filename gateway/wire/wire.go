@@ -7,9 +7,11 @@ package wire
 import (
 	"fmt"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // Registers the codec that typed messages use.
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -68,7 +70,11 @@ func (Cloner) Copy(out, in any) error {
 		if err != nil {
 			return err
 		}
-		return proto.Unmarshal(b, out)
+		if err := proto.Unmarshal(b, out); err != nil {
+			// As grpc-go says it, so that both kinds of connection answer alike.
+			return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+		}
+		return nil
 	}
 	return fmt.Errorf("wire: cannot copy into %T", out)
 }

@@ -1,0 +1,99 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/status"
+)
+
+// streamBody is a body of JSON values, read while the call runs; each value
+// may have up to max bytes. What is wrong with it ends the call: generated
+// handlers flatten such an error, or lose it.
+type streamBody struct {
+	io.ReadCloser
+	x         *exchange
+	max, left int64
+	refuse    context.CancelCauseFunc
+
+	mu   sync.Mutex
+	over bool // read to its end, or the exchange is over: no deadline any more
+}
+
+// streamBody prepares the body of a call that streams both ways or up.
+func (x *exchange) streamBody(limit int64) (io.ReadCloser, error) {
+	// Over HTTP/1 net/http would otherwise swallow what is left of the body
+	// before the first byte of the answer.
+	if err := http.NewResponseController(x.w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, bodyBroken()
+	}
+	x.stream = &streamBody{ReadCloser: x.r.Body, x: x, max: limit, left: limit, refuse: x.cancel}
+	return x.stream, nil
+}
+
+var errTooLarge = errors.New("message too large")
+
+// Read reads on, up to what is left of the current value.
+func (b *streamBody) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errTooLarge
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	b.x.bytesIn.Add(int64(n))
+	if err != nil {
+		b.end()
+	}
+	return n, err
+}
+
+// failed ends the call for a value that could not be read.
+func (b *streamBody) failed(err error) error {
+	switch {
+	case errors.Is(err, io.EOF):
+		return err
+	case errors.Is(err, errTooLarge):
+		err = bodyTooLarge(b.max)
+	default:
+		err = badField("body", "is not a stream of valid JSON values of this call")
+	}
+	b.refuse(err)
+	return err
+}
+
+// unblock ends a Read that waits for a caller who is silent, once the stream
+// to the service has ended.
+func (b *streamBody) unblock(stream context.Context) {
+	if cause := endedBy(stream); cause != nil {
+		b.refuse(cause)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.over {
+		_ = http.NewResponseController(b.x.w).SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// end keeps unblock from touching a connection that serves its next request.
+func (b *streamBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over = true
+}
+
+// endedBy returns the cause of a context's end when it is meant for the
+// caller: a status. Nil otherwise.
+func endedBy(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	if s := (interface{ GRPCStatus() *status.Status })(nil); errors.As(cause, &s) {
+		return cause
+	}
+	return nil
+}
