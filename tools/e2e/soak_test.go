@@ -33,7 +33,7 @@ const (
 )
 
 // TestSoak: after 5,000 requests over both edges, every tenth given up by its
-// client in mid-flight, the gateway and a service behind it hold no more than
+// client in mid-flight, the gateway holds no more than
 // after the first 500. tools/bench -soak does the same for longer.
 func TestSoak(t *testing.T) {
 	k := makeKeys(t)
