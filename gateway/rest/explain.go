@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,8 +24,8 @@ import (
 func (x *exchange) explain() error {
 	var bad []FieldError
 	in := x.binding.Method.Descriptor.Input()
-	for name, value := range x.params {
-		if runtime.PopulateFieldFromPath(dynamicpb.NewMessage(in), name, value) != nil {
+	for _, name := range slices.Sorted(maps.Keys(x.params)) {
+		if runtime.PopulateFieldFromPath(dynamicpb.NewMessage(in), name, x.params[name]) != nil {
 			bad = append(bad, FieldError{name, "must be " + kindName(fieldByPath(in, name))})
 		}
 	}
@@ -41,7 +43,8 @@ func (x *exchange) explainQuery(in protoreflect.MessageDescriptor) (bad []FieldE
 	none := utilities.NewDoubleArray(nil)
 	values := x.r.URL.Query()
 	names := map[string]string{}
-	for key, vs := range values {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		vs := values[key]
 		canonical := canonicalPath(in, key)
 		if _, mapKey, isMap := strings.Cut(key, "["); isMap {
 			canonical += "[" + mapKey
@@ -67,14 +70,18 @@ func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []FieldError {
 	if bad := syntax(x.body); bad != nil {
 		return bad
 	}
-	w := &walker{}
+	w := &walker{left: maxValues}
 	if fd := x.binding.bodyField; fd == nil {
 		w.message(in, x.body, "", 0)
 	} else {
 		// A body field is named by itself: clients send its content.
 		w.field(fd, x.body, "", 0)
 	}
-	if len(w.bad) == 0 {
+	switch {
+	case len(w.bad) > 0:
+	case w.left <= 0:
+		return []FieldError{{"body", "has a wrong value somewhere after its first " + strconv.Itoa(maxValues)}}
+	default:
 		return []FieldError{{"body", "gives a field twice, or fields that exclude each other"}}
 	}
 	return w.bad
@@ -98,10 +105,17 @@ func syntax(body []byte) []FieldError {
 }
 
 // walker compares a JSON value with a descriptor and notes what does not fit.
-type walker struct{ bad []FieldError }
+type walker struct {
+	bad  []FieldError
+	left int // values it may still look at
+}
 
-// maxFindings bounds an answer to a body that is wrong everywhere.
-const maxFindings = 20
+// maxFindings bounds an answer to a body that is wrong everywhere, maxValues
+// the work on a long one: a value costs microseconds, and a MiB has 500,000.
+const (
+	maxFindings = 20
+	maxValues   = 10_000
+)
 
 func (w *walker) add(path, reason string) {
 	if len(w.bad) < maxFindings {
@@ -122,14 +136,14 @@ func (w *walker) message(md protoreflect.MessageDescriptor, raw json.RawMessage,
 		w.add(path, "must be an object")
 		return
 	}
-	for key, value := range object {
+	for _, key := range slices.Sorted(maps.Keys(object)) {
 		at := join(path, key)
 		fd := fieldByName(md, key)
 		if fd == nil {
 			w.add(at, "unknown field")
 			continue
 		}
-		w.field(fd, value, at, depth+1)
+		w.field(fd, object[key], at, depth+1)
 	}
 }
 
@@ -142,8 +156,8 @@ func (w *walker) field(fd protoreflect.FieldDescriptor, raw json.RawMessage, pat
 			w.add(path, "must be an object")
 			return
 		}
-		for key, value := range object {
-			w.value(fd.MapValue(), value, path+"["+key+"]", depth)
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			w.value(fd.MapValue(), object[key], path+"["+key+"]", depth)
 		}
 		w.whole(fd, raw, path)
 	case fd.IsList():
@@ -162,6 +176,9 @@ func (w *walker) field(fd protoreflect.FieldDescriptor, raw json.RawMessage, pat
 
 // value checks one value: messages by their fields, the rest by trying.
 func (w *walker) value(fd protoreflect.FieldDescriptor, raw json.RawMessage, path string, depth int) {
+	if w.left--; w.left < 0 || len(w.bad) >= maxFindings {
+		return
+	}
 	if md := fd.Message(); md != nil && !wellKnown(md) {
 		w.message(md, raw, path, depth)
 		return

@@ -5,14 +5,17 @@ import (
 	"net/url"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// location is a compiled template of a Location header: literals and string
-// fields of the response, by turns.
+// location is a compiled template of a Location header: literals and paths to
+// string fields of the response, by turns.
 type location struct {
 	literals []string
-	fields   []protoreflect.FieldDescriptor
+	fields   []*policy.FieldPath
 }
 
 func newLocation(md protoreflect.MessageDescriptor, template string) (*location, error) {
@@ -24,21 +27,26 @@ func newLocation(md protoreflect.MessageDescriptor, template string) (*location,
 			return l, nil
 		}
 		name, after, closed := strings.Cut(rest, "}")
-		fd := md.Fields().ByName(protoreflect.Name(name))
-		if !closed || fd == nil || fd.Kind() != protoreflect.StringKind || fd.Cardinality() == protoreflect.Repeated {
-			return nil, fmt.Errorf("%s has no string field %q", md.FullName(), name)
+		if !closed {
+			return nil, fmt.Errorf("%q: a brace is open", template)
 		}
-		l.fields = append(l.fields, fd)
+		path, err := policy.CompileFieldPath(md, name)
+		if err != nil {
+			return nil, err
+		}
+		l.fields = append(l.fields, path)
 		template = after
 	}
 }
 
-func (l *location) of(m protoreflect.Message) string {
+// of fills in the fields; a slash in one does not make a segment.
+func (l *location) of(m proto.Message) string {
 	var b strings.Builder
 	for i, lit := range l.literals {
 		b.WriteString(lit)
 		if i < len(l.fields) {
-			b.WriteString(url.PathEscape(m.Get(l.fields[i]).String()))
+			value, _ := l.fields[i].Of(policy.Message{Proto: m}) // Only wire bytes can fail.
+			b.WriteString(url.PathEscape(value))
 		}
 	}
 	return b.String()

@@ -197,7 +197,9 @@ func badField(field, reason string) error { return badFields([]FieldError{{field
 func badFields(bad []FieldError) error {
 	br := &errdetails.BadRequest{}
 	for _, f := range bad {
-		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Field, Description: f.Reason})
+		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{
+			Field: strings.ToValidUTF8(f.Field, "\uFFFD"), Description: strings.ToValidUTF8(f.Reason, "\uFFFD"), // A name may be the caller's.
+		})
 	}
 	st := status.New(codes.InvalidArgument, "the request is not valid")
 	if with, err := st.WithDetails(br); err == nil {

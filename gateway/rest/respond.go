@@ -50,7 +50,7 @@ func succeed(ctx context.Context, _ http.ResponseWriter, m proto.Message) error 
 		x.success = x.binding.Method.Rule.SuccessCode
 	}
 	if l := x.binding.location; l != nil {
-		x.Header().Set("Location", l.of(m.ProtoReflect()))
+		x.Header().Set("Location", l.of(m))
 	}
 	return nil
 }

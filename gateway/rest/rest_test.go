@@ -1,0 +1,195 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"math"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// bindingOf is a binding of Echo: POST with a whole body, GET, PUT with one
+// field as the body.
+func bindingOf(t testing.TB, verb string) *Binding {
+	t.Helper()
+	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
+	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := bindings(table.Method("/sluice.test.v1.TestService/Echo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		if b.Verb == verb {
+			return b
+		}
+	}
+	t.Fatal("no binding for " + verb)
+	return nil
+}
+
+func TestParseTimeout(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "4m": 4 * time.Millisecond, "5u": 5 * time.Microsecond, "6n": 6,
+		"0S": 0, "00000001S": time.Second, "99999999n": 99999999, "99999999H": math.MaxInt64, "99999999M": 99999999 * time.Minute,
+	} {
+		if got, err := parseTimeout(in); err != nil || got != want {
+			t.Errorf("%s: %v, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"S", "1", "1s", "1h", "-1S", "+1S", "1.5S", " 1S", "1 S", "1S ", "999999999S", "0x1S", "1e3S", "١S", "soon", "\x00"} {
+		if got, err := parseTimeout(in); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%q: %v, %v", in, got, err)
+		}
+	}
+}
+
+func FuzzParseTimeout(f *testing.F) {
+	f.Add("1S")
+	f.Add("99999999H")
+	f.Fuzz(func(t *testing.T, in string) {
+		if in == "" { // An absent header.
+			return
+		}
+		if d, err := parseTimeout(in); d < 0 || (err != nil && status.Code(err) != codes.InvalidArgument) {
+			t.Errorf("%v, %v", d, err)
+		}
+	})
+}
+
+func TestLocation(t *testing.T) {
+	md := (&testv1.EchoResponse{}).ProtoReflect().Descriptor()
+	m := &testv1.EchoResponse{Id: "a/b c%é?#", Name: "n", Inner: &testv1.Inner{Owner: "ada"}}
+	for template, want := range map[string]string{
+		"/v1/x":                    "/v1/x",
+		"/v1/{name}":               "/v1/n",
+		"/v1/{id}/of/{name}":       "/v1/a%2Fb%20c%25%C3%A9%3F%23/of/n",
+		"/v1/{inner.owner}/orders": "/v1/ada/orders",
+		"/v1/{padding}/x":          "/v1//x",
+	} {
+		l, err := newLocation(md, template)
+		if err != nil || l.of(m) != want {
+			t.Errorf("%s: %v, %v", template, l.of(m), err)
+		}
+	}
+	for _, template := range []string{"/v1/{nope}", "/v1/{id", "/v1/{index}", "/v1/{scopes}", "/v1/{inner}", "/v1/{}"} {
+		if _, err := newLocation(md, template); err == nil {
+			t.Errorf("%s was taken", template)
+		}
+	}
+}
+
+// TestExplainIsStable: the same body has the same answer, in order.
+func TestExplainIsStable(t *testing.T) {
+	body := []byte(`{"zeta":1,"alpha":2,"kinds":{"m_string":{"b":1,"a":2},"fInt32":"x","fBool":3}}`)
+	want := []string{"alpha", "kinds.fBool", "kinds.fInt32", "kinds.m_string[a]", "kinds.m_string[b]", "zeta"}
+	for range 20 {
+		bad := explained(t, bindingOf(t, "POST"), "", body)
+		var got []string
+		for _, v := range bad {
+			got = append(got, v.GetField())
+		}
+		if strings.Join(got, " ") != strings.Join(want, " ") {
+			t.Fatalf("got %v", got)
+		}
+	}
+}
+
+// TestExplainIsBounded: neither a body that is wrong everywhere nor a long one
+// that is wrong at its end costs much.
+func TestExplainIsBounded(t *testing.T) {
+	b := bindingOf(t, "POST")
+	if bad := explained(t, b, "", []byte(`{"kinds":{"rInt32":[`+strings.Repeat(`"x",`, 200_000)+`"x"]}}`)); len(bad) != maxFindings {
+		t.Errorf("%d findings", len(bad))
+	}
+	bad := explained(t, b, "", []byte(`{"kinds":{"rInt32":[`+strings.Repeat(`1,`, 400_000)+`"x"]}}`))
+	if len(bad) != 1 || !strings.Contains(bad[0].GetDescription(), "after its first 10000") {
+		t.Errorf("%v", bad)
+	}
+	deep := strings.Repeat(`{"inner":`, 70)
+	if bad := explained(t, b, "", []byte(`{"inner":`+deep+`{}`+strings.Repeat("}", 71))); len(bad) != 1 || bad[0].GetDescription() != "is nested too deeply" {
+		t.Errorf("%v", bad)
+	}
+}
+
+func explained(t testing.TB, b *Binding, query string, body []byte) []*errdetails.BadRequest_FieldViolation {
+	t.Helper()
+	r := httptest.NewRequest(b.Verb, "/", nil)
+	r.URL.RawQuery = query
+	x := &exchange{binding: b, r: r, body: body, params: map[string]string{"id": "e1"}}
+	st := status.Convert(x.explain())
+	if st.Code() != codes.InvalidArgument || len(st.Details()) != 1 {
+		t.Fatalf("%v", st)
+	}
+	return st.Details()[0].(*errdetails.BadRequest).GetFieldViolations()
+}
+
+// TestProblems holds what clients parse.
+func TestProblems(t *testing.T) {
+	with := func(c codes.Code, msg string, d ...protoadapt.MessageV1) *status.Status {
+		st, err := status.New(c, msg).WithDetails(d...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	var out bytes.Buffer
+	for _, st := range []*status.Status{
+		status.New(codes.NotFound, "user nobody is not there"),
+		status.New(codes.Unavailable, "the service is unavailable, try again"),
+		status.New(codes.Canceled, "the caller went away"),
+		status.New(codes.Code(99), "what is this"),
+		status.Convert(badField("user.email", "must be an e-mail address")),
+		with(codes.PermissionDenied, "the token lacks the scope users.read", &errdetails.ErrorInfo{Reason: "SCOPE_MISSING", Domain: policy.ErrorDomain, Metadata: map[string]string{"scope": "users.read"}}),
+		with(codes.Internal, "the service sent an answer that the gateway cannot read", &errdetails.ErrorInfo{Reason: reasonBadResponse, Domain: policy.ErrorDomain}),
+		with(codes.FailedPrecondition, "<script>", &errdetails.PreconditionFailure{Violations: []*errdetails.PreconditionFailure_Violation{{Type: "STATE", Subject: "o1", Description: "is shipped"}}}),
+		with(codes.ResourceExhausted, "slow down", &errdetails.RetryInfo{RetryDelay: durationpb.New(3 * time.Second)}),
+		// What only looks like the edge's own says nothing about the status.
+		with(codes.NotFound, "gone", &errdetails.ErrorInfo{Reason: "X", Domain: "example.com", Metadata: map[string]string{metaStatus: "418"}}),
+		with(codes.NotFound, "gone", &errdetails.ErrorInfo{Reason: "X", Domain: policy.ErrorDomain, Metadata: map[string]string{metaStatus: "200"}}),
+		badPath(os.ErrInvalid), noSuchPath(), methodNotAllowed("PUT", []string{"GET", "HEAD"}),
+		status.Convert(unsupportedMedia()), status.Convert(unsupportedEncoding()), status.Convert(bodyTooLarge(1 << 20)), status.Convert(bodyTooSlow()), status.Convert(bodyBroken()),
+	} {
+		b, err := newProblem(st, "id-1").json()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Indent(&out, b, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteByte('\n')
+	}
+	file := filepath.Join("testdata", "problems.golden")
+	if *update {
+		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(want, out.Bytes()) {
+		t.Errorf("differs from %s (go test ./gateway/rest -run TestProblems -update writes it anew):\n%s", file, out.Bytes())
+	}
+}
