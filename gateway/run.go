@@ -24,6 +24,10 @@ func (g *Gateway) Addrs() Addrs { return g.addrs }
 // DevKey mints tokens for a gateway WithDemo; nil without.
 func (g *Gateway) DevKey() *auth.DevKey { return g.devKey }
 
+// Close releases what New took, for a gateway that is never run: Run does so by
+// itself.
+func (g *Gateway) Close() error { return g.close() }
+
 // Handler is the REST edge, for programs that serve it themselves.
 func (g *Gateway) Handler() http.Handler { return g.rest }
 
