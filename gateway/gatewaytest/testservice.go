@@ -42,7 +42,8 @@ func TestService(srv testv1.TestServiceServer) gateway.Service {
 // Server is the backend of sluice.test.v1: it does what requests ask for.
 type Server struct {
 	testv1.UnimplementedTestServiceServer
-	// Ended, when not nil, receives the outcome of every call that waited.
+	// Ended, when not nil, receives why a call ended that waited, or could not
+	// send.
 	Ended chan error
 }
 
@@ -97,10 +98,14 @@ func (s *Server) wait(ctx context.Context, d *durationpb.Duration) error {
 	case <-time.After(d.AsDuration()):
 		return nil
 	case <-ctx.Done():
-		if s.Ended != nil {
-			s.Ended <- ctx.Err()
-		}
+		s.ended(ctx.Err())
 		return ctx.Err()
+	}
+}
+
+func (s *Server) ended(err error) {
+	if s.Ended != nil {
+		s.Ended <- err
 	}
 }
 
@@ -127,6 +132,7 @@ func (s *Server) Down(r *testv1.DownRequest, st grpc.ServerStreamingServer[testv
 			}
 		}
 		if err := st.Send(&testv1.EchoResponse{Index: i, Padding: strings.Repeat("x", int(r.GetPadding()))}); err != nil {
+			s.ended(err)
 			return err
 		}
 	}
