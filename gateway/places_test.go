@@ -2,14 +2,12 @@ package gateway_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
@@ -84,21 +82,12 @@ func rawConn(t *testing.T, g *gatewaytest.Gateway) *grpc.ClientConn {
 	return gatewaytest.Dial(t, g.Addrs().GRPC, grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{})))
 }
 
-func marshal(t testing.TB, m proto.Message) []byte {
-	t.Helper()
-	b, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // eventually waits for what another goroutine is about to do.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal(fmt.Sprintf("not in time: %s", what))
+			t.Fatalf("not in time: %s", what)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -43,7 +44,7 @@ const ctProblem = "application/problem+json"
 // TestHTTPSemantics holds what HTTP clients may rely on, and every default of
 // grpc-gateway that the design decided against.
 func TestHTTPSemantics(t *testing.T) {
-	g := gatewaytest.Start(t, nil, gateway.WithServices(gatewaytest.TestService(nil)))
+	g := gatewaytest.Start(t, nil, gateway.WithServices(gatewaytest.TestService(nil)), gateway.WithDocs("test", []byte("{}")))
 	token := g.Token(t, "ada", "test.write")
 	for _, x := range httpExchanges() {
 		t.Run(x.name, func(t *testing.T) {
@@ -125,7 +126,7 @@ func httpExchanges() []exchange {
 	return []exchange{
 		{name: "path parameter and body", method: "POST", path: echo, body: `{"inner":{"tags":["a"]}}`, status: 200, contains: []string{`"id":"e1"`, `"tags":["a"]`, `"index":0`, `"scopes":["test.write"]`}, lacks: []string{"null"}, answer: map[string]string{"Content-Type": "application/json"}},
 		{name: "additional binding", method: "GET", path: echo, status: 200, contains: []string{`"id":"e1"`}},
-		{name: "body of one field", method: "PUT", path: echo + ":kinds", body: `{"fInt64":"7","other_name":"x"}`, status: 400, contains: field("other_name")},
+		{name: "body of one field", method: "PUT", path: echo + ":kinds", body: `{"fInt64":"7","other_name":"x"}`, status: 400, contains: field("kinds.other_name")},
 		{name: "both forms of names", method: "PUT", path: echo + ":kinds", body: `{"f_int64":"7","otherName":"x"}`, status: 200, contains: []string{`"fInt64":"7"`, `"otherName":"x"`}},
 		{name: "response_body", method: "GET", path: "/test/v1/names?count=2", status: 200, contains: []string{`["n0",`}, lacks: []string{"hidden", "secret"}},
 		{name: "variable of several segments", method: "GET", path: "/test/v1/shelves/s1/books/b/1", status: 200, contains: []string{`"name":"shelves/s1/books/b/1"`}},
@@ -144,6 +145,9 @@ func httpExchanges() []exchange {
 		{name: "OPTIONS of nothing", method: "OPTIONS", path: "/nowhere", status: 404},
 		{name: "a form does not reach a GET handler", method: "POST", path: "/test/v1/names", body: "count=1", header: h("Content-Type", "application/x-www-form-urlencoded"), status: 405},
 		{name: "no method override", method: "POST", path: "/test/v1/names", header: h("X-Http-Method-Override", "GET"), status: 405},
+		{name: "docs answer OPTIONS", method: "OPTIONS", path: "/docs", status: 204, answer: map[string]string{"Allow": "GET, HEAD, OPTIONS"}},
+		{name: "docs take no POST", method: "POST", path: "/openapi.json", status: 405, answer: map[string]string{"Allow": "GET, HEAD, OPTIONS"}},
+		{name: "nothing below the docs", method: "GET", path: "/docs/nope", status: 404},
 		{name: "trailing slash", method: "GET", path: "/test/v1/echo/", status: 404},
 
 		{name: "not JSON", method: "POST", path: echo, body: "a=1", header: h("Content-Type", "application/x-www-form-urlencoded"), status: 415},
@@ -158,13 +162,13 @@ func httpExchanges() []exchange {
 		{name: "an array for an object", method: "POST", path: echo, body: `[]`, status: 400, contains: field("body"), lacks: goText},
 		{name: "null for an object", method: "POST", path: echo, body: `null`, status: 400, contains: field("body"), lacks: goText},
 		{name: "unknown field", method: "POST", path: echo, body: `{"nope":1}`, status: 400, contains: append(field("nope"), "unknown field"), lacks: goText},
-		{name: "unknown field deep inside", method: "POST", path: echo, body: `{"kinds":{"rMessage":[{},{"nope":1}]}}`, status: 400, contains: field("kinds.rMessage[1].nope"), lacks: goText},
-		{name: "wrong type", method: "POST", path: echo, body: `{"kinds":{"fInt32":"many"}}`, status: 400, contains: append(field("kinds.fInt32"), "32-bit integer"), lacks: goText},
-		{name: "number too large", method: "POST", path: echo, body: `{"kinds":{"rInt32":[1,2147483648]}}`, status: 400, contains: field("kinds.rInt32[1]"), lacks: goText},
-		{name: "wrong enum", method: "POST", path: echo, body: `{"kinds":{"fEnum":"GREEN"}}`, status: 400, contains: append(field("kinds.fEnum"), "COLOR_RED"), lacks: goText},
-		{name: "wrong time", method: "POST", path: echo, body: `{"kinds":{"wTimestamp":"yesterday"}}`, status: 400, contains: append(field("kinds.wTimestamp"), "RFC 3339"), lacks: goText},
-		{name: "wrong map value", method: "POST", path: echo, body: `{"kinds":{"mBool":{"true":"GREEN"}}}`, status: 400, contains: field("kinds.mBool[true]"), lacks: goText},
-		{name: "wrong map key", method: "POST", path: echo, body: `{"kinds":{"mInt64":{"x":{}}}}`, status: 400, contains: field("kinds.mInt64"), lacks: goText},
+		{name: "unknown field deep inside", method: "POST", path: echo, body: `{"kinds":{"rMessage":[{},{"nope":1}]}}`, status: 400, contains: field("kinds.r_message[1].nope"), lacks: goText},
+		{name: "wrong type", method: "POST", path: echo, body: `{"kinds":{"fInt32":"many"}}`, status: 400, contains: append(field("kinds.f_int32"), "32-bit integer"), lacks: goText},
+		{name: "number too large", method: "POST", path: echo, body: `{"kinds":{"rInt32":[1,2147483648]}}`, status: 400, contains: field("kinds.r_int32[1]"), lacks: goText},
+		{name: "wrong enum", method: "POST", path: echo, body: `{"kinds":{"fEnum":"GREEN"}}`, status: 400, contains: append(field("kinds.f_enum"), "COLOR_RED"), lacks: goText},
+		{name: "wrong time", method: "POST", path: echo, body: `{"kinds":{"wTimestamp":"yesterday"}}`, status: 400, contains: append(field("kinds.w_timestamp"), "RFC 3339"), lacks: goText},
+		{name: "wrong map value", method: "POST", path: echo, body: `{"kinds":{"mBool":{"true":"GREEN"}}}`, status: 400, contains: field("kinds.m_bool[true]"), lacks: goText},
+		{name: "wrong map key", method: "POST", path: echo, body: `{"kinds":{"mInt64":{"x":{}}}}`, status: 400, contains: field("kinds.m_int64"), lacks: goText},
 		{name: "a field twice", method: "POST", path: echo, body: `{"failCode":0,"fail_code":0}`, status: 400, contains: field("body"), lacks: goText},
 		{name: "nested too deeply", method: "POST", path: echo, body: strings.Repeat(`{"kinds":{"fMessage":`, 1) + strings.Repeat(`{"fMessage":`, 100) + "{}" + strings.Repeat("}", 102), status: 400, lacks: goText},
 		{name: "unknown query parameter", method: "GET", path: echo + "?nope=1", status: 400, contains: append(field("nope"), "unknown query parameter")},
@@ -200,6 +204,7 @@ func httpExchanges() []exchange {
 
 		{name: "stream", method: "GET", path: "/test/v1/down?count=2", status: 200, contains: []string{`{"result":{`, `"index":1`}, answer: map[string]string{"Content-Type": "application/x-ndjson"}},
 		{name: "stream that fails at once", method: "GET", path: "/test/v1/down?fail_code=5", status: 404, contains: []string{`"NOT_FOUND"`}, lacks: []string{`"error":`, "RequestInfo"}},
+		{name: "stream that fails with an answer too large", method: "GET", path: "/test/v1/down?count=1&padding=17000000", status: 502, contains: []string{`"status":502`}},
 		{name: "stream that fails unavailable at once", method: "GET", path: "/test/v1/down?fail_code=14", status: 503, answer: map[string]string{"Retry-After": "1"}},
 		{name: "stream that fails later", method: "GET", path: "/test/v1/down?count=1&fail_code=5", status: 200, contains: []string{`{"result":{`, `{"error":{`, `"NOT_FOUND"`}, lacks: []string{"RequestInfo"}},
 		{name: "silent stream", method: "GET", path: "/test/v1/down?count=2&gap=30s", status: 200, contains: []string{`{"error":{`, `"DEADLINE_EXCEEDED"`, "silent"}},
@@ -247,7 +252,7 @@ func TestClientGoesAway(t *testing.T) {
 	}
 	select {
 	case err := <-srv.Ended:
-		if err != context.Canceled {
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("service saw %v", err)
 		}
 	case <-time.After(5 * time.Second):

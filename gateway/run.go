@@ -73,8 +73,20 @@ func (g *Gateway) httpServer() *http.Server {
 		Protocols:         protocols,
 		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
 		IdleTimeout:       c.GetIdleTimeout().AsDuration(),
+		WriteTimeout:      g.writeTimeout(),
 		MaxHeaderBytes:    int(c.GetMaxHeaderBytes()),
 	}
+}
+
+// writeTimeout bounds an exchange that is no stream from its headers to its last
+// byte: reading the body, the longest call, and 30s for the caller to read.
+// Streams replace it by a bound on each part.
+func (g *Gateway) writeTimeout() time.Duration {
+	longest := time.Duration(0)
+	for _, m := range g.methods.Methods() {
+		longest = max(longest, m.Rule.Deadline)
+	}
+	return g.cfg.GetHttp().GetReadTimeout().AsDuration() + longest + 30*time.Second
 }
 
 // drain ends serving without dropping what is in flight.

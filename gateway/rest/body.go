@@ -39,7 +39,6 @@ type rawBody struct {
 func (x *exchange) readBody() (io.ReadCloser, error) {
 	b, rule := x.binding, &x.binding.Method.Rule
 	if b.body == bodyNone {
-		x.limitReadTime()
 		return http.NoBody, nil
 	}
 	if e := x.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
@@ -50,9 +49,9 @@ func (x *exchange) readBody() (io.ReadCloser, error) {
 		return nil, unsupportedMedia()
 	}
 	if b.body == bodyStream {
+		x.unlimitReadTime() // The stream's own bounds hold.
 		return x.streamBody(rule.MaxRequestBytes)
 	}
-	x.limitReadTime()
 	data, err := x.readAll(rule.MaxRequestBytes)
 	if err != nil {
 		return nil, err
@@ -93,8 +92,9 @@ func (x *exchange) readAll(limit int64) ([]byte, error) {
 	}
 }
 
-// limitReadTime bounds how long the body may take. It is not the server's
-// ReadTimeout, which would also end long answers.
+// limitReadTime bounds how long the body may take, from the first moment: a
+// request that is refused before its body is read makes net/http read on. It is
+// not the server's ReadTimeout, which would also end long answers.
 func (x *exchange) limitReadTime() {
 	if x.r.ContentLength == 0 {
 		return
@@ -108,10 +108,22 @@ func (x *exchange) limitReadTime() {
 // unlimitReadTime ends the bound once the body is there: net/http goes on
 // reading to notice a client that leaves, and would take the deadline for one.
 func (x *exchange) unlimitReadTime() {
+	x.bodyRead = true
 	if x.r.ContentLength != 0 {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
 	}
 }
+
+// hurryBody gives the rest of a body that nobody will read a moment to come:
+// net/http reads it before it answers, to keep the connection, and must not
+// wait for a caller who sends it slowly.
+func (x *exchange) hurryBody() {
+	if x.r.ContentLength != 0 && !x.bodyRead {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(hurry))
+	}
+}
+
+const hurry = 500 * time.Millisecond
 
 // isJSON accepts application/json, types with the suffix +json, and silence.
 func isJSON(contentType string) bool {

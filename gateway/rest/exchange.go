@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -26,7 +27,6 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	observed *telemetry.Request
-	head     bool
 
 	binding *Binding
 	params  map[string]string
@@ -40,7 +40,13 @@ type exchange struct {
 
 	success int // status to send with the first byte; 0 means 200
 	status  int // status that was sent; 0 means none yet
+	forced  int // status that a stream's failure has; 0 means as the runtime says
 	err     error
+
+	bodyRead bool // the body has been read, or a stream reads it
+	rolling  bool // each write has a time of its own to reach the caller
+	mounted  bool // a mount answers, whose failures are plain text
+	muted    bool // what a mount writes behind a failure is dropped
 }
 
 type exchangeKey struct{}
@@ -52,6 +58,9 @@ func exchangeOf(ctx context.Context) *exchange {
 
 func (x *exchange) bind(b *Binding) {
 	x.binding = b
+	if b.Method.Streaming() {
+		x.roll()
+	}
 	x.observed.Route, x.observed.RPC = b.Template.String(), b.Method.FullName[1:]
 }
 
@@ -63,6 +72,14 @@ func (x *exchange) WriteHeader(code int) {
 	if x.status != 0 {
 		return
 	}
+	if x.mounted && code >= 400 {
+		x.mounted, x.muted = false, true
+		x.problem(status.New(mountCode(code), "there is nothing here; /docs shows what there is"))
+		return
+	}
+	if x.forced != 0 {
+		code = x.forced
+	}
 	x.status = code
 	if code == http.StatusNoContent {
 		x.Header().Del("Content-Type")
@@ -72,11 +89,21 @@ func (x *exchange) WriteHeader(code int) {
 
 // Write sends a part of the body, after the status.
 func (x *exchange) Write(b []byte) (int, error) {
+	if x.muted {
+		return len(b), nil
+	}
+	return x.write(b)
+}
+
+func (x *exchange) write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(max(x.success, http.StatusOK))
 	}
 	if x.status == http.StatusNoContent {
 		return len(b), nil
+	}
+	if x.rolling {
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	n, err := x.w.Write(b)
 	x.observed.BytesOut += int64(n)
@@ -85,7 +112,46 @@ func (x *exchange) Write(b []byte) (int, error) {
 
 // FlushError sends what is buffered, for http.ResponseController.
 func (x *exchange) FlushError() error {
-	return http.NewResponseController(x.w).Flush()
+	rc := http.NewResponseController(x.w)
+	err := rc.Flush()
+	if x.rolling {
+		_ = rc.SetWriteDeadline(time.Time{})
+	}
+	return err
+}
+
+// writeTime is how long a caller may take to read a part of a stream.
+const writeTime = 30 * time.Second
+
+// roll replaces the server's bound on writing an answer, which a stream would
+// outlive, by one for each part.
+func (x *exchange) roll() {
+	x.rolling = true
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Time{})
+}
+
+// serveMount lets a plain handler answer GET and HEAD; the rest, and its
+// failures, are answered as everywhere.
+func (x *exchange) serveMount(ctx context.Context, m Mount) {
+	x.observed.Route = m.Path
+	allow := []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+	switch x.r.Method {
+	case http.MethodGet, http.MethodHead:
+		x.mounted = true
+		m.Handler.ServeHTTP(x, x.r.WithContext(ctx))
+	case http.MethodOptions:
+		x.options(allow)
+	default:
+		x.Header().Set("Allow", strings.Join(allow, ", "))
+		x.problem(methodNotAllowed(x.r.Method, allow))
+	}
+}
+
+func mountCode(httpCode int) codes.Code {
+	if httpCode >= 500 {
+		return codes.Internal
+	}
+	return codes.NotFound
 }
 
 // Unwrap gives http.ResponseController the underlying writer.
@@ -107,9 +173,10 @@ func (x *exchange) recover(ctx context.Context) {
 		panic(v)
 	}
 	x.server.o.Logger.ErrorContext(ctx, "the HTTP edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-	if x.status == 0 {
-		x.fail(status.Error(codes.Internal, "internal error"))
+	if x.status != 0 {
+		panic(http.ErrAbortHandler) // A broken answer must not look whole.
 	}
+	x.fail(status.Error(codes.Internal, "internal error"))
 }
 
 // end closes the books.

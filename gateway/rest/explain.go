@@ -18,6 +18,9 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
+// Fields are named by their path in the request message, as validation and the
+// gRPC edge name them, whichever form of a name the body has.
+//
 // explain finds out, on the way to a 400, what the handler could not read: it
 // only reported the text of a library's error. Path, query and body are each
 // read again, field by field.
@@ -74,8 +77,7 @@ func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []FieldError {
 	if fd := x.binding.bodyField; fd == nil {
 		w.message(in, x.body, "", 0)
 	} else {
-		// A body field is named by itself: clients send its content.
-		w.field(fd, x.body, "", 0)
+		w.field(fd, x.body, string(fd.Name()), 0)
 	}
 	switch {
 	case len(w.bad) > 0:
@@ -137,13 +139,12 @@ func (w *walker) message(md protoreflect.MessageDescriptor, raw json.RawMessage,
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(object)) {
-		at := join(path, key)
 		fd := fieldByName(md, key)
 		if fd == nil {
-			w.add(at, "unknown field")
+			w.add(join(path, key), "unknown field")
 			continue
 		}
-		w.field(fd, object[key], at, depth+1)
+		w.field(fd, object[key], join(path, string(fd.Name())), depth+1)
 	}
 }
 

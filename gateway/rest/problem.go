@@ -147,11 +147,12 @@ func (x *exchange) problem(st *status.Status) {
 		b = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"INTERNAL"}`)
 	}
 	h := x.Header()
+	x.hurryBody()
 	h.Del("Location")
 	h.Set("Content-Type", problemType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	x.WriteHeader(p.Status)
-	if _, err := x.Write(b); err != nil {
+	if _, err := x.write(b); err != nil {
 		x.server.o.Logger.Debug("answer not written", "error", err)
 	}
 }
@@ -209,7 +210,7 @@ func badFields(bad []FieldError) error {
 }
 
 func badPath(err error) *status.Status {
-	return status.New(codes.InvalidArgument, "the path is refused: "+err.Error())
+	return status.New(codes.InvalidArgument, err.Error())
 }
 
 func noSuchPath() *status.Status {

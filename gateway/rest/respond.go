@@ -93,7 +93,9 @@ func handleStreamError(ctx context.Context, err error) *status.Status {
 	x.err = err
 	whole := x.status == 0
 	if whole {
-		x.annotateFailure(newProblem(st, x.observed.ID))
+		p := newProblem(st, x.observed.ID)
+		x.forced = p.Status
+		x.annotateFailure(p)
 	}
 	note := &errdetails.RequestInfo{RequestId: x.observed.ID}
 	if whole {

@@ -106,8 +106,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if m, ok := s.mount(path); ok {
-		x.observed.Route = m.Path
-		m.Handler.ServeHTTP(x, r.WithContext(ctx))
+		x.serveMount(ctx, m)
 		return
 	}
 	if len(path) > 1 && path[len(path)-1] == '/' { // A variable would match the empty segment.
@@ -151,7 +150,8 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, conte
 	h := w.Header()
 	h["X-Request-Id"] = []string{observed.ID}
 	h["X-Content-Type-Options"] = nosniff
-	x := &exchange{server: s, w: w, r: r, observed: observed, head: r.Method == http.MethodHead}
+	x := &exchange{server: s, w: w, r: r, observed: observed}
+	x.limitReadTime()
 	return x, context.WithValue(ctx, exchangeKey{}, x)
 }
 

@@ -60,10 +60,13 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 	}
 	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		in := &wire.Frame{}
-		if err := decode(in); err != nil {
-			return nil, err
-		}
-		return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, forward)
+		undecoded := decode(in)
+		return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, func(ctx context.Context, req any) (any, error) {
+			if undecoded != nil { // In the chain, so that it is logged and counted.
+				return nil, undecoded
+			}
+			return forward(ctx, req)
+		})
 	}
 }
 
@@ -90,7 +93,9 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		if err != nil {
 			return err
 		}
+		defer unstick(down.Context(), up.Context())()
 		if desc.ClientStreams {
+			arrived(ctx) // It may wait for the service before it says anything.
 			go pump(down, up, m, cancel)
 		} else if err := one(down, up, m); err != nil {
 			return err

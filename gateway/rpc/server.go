@@ -47,6 +47,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Reflection offers gRPC reflection.
 	Reflection bool
+	// Patience is how long a call may take to send its first message; 0 means 30s.
+	Patience time.Duration
 	// MaxConcurrentStreams bounds the streams of a connection; 0 means 250.
 	MaxConcurrentStreams uint32
 	// Unary and Stream are a team's own interceptors, inside the gateway's.
@@ -71,6 +73,9 @@ func New(o Options) *Server {
 	if o.MaxConcurrentStreams == 0 {
 		o.MaxConcurrentStreams = 250
 	}
+	if o.Patience <= 0 {
+		o.Patience = defaultPatience
+	}
 	s := &Server{o: o, health: health.NewServer(), offered: map[string]bool{}}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(wire.Codec{}),
@@ -82,6 +87,7 @@ func New(o Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.ConnectionTimeout(10*time.Second),
+		grpc.InTapHandle(s.tap),
 		grpc.WaitForHandlers(true),
 		// What is not offered is counted and logged too.
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "no such method") }),
@@ -109,7 +115,9 @@ func (s *Server) maxMessage() int {
 	for _, m := range s.o.Methods.Methods() {
 		n = max(n, m.Rule.MaxRequestBytes)
 	}
-	return int(n) + envelope
+	// At least grpc-go's own bound: what is larger than a method takes is refused
+	// by the forwarder, where it is logged and counted.
+	return max(int(n)+envelope, 4<<20)
 }
 
 // GRPC returns the server to serve with.
@@ -120,6 +128,7 @@ func (s *Server) Drain() { s.health.Shutdown() }
 
 // observeUnary sees every unary call: request id, telemetry, panics.
 func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	arrived(ctx)
 	x, ctx := s.begin(ctx, info.FullMethod)
 	defer func() { s.end(ctx, x, &err, recover()) }()
 	x.countIn(req)
@@ -202,6 +211,7 @@ func (s *observedStream) Context() context.Context { return s.ctx }
 func (s *observedStream) RecvMsg(m any) error {
 	err := s.ServerStream.RecvMsg(m)
 	if err == nil {
+		arrived(s.ctx)
 		s.x.countIn(m)
 	}
 	return err

@@ -43,6 +43,9 @@ var (
 func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err error) error {
 	st := statusOf(err)
 	public := publicStatus(ctx, st, call.Edge == policy.EdgeGRPC)
+	if _, here := r.target.(*inProcess); here && ctx.Err() == nil && ours(st) {
+		return st.Err() // A composite passes on what a branch of its was told here.
+	}
 	switch public.Code() {
 	case codes.Internal, codes.Unavailable, codes.Unimplemented, codes.DeadlineExceeded:
 		c.o.Logger.WarnContext(ctx, "upstream failed", "request_id", call.RequestID, "grpc_method", r.method.FullName,
@@ -138,6 +141,18 @@ func nonsense(st *status.Status) bool {
 // notGRPC is an HTTP/2 answer without gRPC's content type.
 func notGRPC(m string) bool {
 	return strings.HasPrefix(m, "unexpected HTTP status code received from server")
+}
+
+// ours recognizes what this package, or the check of a credential, has said of
+// a branch. Only a composite's answer is believed: a service in another process
+// could say so too.
+func ours(st *status.Status) bool {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == policy.ErrorDomain {
+			return info.GetReason() == ReasonBadResponse || st.Code() == codes.Unauthenticated
+		}
+	}
+	return false
 }
 
 func badResponse() *status.Status {

@@ -178,7 +178,9 @@ func (b branches) Invoke(ctx context.Context, method string, in, out any, opts .
 	if err != nil {
 		return err
 	}
-	return b.c.Invoke(ctx, method, in, out, opts...)
+	err = b.c.Invoke(ctx, method, in, out, opts...)
+	policy.Admitted(ctx).Done(err)
+	return err
 }
 
 func (b branches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -186,7 +188,14 @@ func (b branches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method s
 	if err != nil {
 		return nil, err
 	}
-	return b.c.NewStream(ctx, desc, method, opts...)
+	st, err := b.c.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		policy.Admitted(ctx).Done(err)
+		return nil, err
+	}
+	// The stream's context ends with it.
+	context.AfterFunc(st.Context(), func() { policy.Admitted(ctx).Done(context.Cause(st.Context())) })
+	return st, nil
 }
 
 func (b branches) admit(ctx context.Context, method string) (context.Context, error) {
@@ -197,6 +206,7 @@ func (b branches) admit(ctx context.Context, method string) (context.Context, er
 	ctx, call, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
 	if err != nil && call != nil {
 		b.c.denied(call)
+		call.Done(err)
 	}
 	return ctx, err
 }

@@ -33,6 +33,9 @@ var traceContext = propagation.TraceContext{}
 func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (context.Context, error) {
 	call.Upstream = r.name
 	token, err := c.o.Signer.Sign(call.Principal, r.method.Service)
+	if status.Code(err) == codes.Unauthenticated { // The credential expired on the way.
+		return ctx, err
+	}
 	if err != nil {
 		c.o.Logger.ErrorContext(ctx, "cannot sign the assertion", "grpc_method", r.method.FullName, "error", err)
 		return ctx, status.Error(codes.Internal, msgInternal)
