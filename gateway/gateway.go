@@ -145,10 +145,11 @@ func (g *Gateway) assertionKeyFile() string {
 func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *telemetry.Metrics, tracers trace.TracerProvider) error {
 	late := &lateConn{}
 	targets := map[string]upstream.Target{}
-	known := map[string]bool{}
+	if err := g.checkUpstreams(); err != nil {
+		return err
+	}
 	for _, s := range g.o.services {
 		name := string(s.Descriptor.FullName())
-		known[name] = true
 		t, err := g.target(ctx, s, Embedding{
 			Config: g.cfg, AssertionKey: signer.Public(), Branches: late, Demo: g.o.demo, Logger: g.log, Tracer: tracers,
 		})
@@ -157,11 +158,6 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 		}
 		g.onClose(t.Close)
 		targets[name] = t
-	}
-	for name := range g.cfg.GetUpstreams() {
-		if !known[name] {
-			return fmt.Errorf("upstreams: %s is no service of this gateway", name)
-		}
 	}
 	conn, err := upstream.New(upstream.Options{
 		Methods: g.methods, Targets: targets,
@@ -179,11 +175,7 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 // target is where a service runs: where the configuration says, else here.
 func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.Target, error) {
 	if u := g.cfg.GetUpstreams()[string(s.Descriptor.FullName())]; u != nil {
-		o := upstream.RemoteOptions{Target: u.GetTarget()}
-		if t := u.GetTls(); t != nil {
-			o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName()}
-		}
-		return upstream.Remote(o)
+		return upstream.Remote(remoteOptions(u))
 	}
 	if s.Embed == nil {
 		return nil, errors.New("it cannot run in this process: name its target under upstreams")
@@ -196,6 +188,14 @@ func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.
 		host.Logger = g.log
 	}
 	return upstream.InProcess(host), nil
+}
+
+func remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
+	o := upstream.RemoteOptions{Target: u.GetTarget()}
+	if t := u.GetTls(); t != nil {
+		o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName()}
+	}
+	return o
 }
 
 // lateConn is filled once the connection exists: composites are part of it and

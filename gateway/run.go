@@ -21,6 +21,9 @@ type Addrs struct{ HTTP, GRPC, Admin string }
 // Addrs returns the addresses, once OnReady's function runs.
 func (g *Gateway) Addrs() Addrs { return g.addrs }
 
+// DataDir is where the gateway keeps its databases and keys.
+func (g *Gateway) DataDir() string { return g.cfg.GetDataDir() }
+
 // DevKey mints tokens for a gateway WithDemo; nil without.
 func (g *Gateway) DevKey() *auth.DevKey { return g.devKey }
 

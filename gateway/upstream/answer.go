@@ -42,8 +42,12 @@ var (
 // from the caller goes to the log.
 func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err error) error {
 	st := statusOf(err)
+	_, here := r.target.(*inProcess)
+	if !here {
+		st = withoutOurs(st)
+	}
 	public := publicStatus(ctx, st, call.Edge == policy.EdgeGRPC)
-	if _, here := r.target.(*inProcess); here && ctx.Err() == nil && ours(st) {
+	if here && ctx.Err() == nil && ours(st) {
 		return st.Err() // A composite passes on what a branch of its was told here.
 	}
 	switch public.Code() {
@@ -153,6 +157,20 @@ func ours(st *status.Status) bool {
 		}
 	}
 	return false
+}
+
+// withoutOurs takes out of a remote service's status what only the gateway may
+// say: the edges act on it.
+func withoutOurs(st *status.Status) *status.Status {
+	for _, d := range st.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == policy.ErrorDomain {
+			return withDetails(st.Code(), st.Message(), st, func(m proto.Message) bool {
+				info, ok := m.(*errdetails.ErrorInfo)
+				return !ok || info.GetDomain() != policy.ErrorDomain
+			})
+		}
+	}
+	return st
 }
 
 func badResponse() *status.Status {

@@ -71,6 +71,15 @@ func Remote(o RemoteOptions) (Target, error) {
 	return &remote{ClientConn: cc, target: o.Target}, nil
 }
 
+// CheckTarget says whether a gRPC target can be parsed. It calls nobody.
+func CheckTarget(target string) error {
+	cc, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("target %q: %w", target, err)
+	}
+	return cc.Close()
+}
+
 type remote struct {
 	*grpc.ClientConn
 	target string

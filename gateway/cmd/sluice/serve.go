@@ -5,10 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"google.golang.org/grpc/grpclog"
 
 	"github.com/sluice-gateway/sluice/gen/openapi"
 
@@ -24,6 +27,8 @@ func serve(args []string) error {
 	if err := parse(f, args); err != nil {
 		return quiet(err)
 	}
+	// What grpc-go and grpc-gateway would print is answered and logged by us.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	cfg, err := config.Load(*file, os.Getenv)
 	if err != nil {
 		return err
@@ -56,11 +61,21 @@ func welcome(g *gateway.Gateway, demo bool) {
 		fmt.Printf("  curl %s/v1/users/ada/profile\n  curl http://%s/routes?format=text\n  open %s/docs\n", base, local(a.Admin), base)
 		return
 	}
-	fmt.Printf(`  TOKEN=$(go run ./gateway/cmd/sluice token --subject ada --scope "users.read orders.read orders.write")
+	fmt.Printf(`  TOKEN=$(%s token --subject ada --scope "users.read orders.read orders.write")
   curl -H "Authorization: Bearer $TOKEN" %s/v1/users/ada/overview
   grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{"user_id":"ada"}' %s shop.bff.v1.BffService/GetUserOverview
-  curl -N -H "Authorization: Bearer $TOKEN" %s/v1/orders/ada-0001:watch
-`, base, local(a.GRPC), base)
+  curl -N -H "Authorization: Bearer $TOKEN" %s/v1/orders/ada-0012:watch
+`, self(g), base, local(a.GRPC), base)
+}
+
+// self is how to run this program with the same data directory, whose key
+// signs the tokens.
+func self(g *gateway.Gateway) string {
+	s := os.Args[0]
+	if d := g.DataDir(); d != "data" {
+		s = "SLUICE_DATA_DIR=" + d + " " + s
+	}
+	return s
 }
 
 // local is an address as someone on this machine would write it.

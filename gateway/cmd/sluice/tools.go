@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway"
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/shop"
 )
 
 // token prints a token of the development key, which a gateway running with
@@ -86,6 +88,13 @@ func configCheck(args []string) error {
 	}
 	if err := config.Check(args[0]); err != nil {
 		return err
+	}
+	cfg, err := config.Load(args[0], func(string) string { return "" })
+	if err != nil {
+		return err
+	}
+	if err := gateway.Check(cfg, gateway.WithServices(shop.Services()...)); err != nil {
+		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	fmt.Println(args[0] + ": ok")
 	return nil
