@@ -192,12 +192,26 @@ func publicDetail(d proto.Message) bool {
 	return false
 }
 
+// An answer's details are bounded: they travel in the trailers of HTTP/2, where
+// too many end the whole connection, and other calls with it.
+const (
+	maxViolations  = 20
+	maxDetailBytes = 6 << 10
+)
+
 func withDetails(code codes.Code, msg string, from *status.Status, keep func(proto.Message) bool) *status.Status {
 	st := status.New(code, msg)
+	left := maxDetailBytes
 	for _, d := range from.Details() {
 		m, ok := d.(proto.Message)
 		if !ok || !keep(m) {
 			continue
+		}
+		if br, ok := m.(*errdetails.BadRequest); ok && len(br.GetFieldViolations()) > maxViolations {
+			m = &errdetails.BadRequest{FieldViolations: br.GetFieldViolations()[:maxViolations]}
+		}
+		if left -= proto.Size(m); left < 0 {
+			break
 		}
 		if next, err := st.WithDetails(protoadapt.MessageV1Of(m)); err == nil {
 			st = next
