@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 )
 
@@ -16,14 +18,57 @@ const errorDomain = "shop"
 
 // InvalidField returns INVALID_ARGUMENT with one google.rpc.BadRequest violation
 // of field, a path in the request such as "order.lines[1].price". The reason is
-// for programs, the format for people.
+// for programs, the format for people. Long texts are shortened: they may quote
+// the caller.
 func InvalidField(field, reason, format string, args ...any) error {
 	return invalid(&errdetails.BadRequest_FieldViolation{
 		Field: field, Reason: reason, Description: fmt.Sprintf(format, args...),
 	})
 }
 
+// Bounds of what an INVALID_ARGUMENT says, in bytes where not said otherwise. Its
+// whole google.rpc.Status stays below 4 KiB: gRPC sends it in trailers, and a peer
+// that gets more of them than it accepts closes the connection, with every other
+// call on it.
+const (
+	maxViolations       = 20 // a count
+	maxViolationsBytes  = 3 << 10
+	maxFieldBytes       = 200
+	maxDescriptionBytes = 400
+	maxReasonBytes      = 100
+	maxKeyBytes         = 40 // of a key that a client chose, in a path or a text
+)
+
+// bounded returns the first violations that fit, with their texts shortened.
+func bounded(violations []*errdetails.BadRequest_FieldViolation) []*errdetails.BadRequest_FieldViolation {
+	size := 0
+	for i, v := range violations {
+		v.Field = shortened(v.GetField(), maxFieldBytes)
+		v.Description = shortened(v.GetDescription(), maxDescriptionBytes)
+		v.Reason = shortened(v.GetReason(), maxReasonBytes)
+		if size += proto.Size(v) + 3; i == maxViolations || size > maxViolationsBytes { // 3: tag and length
+			return violations[:i]
+		}
+	}
+	return violations
+}
+
+// shortened returns s cut to at most limit bytes, between characters and with an
+// ellipsis for what is missing.
+func shortened(s string, limit int) string {
+	const ellipsis = "…"
+	if len(s) <= limit {
+		return s
+	}
+	end := limit - len(ellipsis)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + ellipsis
+}
+
 func invalid(violations ...*errdetails.BadRequest_FieldViolation) error {
+	violations = bounded(violations)
 	msg := "invalid request"
 	if len(violations) > 0 {
 		first := violations[0]

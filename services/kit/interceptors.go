@@ -78,9 +78,21 @@ func (s *checkedStream) Context() context.Context { return s.ctx }
 
 func (s *checkedStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
-		return err
+		return received(err)
 	}
 	return s.validate(m)
+}
+
+// received tells the caller's fault from the service's. When a stream says
+// INTERNAL of receiving, it could make no message of what was sent: bytes that are
+// no such message, a broken frame, none where one is due or two. (Over TCP grpc-go
+// has answered by then, and this decides what is logged. Of unary calls it reads
+// the message before the interceptors, and nothing is logged.)
+func received(err error) error {
+	if status.Code(err) == codes.Internal {
+		return status.Error(codes.InvalidArgument, "the request is not a valid message")
+	}
+	return err
 }
 
 // chain is the order of the steps, for unary calls and streams alike.
@@ -89,6 +101,7 @@ type chain struct {
 	log       *slog.Logger
 	telemetry *telemetry
 	validator protovalidate.Validator
+	shapes    *shapes
 }
 
 func newChain(o InterceptorOptions) (*chain, error) {
@@ -102,7 +115,7 @@ func newChain(o InterceptorOptions) (*chain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kit: validator: %w", err)
 	}
-	return &chain{verifier: o.Verifier, log: o.Logger, telemetry: newTelemetry(o.Tracer), validator: v}, nil
+	return &chain{verifier: o.Verifier, log: o.Logger, telemetry: newTelemetry(o.Tracer), validator: v, shapes: &shapes{}}, nil
 }
 
 // run passes one call through the steps up to call, which validates and handles.

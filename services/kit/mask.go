@@ -14,7 +14,8 @@ type Mask map[string]bool
 
 // UpdateMask reads an update mask (AIP-134) against resource, the message with
 // the new values: an absent or empty mask names the populated ones of the mutable
-// fields, "*" all of them. A path that is not mutable is INVALID_ARGUMENT of
+// fields, "*" all of them, and a single empty path none: so the mask of a PATCH of
+// {} arrives, and it changes nothing. A path that is not mutable is INVALID_ARGUMENT of
 // update_mask. Paths of "etag" and of fields that are the server's to set
 // (OUTPUT_ONLY, IDENTIFIER) are accepted and change nothing (AIP-203): REST
 // clients send back what they read, and the mask is made from the body's keys.
@@ -36,11 +37,12 @@ func UpdateMask(mask *fieldmaskpb.FieldMask, resource proto.Message, mutable ...
 			for _, m := range mutable {
 				out[m] = true
 			}
+		case p == "" && len(paths) == 1:
 		case p == "etag", servers(resource, p):
 		case slices.Contains(mutable, p):
 			out[p] = true
 		default:
-			return nil, InvalidField("update_mask", "update_mask", "path %q is unknown or cannot be changed", p)
+			return nil, InvalidField("update_mask", "update_mask", "path %q is unknown or cannot be changed", shortened(p, maxKeyBytes))
 		}
 	}
 	return out, nil

@@ -105,7 +105,9 @@ func TestUpdateMask(t *testing.T) {
 		{"unknown", []string{"shoe_size"}, "!"},
 		{"below a scalar", []string{"email.domain"}, "!"},
 		{"the name in JSON", []string{"displayName"}, "!"},
-		{"empty path", []string{""}, "!"},
+		{"an empty path, as PATCH {} sends it", []string{""}, ""},
+		{"an empty path and more", []string{"", "email"}, "!"},
+		{"two empty paths", []string{"", ""}, "!"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			mask, err := kit.UpdateMask(&fieldmaskpb.FieldMask{Paths: tt.paths}, user, "email", "display_name", "phone")
