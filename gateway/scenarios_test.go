@@ -96,6 +96,8 @@ func userCalls() []call {
 			req: &userv1.UpdateUserRequest{User: &userv1.User{UserId: "ada", DisplayName: "Ada King", Phone: proto.String("+441632960000")}, UpdateMask: mask("display_name", "phone")}, shows: []string{`"phone":"+441632960000"`}},
 		{name: "clear a field with null", as: ada, verb: "PATCH", path: "/v1/users/ada", body: `{"phone":null}`, rpc: "user.v1.UserService/UpdateUser",
 			req: &userv1.UpdateUserRequest{User: &userv1.User{UserId: "ada"}, UpdateMask: mask("phone")}, shows: []string{`"displayName":"Ada King"`}},
+		{name: "update nothing", as: ada, verb: "PATCH", path: "/v1/users/ada", body: `{}`, rpc: "user.v1.UserService/UpdateUser",
+			req: &userv1.UpdateUserRequest{User: &userv1.User{UserId: "ada"}, UpdateMask: mask("")}, shows: []string{`"displayName":"Ada King"`}},
 		{name: "update with a stale etag", as: ada, verb: "PATCH", path: "/v1/users/ada?update_mask=displayName", body: `{"displayName":"x","etag":"stale"}`, rpc: "user.v1.UserService/UpdateUser",
 			req: &userv1.UpdateUserRequest{User: &userv1.User{UserId: "ada", DisplayName: "x", Etag: "stale"}, UpdateMask: mask("display_name")}, want: codes.Aborted},
 		{name: "update with a stale etag, the mask from the body", as: ada, verb: "PATCH", path: "/v1/users/ada", body: `{"displayName":"x","etag":"stale"}`, rpc: "user.v1.UserService/UpdateUser",

@@ -42,7 +42,7 @@ type Profile struct {
 	Website string `protobuf:"bytes,4,opt,name=website,proto3" json:"website,omitempty"`
 	// Languages, as BCP 47 tags such as en or pt-BR, 20 at most.
 	Languages []string `protobuf:"bytes,5,rep,name=languages,proto3" json:"languages,omitempty"`
-	// Links by their names, 20 at most.
+	// Links by their names, 20 at most, to http, https or mailto addresses.
 	Links map[string]string `protobuf:"bytes,6,rep,name=links,proto3" json:"links,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether there is a picture.
 	HasAvatar bool `protobuf:"varint,7,opt,name=has_avatar,json=hasAvatar,proto3" json:"has_avatar,omitempty"`
