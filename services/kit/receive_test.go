@@ -76,7 +76,7 @@ func TestGarbageIsTheCallersFault(t *testing.T) {
 			for err == nil {
 				err = stream.RecvMsg(&answer)
 			}
-			if (err == io.EOF) != (tt.code == grpccodes.OK) {
+			if errors.Is(err, io.EOF) != (tt.code == grpccodes.OK) {
 				t.Errorf("stream ended with %v", err)
 			}
 			line := waitForLine(t, log, id)
@@ -147,7 +147,7 @@ func TestReceiving(t *testing.T) {
 			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(kit.AssertionKey, signer.Token(t, kit.Caller{}, testService)))
 			err := stream(nil, brokenStream{ctx: ctx, err: tt.err}, &grpc.StreamServerInfo{FullMethod: "/" + testService + "/Up"},
 				func(_ any, ss grpc.ServerStream) error {
-					if err := ss.RecvMsg(&testv1.EchoRequest{}); err != io.EOF {
+					if err := ss.RecvMsg(&testv1.EchoRequest{}); !errors.Is(err, io.EOF) {
 						return err
 					}
 					return nil

@@ -1,6 +1,7 @@
 package kit_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -107,8 +108,8 @@ func TestSurveyAgreesWithTheValidator(t *testing.T) {
 					}
 					return
 				}
-				rule, ok := want.(*protovalidate.ValidationError)
-				if !ok || len(rule.Violations) != 1 {
+				var rule *protovalidate.ValidationError
+				if !errors.As(want, &rule) || len(rule.Violations) != 1 {
 					t.Fatalf("protovalidate says %v, want one violation", want)
 				}
 				got := wantSmall(t, check(m))

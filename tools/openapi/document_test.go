@@ -237,7 +237,7 @@ func TestLimitsOfFields(t *testing.T) {
 		"list parameter": {param("get", "/v1/users:batchGet", "userIds"), schema{"type": "array", "minItems": number("1"), "maxItems": number("100"),
 			"items": map[string]any{"type": "string", "pattern": id}}},
 		"64-bit integer is a string": {field("shop.type.v1.Money", "units"), schema{"type": "string", "format": "int64", "description": "Whole units of the amount."}},
-		"map": {field("shop.profile.v1.Profile", "links"), schema{"type": "object", "description": "Links by their names, 20 at most.", "maxProperties": number("20"),
+		"map": {field("shop.profile.v1.Profile", "links"), schema{"type": "object", "description": "Links by their names, 20 at most, to http, https or mailto addresses.", "maxProperties": number("20"),
 			"propertyNames":        map[string]any{"minLength": number("1"), "maxLength": number("50")},
 			"additionalProperties": map[string]any{"type": "string", "format": "uri", "maxLength": number("2000")}}},
 		"format": {field("shop.user.v1.User", "email"), schema{"type": "string", "format": "email", "maxLength": number("254"),
