@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway"
 	"github.com/sluice-gateway/sluice/gateway/gatewaytest"
@@ -126,5 +127,28 @@ func TestCredentialThatExpiresOnTheWay(t *testing.T) {
 	defer res.Body.Close()
 	if res.StatusCode != 401 {
 		t.Errorf("status %d, want 401", res.StatusCode)
+	}
+}
+
+// TestReaderWhoDoesNotRead: a stream that has ended on the service's side lets
+// go of a gRPC caller who leaves its messages lie.
+func TestReaderWhoDoesNotRead(t *testing.T) {
+	ended := make(chan policy.Edge, 1)
+	g := gatewaytest.Start(t, nil, gateway.WithServices(gatewaytest.TestService(nil)),
+		gateway.WithCheck(gateway.AfterAuthorization, "ended", func(ctx context.Context, c *policy.Call) (context.Context, error) {
+			c.OnDone(func(error) { ended <- c.Edge })
+			return ctx, nil
+		}))
+	st, err := testv1.NewTestServiceClient(g.Conn).Down(g.As(t, "ada", ""), &testv1.DownRequest{Count: 10000, Padding: 1 << 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	select { // Nothing more is read: flow control holds the gateway's sends.
+	case <-ended:
+	case <-time.After(40 * time.Second):
+		t.Error("the call goes on though the service's stream is over")
 	}
 }
