@@ -163,32 +163,3 @@ func note(ctx context.Context, method string) {
 		*p = method
 	}
 }
-
-// conn stands between the generated handlers and upstream: it is the place
-// that sees an exchange and its typed request together.
-type conn struct{ next grpc.ClientConnInterface }
-
-func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	x := exchangeOf(ctx)
-	if x == nil {
-		return status.Error(codes.Internal, "internal error")
-	}
-	x.sent = true
-	if err := x.fillIdempotencyKey(in); err != nil {
-		return err
-	}
-	return c.next.Invoke(ctx, method, in, out, opts...)
-}
-
-func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	x := exchangeOf(ctx)
-	if x == nil {
-		return nil, status.Error(codes.Internal, "internal error")
-	}
-	x.sent = true
-	stream, err := c.next.NewStream(ctx, d, method, opts...)
-	if err == nil && x.stream != nil {
-		context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
-	}
-	return stream, err
-}

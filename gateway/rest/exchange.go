@@ -12,8 +12,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
@@ -189,26 +187,4 @@ func (x *exchange) end(ctx context.Context) {
 	}
 	x.observed.BytesIn = x.bytesIn.Load()
 	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)
-}
-
-// fillIdempotencyKey puts the Idempotency-Key header into the request field
-// that the rule names (AIP-155).
-func (x *exchange) fillIdempotencyKey(in any) error {
-	fd := x.binding.Method.Rule.IdempotencyKey
-	if fd == nil {
-		return nil
-	}
-	keys := x.r.Header.Values("Idempotency-Key")
-	if len(keys) == 0 {
-		return nil
-	}
-	if len(keys) > 1 || keys[0] == "" {
-		return badField("Idempotency-Key", "must be given once and not be empty")
-	}
-	m := in.(proto.Message).ProtoReflect()
-	if have := m.Get(fd).String(); have != "" && have != keys[0] {
-		return badField("Idempotency-Key", "differs from "+string(fd.Name()))
-	}
-	m.Set(fd, protoreflect.ValueOfString(keys[0]))
-	return nil
 }

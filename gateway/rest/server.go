@@ -3,11 +3,9 @@ package rest
 import (
 	"context"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -210,48 +208,6 @@ func (s *Server) unmatched(x *exchange, path string) {
 	x.problem(noSuchPath())
 }
 
-// admit runs the edge's checks: nothing of the body has been read.
-func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error) {
-	c := &policy.Call{
-		Method:    x.binding.Method,
-		Edge:      policy.EdgeREST,
-		RequestID: x.observed.ID,
-		Peer:      x.observed.Client,
-		Headers:   x.r.Header.Values,
-		Annotate:  x.Header().Add,
-	}
-	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
-		c.PeerCertificate = t.VerifiedChains[0][0]
-	}
-	x.call, x.observed.Call = c, c
-	ctx, err := s.o.Edge.Admit(ctx, c)
-	if err != nil && s.o.Denied != nil {
-		s.o.Denied(c.DeniedBy, c.Method)
-	}
-	return ctx, err
-}
-
-// bound gives the call its end: the caller's timeout, and cancel for what is
-// wrong with a streamed body.
-func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
-	stop := context.CancelFunc(func() {})
-	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
-		d, err := parseTimeout(t)
-		if err != nil {
-			return ctx, stop, err
-		}
-		ctx, stop = context.WithTimeout(ctx, d)
-	}
-	ctx, x.cancel = context.WithCancelCause(ctx)
-	return ctx, func() {
-		x.cancel(nil)
-		stop()
-		if x.stream != nil {
-			x.stream.end()
-		}
-	}, nil
-}
-
 // read gives the generated handler a request of its own: the body and the
 // query checked, and no header of the caller's, for what handlers make of
 // headers (metadata, deadlines) is decided here.
@@ -271,19 +227,4 @@ func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request
 	inner.Body = body
 	inner.Form, inner.PostForm = form, url.Values{}
 	return inner, nil
-}
-
-// parseTimeout reads a Grpc-Timeout (gRPC over HTTP/2: up to 8 digits and a
-// unit). It can only shorten the rule's deadline, which upstream applies too.
-func parseTimeout(s string) (time.Duration, error) {
-	units := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}
-	unit, ok := units[s[len(s)-1]]
-	n, err := strconv.ParseUint(s[:len(s)-1], 10, 64)
-	if !ok || err != nil || len(s) > 9 {
-		return 0, badField("Grpc-Timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u, n")
-	}
-	if n > uint64(math.MaxInt64/unit) { // 99999999H is longer than a Duration.
-		return math.MaxInt64, nil
-	}
-	return time.Duration(n) * unit, nil
 }

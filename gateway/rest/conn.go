@@ -1,0 +1,62 @@
+package rest
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// conn stands between the generated handlers and upstream: it is the place
+// that sees an exchange and its typed request together.
+type conn struct{ next grpc.ClientConnInterface }
+
+func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	x := exchangeOf(ctx)
+	if x == nil {
+		return status.Error(codes.Internal, "internal error")
+	}
+	x.sent = true
+	if err := x.fillIdempotencyKey(in); err != nil {
+		return err
+	}
+	return c.next.Invoke(ctx, method, in, out, opts...)
+}
+
+func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	x := exchangeOf(ctx)
+	if x == nil {
+		return nil, status.Error(codes.Internal, "internal error")
+	}
+	x.sent = true
+	stream, err := c.next.NewStream(ctx, d, method, opts...)
+	if err == nil && x.stream != nil {
+		context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
+	}
+	return stream, err
+}
+
+// fillIdempotencyKey puts the Idempotency-Key header into the request field
+// that the rule names (AIP-155).
+func (x *exchange) fillIdempotencyKey(in any) error {
+	fd := x.binding.Method.Rule.IdempotencyKey
+	if fd == nil {
+		return nil
+	}
+	keys := x.r.Header.Values("Idempotency-Key")
+	if len(keys) == 0 {
+		return nil
+	}
+	if len(keys) > 1 || keys[0] == "" {
+		return badField("Idempotency-Key", "must be given once and not be empty")
+	}
+	m := in.(proto.Message).ProtoReflect()
+	if have := m.Get(fd).String(); have != "" && have != keys[0] {
+		return badField("Idempotency-Key", "differs from "+string(fd.Name()))
+	}
+	m.Set(fd, protoreflect.ValueOfString(keys[0]))
+	return nil
+}

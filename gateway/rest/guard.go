@@ -1,0 +1,85 @@
+package rest
+
+import (
+	"context"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// admit is this edge's adapter of policy.Check: it runs the edge's checks, before
+// anything of the body has been read.
+func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error) {
+	c := &policy.Call{
+		Method:    x.binding.Method,
+		Edge:      policy.EdgeREST,
+		RequestID: x.observed.ID,
+		Peer:      x.observed.Client,
+		Headers:   x.r.Header.Values,
+		Annotate:  x.Header().Add,
+	}
+	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
+		c.PeerCertificate = t.VerifiedChains[0][0]
+	}
+	x.call, x.observed.Call = c, c
+	ctx, err := s.o.Edge.Admit(ctx, c)
+	if err != nil && s.o.Denied != nil {
+		s.o.Denied(c.DeniedBy, c.Method)
+	}
+	return ctx, err
+}
+
+// bound gives the call its end: the caller's timeout, and cancel for what is
+// wrong with a streamed body.
+func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
+	stop := context.CancelFunc(func() {})
+	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
+		d, err := parseTimeout(t)
+		if err != nil {
+			return ctx, stop, err
+		}
+		ctx, stop = context.WithTimeout(ctx, d)
+	}
+	ctx, x.cancel = context.WithCancelCause(ctx)
+	return ctx, func() {
+		x.cancel(nil)
+		stop()
+		if x.stream != nil {
+			x.stream.end()
+		}
+	}, nil
+}
+
+// parseTimeout reads a Grpc-Timeout (gRPC over HTTP/2: up to 8 digits and a
+// unit). It can only shorten the rule's deadline, which upstream applies too.
+func parseTimeout(s string) (time.Duration, error) {
+	unit := timeoutUnit(s[len(s)-1])
+	n, err := strconv.ParseUint(s[:len(s)-1], 10, 64)
+	if unit == 0 || err != nil || len(s) > 9 {
+		return 0, badField("Grpc-Timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u, n")
+	}
+	if n > uint64(math.MaxInt64/unit) { // 99999999H is longer than a Duration.
+		return math.MaxInt64, nil
+	}
+	return time.Duration(n) * unit, nil
+}
+
+func timeoutUnit(c byte) time.Duration {
+	switch c {
+	case 'H':
+		return time.Hour
+	case 'M':
+		return time.Minute
+	case 'S':
+		return time.Second
+	case 'm':
+		return time.Millisecond
+	case 'u':
+		return time.Microsecond
+	case 'n':
+		return time.Nanosecond
+	}
+	return 0
+}
