@@ -74,6 +74,11 @@ func (s *Server) Echo(ctx context.Context, r *testv1.EchoRequest) (*testv1.EchoR
 	return out, nil
 }
 
+// ListTenantThings answers whose things were asked for.
+func (s *Server) ListTenantThings(_ context.Context, r *testv1.ListTenantThingsRequest) (*testv1.EchoResponse, error) {
+	return &testv1.EchoResponse{Name: r.GetTenantId()}, nil
+}
+
 // asserted reads the assertion without verifying it: that is services/kit's to
 // do, and to test.
 func asserted(md metadata.MD) (string, []string) {

@@ -29,14 +29,17 @@ const (
 // goroutine that serves the request until it is admitted, and is only read
 // after that, except for Upstream.
 type Call struct {
-	// Method is the RPC that is called, with its rule.
+	// Method is the RPC that is called, with its rule. Nil in the arrival phase,
+	// before a route was looked for.
 	Method *Method
 	// Edge is where the call came in.
 	Edge Edge
 	// RequestID is the id the caller sent or the edge made.
 	RequestID string
-	// Peer is the address the call came from.
+	// Peer is the address the connection came from.
 	Peer netip.AddrPort
+	// Client is the caller's address: the peer's, or what a trusted proxy says.
+	Client netip.Addr
 	// PeerCertificate is the verified certificate of the caller, or nil.
 	PeerCertificate *x509.Certificate
 	// Headers returns the values of a request header or metadata key, whatever
@@ -53,6 +56,12 @@ type Call struct {
 	Upstream string
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
+	// Why is what the check that refused tells the operator alone, such as the
+	// condition that did not hold. For the access log.
+	Why string
+	// Trace, when not nil, is told of every step of every chain that the call
+	// and its branches run through, with the step's outcome: for `sluice explain`.
+	Trace func(c *Call, step string, err error)
 
 	admitted bool
 	onDone   []func(error)
@@ -107,6 +116,9 @@ func (ch Chain) Admit(ctx context.Context, c *Call) (context.Context, error) {
 func (ch Chain) Run(ctx context.Context, c *Call) (context.Context, error) {
 	for i := range ch {
 		next, err := ch[i].Check(ctx, c)
+		if c.Trace != nil {
+			c.Trace(c, ch[i].Name, err)
+		}
 		if err != nil {
 			c.DeniedBy = ch[i].Name
 			return ctx, err
@@ -149,10 +161,12 @@ func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Co
 		Edge:            EdgeBranch,
 		RequestID:       parent.RequestID,
 		Peer:            parent.Peer,
+		Client:          parent.Client,
 		PeerCertificate: parent.PeerCertificate,
 		Headers:         parent.Headers,
 		Annotate:        func(string, string) {},
 		Principal:       parent.Principal,
+		Trace:           parent.Trace,
 	}
 	ctx, err := ch.Admit(ctx, c)
 	return ctx, c, err

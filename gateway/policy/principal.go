@@ -16,6 +16,13 @@ type Principal struct {
 	Subject string
 	// Issuer says who vouches for the subject.
 	Issuer string
+	// Tenant is the tenant the caller belongs to; empty means none.
+	Tenant string
+	// APIKey is the id of the API key that was shown; empty means none was.
+	APIKey string
+	// LimitClass stands in for the limit classes of the rules; empty means that
+	// they hold.
+	LimitClass string
 	// Expires is when the credential stops being valid; zero means never.
 	Expires time.Time
 
@@ -26,7 +33,8 @@ type Principal struct {
 // Anonymous is the caller without a credential.
 var Anonymous = NewPrincipal("", "", nil, time.Time{})
 
-// NewPrincipal makes a principal; scopes are sorted and made unique.
+// NewPrincipal makes a principal; scopes are sorted and made unique. Who makes
+// it may set the other fields before it is shared.
 func NewPrincipal(subject, issuer string, scopes []string, expires time.Time) *Principal {
 	scopes = slices.Clone(scopes)
 	slices.Sort(scopes)
@@ -47,6 +55,10 @@ func (p *Principal) Scope() string { return p.scope }
 func (p *Principal) Has(scope string) bool {
 	return slices.Contains(p.scopes, scope) || slices.Contains(p.scopes, ScopeAdmin)
 }
+
+// Belongs says whether the principal is of the tenant. Nobody is of no tenant,
+// and no scope stands above tenants: an admin is its own tenant's.
+func (p *Principal) Belongs(tenant string) bool { return tenant != "" && p.Tenant == tenant }
 
 // Owns says whether what belongs to owner belongs to the principal: its
 // subject is owner, or it has admin. Nobody owns what has no owner, except

@@ -22,7 +22,9 @@ type Rule struct {
 	Public         bool
 	Authenticated  bool
 	Scopes         []string
+	AnyScopes      []string
 	Owner          *FieldPath
+	Tenant         *FieldPath
 	OwnerByService bool
 
 	LimitClass string
@@ -202,7 +204,7 @@ func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 
 func (m *Method) fillRequire(q *policyv1.Require) error {
 	stated := 0
-	for _, on := range []bool{q.GetPublic(), q.GetAuthenticated(), len(q.GetScopes()) > 0} {
+	for _, on := range []bool{q.GetPublic(), q.GetAuthenticated(), len(q.GetScopes())+len(q.GetAnyScopes()) > 0} {
 		if on {
 			stated++
 		}
@@ -212,6 +214,7 @@ func (m *Method) fillRequire(q *policyv1.Require) error {
 	}
 	rule := &m.Rule
 	rule.Public, rule.Authenticated, rule.Scopes, rule.OwnerByService = q.GetPublic(), q.GetAuthenticated(), q.GetScopes(), q.GetOwnerCheckedByService()
+	rule.AnyScopes = q.GetAnyScopes()
 	if slices.ContainsFunc(rule.Scopes, func(s string) bool { return s == "" || strings.ContainsAny(s, " \t\"\\") }) {
 		return errors.New("a scope is a word without spaces and quotes (RFC 6749)")
 	}

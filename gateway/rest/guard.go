@@ -16,7 +16,8 @@ func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error
 		Method:    x.binding.Method,
 		Edge:      policy.EdgeREST,
 		RequestID: x.observed.ID,
-		Peer:      x.observed.Client,
+		Peer:      x.observed.Peer,
+		Client:    x.observed.Client,
 		Headers:   x.r.Header.Values,
 		Annotate:  x.Header().Add,
 	}

@@ -144,7 +144,8 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, conte
 	ctx, observed := s.o.Telemetry.Begin(r.Context(), policy.EdgeREST, propagation.HeaderCarrier(r.Header))
 	observed.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
 	observed.Method = r.Method
-	observed.Client, _ = netip.ParseAddrPort(r.RemoteAddr)
+	observed.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	observed.Client = observed.Peer.Addr().Unmap()
 	h := w.Header()
 	h["X-Request-Id"] = []string{observed.ID}
 	h["X-Content-Type-Options"] = nosniff

@@ -167,7 +167,8 @@ func (s *Server) begin(ctx context.Context, fullMethod string) (*exchange, conte
 		observed.RPC = fullMethod[1:]
 	}
 	if p, ok := peer.FromContext(ctx); ok {
-		observed.Client, _ = netip.ParseAddrPort(p.Addr.String())
+		observed.Peer, _ = netip.ParseAddrPort(p.Addr.String())
+		observed.Client = observed.Peer.Addr().Unmap()
 	}
 	// At once: grpc-go itself may end a stream, and take no more headers then.
 	_ = grpc.SetHeader(ctx, metadata.MD{"x-request-id": {observed.ID}})

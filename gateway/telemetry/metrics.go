@@ -50,14 +50,22 @@ func NewMetrics() *Metrics {
 	return m
 }
 
+// Registry is where the gateway's parts register metrics of their own.
+func (m *Metrics) Registry() prometheus.Registerer { return m.registry }
+
 // Handler serves the metrics in the Prometheus text format.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Denied counts a call that a check refused.
+// Denied counts a call that a check refused; the method is nil where none was
+// looked for yet.
 func (m *Metrics) Denied(check string, method *policy.Method) {
-	m.denied.WithLabelValues(check, method.FullName[1:]).Inc()
+	name := ""
+	if method != nil {
+		name = method.FullName[1:]
+	}
+	m.denied.WithLabelValues(check, name).Inc()
 }
 
 // UpstreamDone counts a call that was sent to a service.

@@ -45,8 +45,11 @@ type Request struct {
 	Route string
 	// RPC is the gRPC method without the leading slash; empty means none.
 	RPC string
-	// Client is the address of the caller.
-	Client netip.AddrPort
+	// Peer is the address of the connection.
+	Peer netip.AddrPort
+	// Client is the address of the caller: the peer's, or what a trusted proxy
+	// says.
+	Client netip.Addr
 	// Call is the admitted or refused call, or nil.
 	Call *policy.Call
 	// BytesIn and BytesOut count the bodies.
@@ -111,7 +114,7 @@ func (r *Request) endSpan(code string, failed bool) {
 }
 
 func (r *Request) log(ctx context.Context, code string, took time.Duration) {
-	attrs := make([]slog.Attr, 0, 14)
+	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs, slog.String("edge", string(r.Edge)), slog.String("request_id", r.ID))
 	if sc := r.span.SpanContext(); sc.HasTraceID() {
 		attrs = append(attrs, slog.String("trace_id", sc.TraceID().String()))
@@ -119,7 +122,7 @@ func (r *Request) log(ctx context.Context, code string, took time.Duration) {
 	attrs = append(attrs,
 		slog.String("method", r.methodLabel()), slog.String("route", r.Route), slog.String("grpc_method", r.RPC),
 		slog.String("status", code), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.String("client", r.Client.Addr().Unmap().String()))
+		slog.String("client", r.Client.String()))
 	if c := r.Call; c != nil {
 		if c.Principal != nil {
 			attrs = append(attrs, slog.String("principal", c.Principal.Subject))
@@ -127,6 +130,9 @@ func (r *Request) log(ctx context.Context, code string, took time.Duration) {
 		attrs = append(attrs, slog.String("upstream", c.Upstream))
 		if c.DeniedBy != "" {
 			attrs = append(attrs, slog.String("denied_by", c.DeniedBy))
+			if c.Why != "" {
+				attrs = append(attrs, slog.String("denied_why", c.Why))
+			}
 		}
 	}
 	attrs = append(attrs, slog.Int64("bytes_in", r.BytesIn), slog.Int64("bytes_out", r.BytesOut))

@@ -14,6 +14,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -55,7 +56,11 @@ type Config struct {
 	// How a stop goes.
 	Shutdown *Shutdown `protobuf:"bytes,11,opt,name=shutdown,proto3" json:"shutdown,omitempty"`
 	// The log.
-	Log           *Log `protobuf:"bytes,12,opt,name=log,proto3" json:"log,omitempty"`
+	Log *Log `protobuf:"bytes,12,opt,name=log,proto3" json:"log,omitempty"`
+	// How often who may call.
+	Limits *Limits `protobuf:"bytes,13,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Whose word is taken for a client's address.
+	ClientAddress *ClientAddress `protobuf:"bytes,14,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -174,6 +179,20 @@ func (x *Config) GetLog() *Log {
 	return nil
 }
 
+func (x *Config) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Config) GetClientAddress() *ClientAddress {
+	if x != nil {
+		return x.ClientAddress
+	}
+	return nil
+}
+
 // The HTTP edge.
 type Http struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -187,7 +206,28 @@ type Http struct {
 	// Largest request header block in bytes. Default 65536.
 	MaxHeaderBytes int32 `protobuf:"varint,4,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// Longest time to read a whole request, its body included. Default 30s.
-	ReadTimeout   *durationpb.Duration `protobuf:"bytes,5,opt,name=read_timeout,json=readTimeout,proto3" json:"read_timeout,omitempty"`
+	ReadTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=read_timeout,json=readTimeout,proto3" json:"read_timeout,omitempty"`
+	// TLS on the listener. Unset means plaintext.
+	Tls *ServerTls `protobuf:"bytes,6,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Which pages of other origins may call. Unset means none.
+	Cors *Cors `protobuf:"bytes,7,opt,name=cors,proto3" json:"cors,omitempty"`
+	// Header lines of a request. Default 100.
+	MaxHeaders int32 `protobuf:"varint,8,opt,name=max_headers,json=maxHeaders,proto3" json:"max_headers,omitempty"`
+	// Query parameters of a request, repeated ones each. Default 100.
+	MaxQueryParameters int32 `protobuf:"varint,9,opt,name=max_query_parameters,json=maxQueryParameters,proto3" json:"max_query_parameters,omitempty"`
+	// How deep a JSON body may nest. Default 64.
+	MaxJsonDepth int32 `protobuf:"varint,10,opt,name=max_json_depth,json=maxJsonDepth,proto3" json:"max_json_depth,omitempty"`
+	// Open connections. More are closed at once. Default 10000.
+	MaxConnections int32 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// Open connections of one address (IPv6: of one /64). Default 1000.
+	MaxConnectionsPerAddress int32 `protobuf:"varint,12,opt,name=max_connections_per_address,json=maxConnectionsPerAddress,proto3" json:"max_connections_per_address,omitempty"`
+	// Age at which a connection is asked to close after the answer in flight.
+	// Default 1h.
+	MaxConnectionAge *durationpb.Duration `protobuf:"bytes,13,opt,name=max_connection_age,json=maxConnectionAge,proto3" json:"max_connection_age,omitempty"`
+	// Streams an HTTP/2 connection may have open at once. Default 250.
+	MaxConcurrentStreams uint32 `protobuf:"varint,14,opt,name=max_concurrent_streams,json=maxConcurrentStreams,proto3" json:"max_concurrent_streams,omitempty"`
+	// Strict-Transport-Security's max-age on answers over TLS. Default 0: none.
+	HstsMaxAge    *durationpb.Duration `protobuf:"bytes,15,opt,name=hsts_max_age,json=hstsMaxAge,proto3" json:"hsts_max_age,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -257,6 +297,739 @@ func (x *Http) GetReadTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Http) GetTls() *ServerTls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Http) GetCors() *Cors {
+	if x != nil {
+		return x.Cors
+	}
+	return nil
+}
+
+func (x *Http) GetMaxHeaders() int32 {
+	if x != nil {
+		return x.MaxHeaders
+	}
+	return 0
+}
+
+func (x *Http) GetMaxQueryParameters() int32 {
+	if x != nil {
+		return x.MaxQueryParameters
+	}
+	return 0
+}
+
+func (x *Http) GetMaxJsonDepth() int32 {
+	if x != nil {
+		return x.MaxJsonDepth
+	}
+	return 0
+}
+
+func (x *Http) GetMaxConnections() int32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Http) GetMaxConnectionsPerAddress() int32 {
+	if x != nil {
+		return x.MaxConnectionsPerAddress
+	}
+	return 0
+}
+
+func (x *Http) GetMaxConnectionAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxConnectionAge
+	}
+	return nil
+}
+
+func (x *Http) GetMaxConcurrentStreams() uint32 {
+	if x != nil {
+		return x.MaxConcurrentStreams
+	}
+	return 0
+}
+
+func (x *Http) GetHstsMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.HstsMaxAge
+	}
+	return nil
+}
+
+// TLS of a listener, 1.2 or later. The files are read again when they change.
+type ServerTls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM file of the certificate chain.
+	CertFile string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
+	// PEM file of its private key.
+	KeyFile string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	// PEM file of the authorities that may sign clients' certificates. Unset
+	// means that no client is asked for one.
+	ClientCaFile string `protobuf:"bytes,3,opt,name=client_ca_file,json=clientCaFile,proto3" json:"client_ca_file,omitempty"`
+	// Refuse clients without a certificate. Needs client_ca_file.
+	RequireClientCert bool `protobuf:"varint,4,opt,name=require_client_cert,json=requireClientCert,proto3" json:"require_client_cert,omitempty"`
+	// Least version: `1.2` or `1.3`. Default 1.2.
+	MinVersion    string `protobuf:"bytes,5,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerTls) Reset() {
+	*x = ServerTls{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerTls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerTls) ProtoMessage() {}
+
+func (x *ServerTls) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerTls.ProtoReflect.Descriptor instead.
+func (*ServerTls) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ServerTls) GetCertFile() string {
+	if x != nil {
+		return x.CertFile
+	}
+	return ""
+}
+
+func (x *ServerTls) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
+func (x *ServerTls) GetClientCaFile() string {
+	if x != nil {
+		return x.ClientCaFile
+	}
+	return ""
+}
+
+func (x *ServerTls) GetRequireClientCert() bool {
+	if x != nil {
+		return x.RequireClientCert
+	}
+	return false
+}
+
+func (x *ServerTls) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+// Cross-origin resource sharing (the Fetch standard).
+type Cors struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Origins such as `https://app.example.com`, or with one `*` for part of the
+	// host: `https://*.example.com`. `*` alone means any, without credentials.
+	AllowedOrigins []string `protobuf:"bytes,1,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
+	// Let pages send cookies and client certificates. Not with the origin `*`.
+	AllowCredentials bool `protobuf:"varint,2,opt,name=allow_credentials,json=allowCredentials,proto3" json:"allow_credentials,omitempty"`
+	// Request headers that pages may send, beside Authorization, Content-Type,
+	// Idempotency-Key, X-API-Key and X-Request-ID.
+	AllowedHeaders []string `protobuf:"bytes,3,rep,name=allowed_headers,json=allowedHeaders,proto3" json:"allowed_headers,omitempty"`
+	// How long browsers may remember a preflight. Default 10m.
+	MaxAge        *durationpb.Duration `protobuf:"bytes,4,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cors) Reset() {
+	*x = Cors{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cors) ProtoMessage() {}
+
+func (x *Cors) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cors.ProtoReflect.Descriptor instead.
+func (*Cors) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Cors) GetAllowedOrigins() []string {
+	if x != nil {
+		return x.AllowedOrigins
+	}
+	return nil
+}
+
+func (x *Cors) GetAllowCredentials() bool {
+	if x != nil {
+		return x.AllowCredentials
+	}
+	return false
+}
+
+func (x *Cors) GetAllowedHeaders() []string {
+	if x != nil {
+		return x.AllowedHeaders
+	}
+	return nil
+}
+
+func (x *Cors) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+// Whose word is taken for a client's address. Without it, the address is the
+// connection's.
+type ClientAddress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Networks of the proxies before the gateway, such as `10.0.0.0/8`.
+	TrustedProxies []string `protobuf:"bytes,1,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	// Where they put the address: `x-forwarded-for` (the default), `forwarded` or
+	// `none`. The last address that is not a trusted proxy's counts.
+	Header string `protobuf:"bytes,2,opt,name=header,proto3" json:"header,omitempty"`
+	// Trusted proxies begin each connection with a PROXY protocol header (version
+	// 1 or 2): one that does not is refused.
+	ProxyProtocol bool `protobuf:"varint,3,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientAddress) Reset() {
+	*x = ClientAddress{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientAddress) ProtoMessage() {}
+
+func (x *ClientAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientAddress.ProtoReflect.Descriptor instead.
+func (*ClientAddress) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClientAddress) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
+}
+
+func (x *ClientAddress) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *ClientAddress) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
+}
+
+// How often who may call. Every answer says what is left (RateLimit and
+// RateLimit-Policy fields).
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Limit classes, by the name that rules and API keys use. `read`, `write` and
+	// `stream` have defaults; naming one replaces it.
+	Classes map[string]*LimitClass `protobuf:"bytes,1,rep,name=classes,proto3" json:"classes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What one address (IPv6: one /64) may send at all, known or not, before its
+	// credential is looked at. Default 200 requests a second, 400 at once.
+	Address *AddressLimit `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Where counts are kept. Default: in memory, quotas in the data directory.
+	Redis *RedisStore `protobuf:"bytes,3,opt,name=redis,proto3" json:"redis,omitempty"`
+	// Budgets that are remembered in memory at once. Default 1048576.
+	MaxKeys       int32 `protobuf:"varint,4,opt,name=max_keys,json=maxKeys,proto3" json:"max_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Limits) GetClasses() map[string]*LimitClass {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Limits) GetAddress() *AddressLimit {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Limits) GetRedis() *RedisStore {
+	if x != nil {
+		return x.Redis
+	}
+	return nil
+}
+
+func (x *Limits) GetMaxKeys() int32 {
+	if x != nil {
+		return x.MaxKeys
+	}
+	return 0
+}
+
+// Limits that go together under a name.
+type LimitClass struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rates: all must have room.
+	Rates []*Rate `protobuf:"bytes,1,rep,name=rates,proto3" json:"rates,omitempty"`
+	// Quotas: all must have room.
+	Quotas []*Quota `protobuf:"bytes,2,rep,name=quotas,proto3" json:"quotas,omitempty"`
+	// Calls in flight at once, of one caller over all methods of the class. 0
+	// means no bound.
+	MaxInFlightPerCaller int32 `protobuf:"varint,3,opt,name=max_in_flight_per_caller,json=maxInFlightPerCaller,proto3" json:"max_in_flight_per_caller,omitempty"`
+	// Calls in flight at once, of one method. 0 means no bound.
+	MaxInFlightPerMethod int32 `protobuf:"varint,4,opt,name=max_in_flight_per_method,json=maxInFlightPerMethod,proto3" json:"max_in_flight_per_method,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *LimitClass) Reset() {
+	*x = LimitClass{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitClass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitClass) ProtoMessage() {}
+
+func (x *LimitClass) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitClass.ProtoReflect.Descriptor instead.
+func (*LimitClass) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *LimitClass) GetRates() []*Rate {
+	if x != nil {
+		return x.Rates
+	}
+	return nil
+}
+
+func (x *LimitClass) GetQuotas() []*Quota {
+	if x != nil {
+		return x.Quotas
+	}
+	return nil
+}
+
+func (x *LimitClass) GetMaxInFlightPerCaller() int32 {
+	if x != nil {
+		return x.MaxInFlightPerCaller
+	}
+	return 0
+}
+
+func (x *LimitClass) GetMaxInFlightPerMethod() int32 {
+	if x != nil {
+		return x.MaxInFlightPerMethod
+	}
+	return 0
+}
+
+// A rate, held by GCRA: `requests` in each `interval`, evenly, with `burst` of
+// them at once.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom it counts: `principal` (an anonymous caller: its address), `api_key`,
+	// `address`, `method`, `tenant` or `global`. Callers without an API key or a
+	// tenant are not counted by those.
+	Per string `protobuf:"bytes,1,opt,name=per,proto3" json:"per,omitempty"`
+	// Requests of cost 1 in an interval.
+	Requests int64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Default 1s.
+	Interval *durationpb.Duration `protobuf:"bytes,3,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Requests at once. Default: requests.
+	Burst         int64 `protobuf:"varint,4,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Rate) GetPer() string {
+	if x != nil {
+		return x.Per
+	}
+	return ""
+}
+
+func (x *Rate) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Rate) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *Rate) GetBurst() int64 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+// A quota: so many in a calendar day or month of UTC. Kept across restarts.
+type Quota struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom it counts: `principal` (an anonymous caller is not), `api_key`,
+	// `tenant` or `global`.
+	Per string `protobuf:"bytes,1,opt,name=per,proto3" json:"per,omitempty"`
+	// Requests of cost 1 in a period.
+	Requests int64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// `day` or `month`.
+	Period        string `protobuf:"bytes,3,opt,name=period,proto3" json:"period,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quota) Reset() {
+	*x = Quota{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quota) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quota) ProtoMessage() {}
+
+func (x *Quota) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quota.ProtoReflect.Descriptor instead.
+func (*Quota) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Quota) GetPer() string {
+	if x != nil {
+		return x.Per
+	}
+	return ""
+}
+
+func (x *Quota) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Quota) GetPeriod() string {
+	if x != nil {
+		return x.Period
+	}
+	return ""
+}
+
+// What one address may send.
+type AddressLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Requests in a second.
+	Requests int64 `protobuf:"varint,1,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Requests at once. Default: twice requests.
+	Burst int64 `protobuf:"varint,2,opt,name=burst,proto3" json:"burst,omitempty"`
+	// No limit by address at this point.
+	Off           bool `protobuf:"varint,3,opt,name=off,proto3" json:"off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressLimit) Reset() {
+	*x = AddressLimit{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressLimit) ProtoMessage() {}
+
+func (x *AddressLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressLimit.ProtoReflect.Descriptor instead.
+func (*AddressLimit) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AddressLimit) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *AddressLimit) GetBurst() int64 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *AddressLimit) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+// Counts in a Redis that several gateways share.
+type RedisStore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `redis://[user:password@]host:port[/db]` or `rediss://…` for TLS.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// File whose content is the password, so that it need not stand in url.
+	PasswordFile string `protobuf:"bytes,2,opt,name=password_file,json=passwordFile,proto3" json:"password_file,omitempty"`
+	// Longest time a decision may take. Default 20ms.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// What happens while Redis does not answer: `local` (each gateway holds the
+	// limits by itself), `closed` (503) or `open` (everyone may). Default local.
+	Fallback string `protobuf:"bytes,4,opt,name=fallback,proto3" json:"fallback,omitempty"`
+	// Prefix of the keys. Default `sluice:`.
+	Prefix        string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedisStore) Reset() {
+	*x = RedisStore{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedisStore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedisStore) ProtoMessage() {}
+
+func (x *RedisStore) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedisStore.ProtoReflect.Descriptor instead.
+func (*RedisStore) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RedisStore) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *RedisStore) GetPasswordFile() string {
+	if x != nil {
+		return x.PasswordFile
+	}
+	return ""
+}
+
+func (x *RedisStore) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *RedisStore) GetFallback() string {
+	if x != nil {
+		return x.Fallback
+	}
+	return ""
+}
+
+func (x *RedisStore) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
 // The gRPC edge.
 type Grpc struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -267,13 +1040,26 @@ type Grpc struct {
 	Reflection bool `protobuf:"varint,2,opt,name=reflection,proto3" json:"reflection,omitempty"`
 	// Streams a connection may have open at once. Default 250.
 	MaxConcurrentStreams uint32 `protobuf:"varint,3,opt,name=max_concurrent_streams,json=maxConcurrentStreams,proto3" json:"max_concurrent_streams,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// TLS on the listener. Unset means plaintext.
+	Tls *ServerTls `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Metadata of a call in bytes. Default 65536.
+	MaxMetadataBytes uint32 `protobuf:"varint,5,opt,name=max_metadata_bytes,json=maxMetadataBytes,proto3" json:"max_metadata_bytes,omitempty"`
+	// Open connections. More are closed at once. Default 10000.
+	MaxConnections int32 `protobuf:"varint,6,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// Open connections of one address (IPv6: of one /64). Default 1000.
+	MaxConnectionsPerAddress int32 `protobuf:"varint,7,opt,name=max_connections_per_address,json=maxConnectionsPerAddress,proto3" json:"max_connections_per_address,omitempty"`
+	// Longest time a connection without calls is kept. Default 15m.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,8,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
+	// Age at which a connection is asked to close; its calls may end by
+	// themselves. Default 1h.
+	MaxConnectionAge *durationpb.Duration `protobuf:"bytes,9,opt,name=max_connection_age,json=maxConnectionAge,proto3" json:"max_connection_age,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Grpc) Reset() {
 	*x = Grpc{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +1071,7 @@ func (x *Grpc) String() string {
 func (*Grpc) ProtoMessage() {}
 
 func (x *Grpc) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +1084,7 @@ func (x *Grpc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grpc.ProtoReflect.Descriptor instead.
 func (*Grpc) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Grpc) GetAddr() string {
@@ -322,6 +1108,48 @@ func (x *Grpc) GetMaxConcurrentStreams() uint32 {
 	return 0
 }
 
+func (x *Grpc) GetTls() *ServerTls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Grpc) GetMaxMetadataBytes() uint32 {
+	if x != nil {
+		return x.MaxMetadataBytes
+	}
+	return 0
+}
+
+func (x *Grpc) GetMaxConnections() int32 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Grpc) GetMaxConnectionsPerAddress() int32 {
+	if x != nil {
+		return x.MaxConnectionsPerAddress
+	}
+	return 0
+}
+
+func (x *Grpc) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *Grpc) GetMaxConnectionAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxConnectionAge
+	}
+	return nil
+}
+
 // The operators' listener: health, readiness, metrics, profiles, routes.
 type Admin struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -334,7 +1162,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +1174,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +1187,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Admin) GetAddr() string {
@@ -374,14 +1202,19 @@ type Auth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Issuers of JWTs. Without one, and without --demo, the gateway refuses to
 	// start.
-	Issuers       []*Issuer `protobuf:"bytes,1,rep,name=issuers,proto3" json:"issuers,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Issuers []*Issuer `protobuf:"bytes,1,rep,name=issuers,proto3" json:"issuers,omitempty"`
+	// Keys of programs.
+	ApiKeys *ApiKeys `protobuf:"bytes,2,opt,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
+	// Whom a verified client certificate stands for. The first that matches
+	// counts; a certificate that none matches stands for nobody.
+	ClientCertificates []*ClientCertificate `protobuf:"bytes,3,rep,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Auth) Reset() {
 	*x = Auth{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +1226,7 @@ func (x *Auth) String() string {
 func (*Auth) ProtoMessage() {}
 
 func (x *Auth) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +1239,7 @@ func (x *Auth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Auth.ProtoReflect.Descriptor instead.
 func (*Auth) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Auth) GetIssuers() []*Issuer {
@@ -416,7 +1249,374 @@ func (x *Auth) GetIssuers() []*Issuer {
 	return nil
 }
 
-// One issuer of JWTs. Keys come from exactly one of the three sources.
+func (x *Auth) GetApiKeys() *ApiKeys {
+	if x != nil {
+		return x.ApiKeys
+	}
+	return nil
+}
+
+func (x *Auth) GetClientCertificates() []*ClientCertificate {
+	if x != nil {
+		return x.ClientCertificates
+	}
+	return nil
+}
+
+// API keys, sent in a header of their own.
+type ApiKeys struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header. Default `X-API-Key`.
+	Header string `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// The keys, as `sluice apikey create` prints them.
+	Keys []*ApiKey `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// File with more keys, a YAML list of the same form under `keys`. It is read
+	// again when it changes.
+	File          string `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeys) Reset() {
+	*x = ApiKeys{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeys) ProtoMessage() {}
+
+func (x *ApiKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeys.ProtoReflect.Descriptor instead.
+func (*ApiKeys) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ApiKeys) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *ApiKeys) GetKeys() []*ApiKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *ApiKeys) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+// The keys of a file.
+type ApiKeyFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys.
+	Keys          []*ApiKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKeyFile) Reset() {
+	*x = ApiKeyFile{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKeyFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKeyFile) ProtoMessage() {}
+
+func (x *ApiKeyFile) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKeyFile.ProtoReflect.Descriptor instead.
+func (*ApiKeyFile) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ApiKeyFile) GetKeys() []*ApiKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// One API key, of which only a hash is kept.
+type ApiKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the key in logs, metrics and limits; part of the key itself.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// `sha256:` and the hash of the whole key in hexadecimal.
+	Hash string `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	// Subject the key speaks for. It may have several keys.
+	Owner string `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	// What the key may do.
+	Scopes []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Tenant the owner belongs to.
+	Tenant string `protobuf:"bytes,5,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Limit class that stands in for those of the rules; costs stay.
+	LimitClass string `protobuf:"bytes,6,opt,name=limit_class,json=limitClass,proto3" json:"limit_class,omitempty"`
+	// When the key stops working. Unset means never.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApiKey) Reset() {
+	*x = ApiKey{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApiKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApiKey) ProtoMessage() {}
+
+func (x *ApiKey) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApiKey.ProtoReflect.Descriptor instead.
+func (*ApiKey) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ApiKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ApiKey) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *ApiKey) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ApiKey) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ApiKey) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ApiKey) GetLimitClass() string {
+	if x != nil {
+		return x.LimitClass
+	}
+	return ""
+}
+
+func (x *ApiKey) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+// Maps the subject alternative name (SAN) of a client certificate to a
+// principal.
+type ClientCertificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which SAN, with at most one `*`, which stands for one or more characters
+	// other than `/` (and in dns names other than `.`).
+	//
+	// Types that are valid to be assigned to San:
+	//
+	//	*ClientCertificate_Uri
+	//	*ClientCertificate_Dns
+	//	*ClientCertificate_Email
+	San isClientCertificate_San `protobuf_oneof:"san"`
+	// Subject it stands for. Default: what the `*` stood for, else the whole name.
+	Subject string `protobuf:"bytes,4,opt,name=subject,proto3" json:"subject,omitempty"`
+	// What it may do.
+	Scopes []string `protobuf:"bytes,5,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Tenant it belongs to.
+	Tenant string `protobuf:"bytes,6,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Limit class that stands in for those of the rules; costs stay.
+	LimitClass    string `protobuf:"bytes,7,opt,name=limit_class,json=limitClass,proto3" json:"limit_class,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientCertificate) Reset() {
+	*x = ClientCertificate{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientCertificate) ProtoMessage() {}
+
+func (x *ClientCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientCertificate.ProtoReflect.Descriptor instead.
+func (*ClientCertificate) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ClientCertificate) GetSan() isClientCertificate_San {
+	if x != nil {
+		return x.San
+	}
+	return nil
+}
+
+func (x *ClientCertificate) GetUri() string {
+	if x != nil {
+		if x, ok := x.San.(*ClientCertificate_Uri); ok {
+			return x.Uri
+		}
+	}
+	return ""
+}
+
+func (x *ClientCertificate) GetDns() string {
+	if x != nil {
+		if x, ok := x.San.(*ClientCertificate_Dns); ok {
+			return x.Dns
+		}
+	}
+	return ""
+}
+
+func (x *ClientCertificate) GetEmail() string {
+	if x != nil {
+		if x, ok := x.San.(*ClientCertificate_Email); ok {
+			return x.Email
+		}
+	}
+	return ""
+}
+
+func (x *ClientCertificate) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *ClientCertificate) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *ClientCertificate) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *ClientCertificate) GetLimitClass() string {
+	if x != nil {
+		return x.LimitClass
+	}
+	return ""
+}
+
+type isClientCertificate_San interface {
+	isClientCertificate_San()
+}
+
+type ClientCertificate_Uri struct {
+	// URI, such as `spiffe://example.com/user/*`.
+	Uri string `protobuf:"bytes,1,opt,name=uri,proto3,oneof"`
+}
+
+type ClientCertificate_Dns struct {
+	// DNS name, such as `*.clients.example.com`.
+	Dns string `protobuf:"bytes,2,opt,name=dns,proto3,oneof"`
+}
+
+type ClientCertificate_Email struct {
+	// Mail address, such as `*@example.com`.
+	Email string `protobuf:"bytes,3,opt,name=email,proto3,oneof"`
+}
+
+func (*ClientCertificate_Uri) isClientCertificate_San() {}
+
+func (*ClientCertificate_Dns) isClientCertificate_San() {}
+
+func (*ClientCertificate_Email) isClientCertificate_San() {}
+
+// One issuer of JWTs. Keys come from exactly one of the four sources.
 type Issuer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exact value of the `iss` claim.
@@ -433,16 +1633,22 @@ type Issuer struct {
 	//	*Issuer_JwksUrl
 	//	*Issuer_PublicKeys
 	//	*Issuer_HmacSecretFile
+	//	*Issuer_OidcDiscovery
 	Keys isIssuer_Keys `protobuf_oneof:"keys"`
 	// Clock skew granted to exp, nbf and iat. Default 30s, at most 60s.
-	Leeway        *durationpb.Duration `protobuf:"bytes,7,opt,name=leeway,proto3" json:"leeway,omitempty"`
+	Leeway *durationpb.Duration `protobuf:"bytes,7,opt,name=leeway,proto3" json:"leeway,omitempty"`
+	// How long the last good keys of a key set are used while new ones cannot be
+	// fetched. Default 24h.
+	KeysMaxAge *durationpb.Duration `protobuf:"bytes,9,opt,name=keys_max_age,json=keysMaxAge,proto3" json:"keys_max_age,omitempty"`
+	// Where the token says who calls.
+	Claims        *Claims `protobuf:"bytes,10,opt,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Issuer) Reset() {
 	*x = Issuer{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +1660,7 @@ func (x *Issuer) String() string {
 func (*Issuer) ProtoMessage() {}
 
 func (x *Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +1673,7 @@ func (x *Issuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
 func (*Issuer) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Issuer) GetIssuer() string {
@@ -525,9 +1731,32 @@ func (x *Issuer) GetHmacSecretFile() string {
 	return ""
 }
 
+func (x *Issuer) GetOidcDiscovery() *OidcDiscovery {
+	if x != nil {
+		if x, ok := x.Keys.(*Issuer_OidcDiscovery); ok {
+			return x.OidcDiscovery
+		}
+	}
+	return nil
+}
+
 func (x *Issuer) GetLeeway() *durationpb.Duration {
 	if x != nil {
 		return x.Leeway
+	}
+	return nil
+}
+
+func (x *Issuer) GetKeysMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.KeysMaxAge
+	}
+	return nil
+}
+
+func (x *Issuer) GetClaims() *Claims {
+	if x != nil {
+		return x.Claims
 	}
 	return nil
 }
@@ -551,11 +1780,142 @@ type Issuer_HmacSecretFile struct {
 	HmacSecretFile string `protobuf:"bytes,6,opt,name=hmac_secret_file,json=hmacSecretFile,proto3,oneof"`
 }
 
+type Issuer_OidcDiscovery struct {
+	// OpenID Connect Discovery: the key set's URL stands in a document of the
+	// issuer's.
+	OidcDiscovery *OidcDiscovery `protobuf:"bytes,8,opt,name=oidc_discovery,json=oidcDiscovery,proto3,oneof"`
+}
+
 func (*Issuer_JwksUrl) isIssuer_Keys() {}
 
 func (*Issuer_PublicKeys) isIssuer_Keys() {}
 
 func (*Issuer_HmacSecretFile) isIssuer_Keys() {}
+
+func (*Issuer_OidcDiscovery) isIssuer_Keys() {}
+
+// OpenID Connect Discovery 1.0.
+type OidcDiscovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The document. Default: the issuer and `/.well-known/openid-configuration`.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OidcDiscovery) Reset() {
+	*x = OidcDiscovery{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OidcDiscovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OidcDiscovery) ProtoMessage() {}
+
+func (x *OidcDiscovery) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OidcDiscovery.ProtoReflect.Descriptor instead.
+func (*OidcDiscovery) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *OidcDiscovery) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// Paths of claims: names with dots between them, such as `realm_access.roles`.
+// A name that has dots itself goes into `["…"]`, such as
+// `["https://example.com/roles"]`.
+type Claims struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subject. Default `sub`.
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Scopes, as a list or as one string with spaces; of several paths together.
+	// Default `scope`, `scp` and `scopes`.
+	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// The tenant. Default none.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Put before every subject of this issuer, so that it cannot speak for
+	// another issuer's, such as `partner/`.
+	SubjectPrefix string `protobuf:"bytes,4,opt,name=subject_prefix,json=subjectPrefix,proto3" json:"subject_prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Claims) Reset() {
+	*x = Claims{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Claims) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Claims) ProtoMessage() {}
+
+func (x *Claims) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Claims.ProtoReflect.Descriptor instead.
+func (*Claims) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Claims) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Claims) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *Claims) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Claims) GetSubjectPrefix() string {
+	if x != nil {
+		return x.SubjectPrefix
+	}
+	return ""
+}
 
 // PEM files.
 type PublicKeys struct {
@@ -568,7 +1928,7 @@ type PublicKeys struct {
 
 func (x *PublicKeys) Reset() {
 	*x = PublicKeys{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +1940,7 @@ func (x *PublicKeys) String() string {
 func (*PublicKeys) ProtoMessage() {}
 
 func (x *PublicKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +1953,7 @@ func (x *PublicKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeys.ProtoReflect.Descriptor instead.
 func (*PublicKeys) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PublicKeys) GetFiles() []string {
@@ -618,7 +1978,7 @@ type Assertion struct {
 
 func (x *Assertion) Reset() {
 	*x = Assertion{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +1990,7 @@ func (x *Assertion) String() string {
 func (*Assertion) ProtoMessage() {}
 
 func (x *Assertion) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +2003,7 @@ func (x *Assertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assertion.ProtoReflect.Descriptor instead.
 func (*Assertion) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Assertion) GetKeyFile() string {
@@ -673,7 +2033,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +2045,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +2058,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Upstream) GetTarget() string {
@@ -733,7 +2093,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +2105,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +2118,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Tls) GetCaFile() string {
@@ -799,14 +2159,18 @@ type MethodOverride struct {
 	// Longest silence on a stream.
 	StreamIdle *durationpb.Duration `protobuf:"bytes,3,opt,name=stream_idle,json=streamIdle,proto3" json:"stream_idle,omitempty"`
 	// Longest life of a stream.
-	StreamMaxAge  *durationpb.Duration `protobuf:"bytes,4,opt,name=stream_max_age,json=streamMaxAge,proto3" json:"stream_max_age,omitempty"`
+	StreamMaxAge *durationpb.Duration `protobuf:"bytes,4,opt,name=stream_max_age,json=streamMaxAge,proto3" json:"stream_max_age,omitempty"`
+	// Limit class.
+	LimitClass string `protobuf:"bytes,5,opt,name=limit_class,json=limitClass,proto3" json:"limit_class,omitempty"`
+	// Tokens a call takes from the limit class.
+	LimitCost     int32 `protobuf:"varint,6,opt,name=limit_cost,json=limitCost,proto3" json:"limit_cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MethodOverride) Reset() {
 	*x = MethodOverride{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +2182,7 @@ func (x *MethodOverride) String() string {
 func (*MethodOverride) ProtoMessage() {}
 
 func (x *MethodOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +2195,7 @@ func (x *MethodOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOverride.ProtoReflect.Descriptor instead.
 func (*MethodOverride) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MethodOverride) GetDeadline() *durationpb.Duration {
@@ -862,6 +2226,20 @@ func (x *MethodOverride) GetStreamMaxAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *MethodOverride) GetLimitClass() string {
+	if x != nil {
+		return x.LimitClass
+	}
+	return ""
+}
+
+func (x *MethodOverride) GetLimitCost() int32 {
+	if x != nil {
+		return x.LimitCost
+	}
+	return 0
+}
+
 // Defaults of calls whose rule is silent.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -879,7 +2257,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +2269,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +2282,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Defaults) GetDeadline() *durationpb.Duration {
@@ -947,7 +2325,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +2337,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +2350,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Database) GetDsn() string {
@@ -996,7 +2374,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +2386,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +2399,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Shutdown) GetGrace() *durationpb.Duration {
@@ -1051,7 +2429,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +2441,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +2454,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Log) GetLevel() string {
@@ -1097,7 +2475,7 @@ var File_sluice_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsluice/config/v1/config.proto\x12\x10sluice.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb7\b\n" +
+	"\x1dsluice/config/v1/config.proto\x12\x10sluice.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\t\n" +
 	"\x06Config\x12*\n" +
 	"\x04http\x18\x01 \x01(\v2\x16.sluice.config.v1.HttpR\x04http\x12*\n" +
 	"\x04grpc\x18\x02 \x01(\v2\x16.sluice.config.v1.GrpcR\x04grpc\x12-\n" +
@@ -1111,7 +2489,9 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\tdatabases\x18\n" +
 	" \x03(\v2'.sluice.config.v1.Config.DatabasesEntryB \xbaH\x1d\x9a\x01\x1a\"\x18r\x16R\x04userR\x05orderR\aprofileR\tdatabases\x126\n" +
 	"\bshutdown\x18\v \x01(\v2\x1a.sluice.config.v1.ShutdownR\bshutdown\x12'\n" +
-	"\x03log\x18\f \x01(\v2\x15.sluice.config.v1.LogR\x03log\x1aX\n" +
+	"\x03log\x18\f \x01(\v2\x15.sluice.config.v1.LogR\x03log\x120\n" +
+	"\x06limits\x18\r \x01(\v2\x18.sluice.config.v1.LimitsR\x06limits\x12F\n" +
+	"\x0eclient_address\x18\x0e \x01(\v2\x1f.sluice.config.v1.ClientAddressR\rclientAddress\x1aX\n" +
 	"\x0eUpstreamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.UpstreamR\x05value:\x028\x01\x1a\\\n" +
@@ -1120,26 +2500,141 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2 .sluice.config.v1.MethodOverrideR\x05value:\x028\x01\x1aX\n" +
 	"\x0eDatabasesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
-	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\"\xab\x03\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\"\xf6\a\n" +
 	"\x04Http\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :8080 or 127.0.0.1:8080\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12S\n" +
 	"\x13read_header_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x11readHeaderTimeout\x12F\n" +
 	"\fidle_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x125\n" +
 	"\x10max_header_bytes\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x80\x80@(\x00R\x0emaxHeaderBytes\x12F\n" +
-	"\fread_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vreadTimeout\"\xe5\x01\n" +
+	"\fread_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vreadTimeout\x12-\n" +
+	"\x03tls\x18\x06 \x01(\v2\x1b.sluice.config.v1.ServerTlsR\x03tls\x12*\n" +
+	"\x04cors\x18\a \x01(\v2\x16.sluice.config.v1.CorsR\x04cors\x12+\n" +
+	"\vmax_headers\x18\b \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\n" +
+	"maxHeaders\x12<\n" +
+	"\x14max_query_parameters\x18\t \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\x12maxQueryParameters\x12/\n" +
+	"\x0emax_json_depth\x18\n" +
+	" \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\fmaxJsonDepth\x120\n" +
+	"\x0fmax_connections\x18\v \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConnections\x12F\n" +
+	"\x1bmax_connections_per_address\x18\f \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x18maxConnectionsPerAddress\x12Q\n" +
+	"\x12max_connection_age\x18\r \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\x12>\n" +
+	"\x16max_concurrent_streams\x18\x0e \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x14maxConcurrentStreams\x12E\n" +
+	"\fhsts_max_age\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\n" +
+	"hstsMaxAge\"\xd3\x02\n" +
+	"\tServerTls\x12$\n" +
+	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
+	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12$\n" +
+	"\x0eclient_ca_file\x18\x03 \x01(\tR\fclientCaFile\x12.\n" +
+	"\x13require_client_cert\x18\x04 \x01(\bR\x11requireClientCert\x122\n" +
+	"\vmin_version\x18\x05 \x01(\tB\x11\xbaH\x0er\fR\x00R\x031.2R\x031.3R\n" +
+	"minVersion:r\xbaHo\x1am\n" +
+	"\tclient_ca\x12(require_client_cert needs client_ca_file\x1a6!this.require_client_cert || this.client_ca_file != ''\"\x95\x04\n" +
+	"\x04Cors\x12\xd7\x01\n" +
+	"\x0fallowed_origins\x18\x01 \x03(\tB\xad\x01\xbaH\xa9\x01\x92\x01\xa5\x01\b\x01\"\xa0\x01\xba\x01\x9c\x01\n" +
+	"\x06origin\x12Amust be * or scheme://host[:port], with at most one * in the host\x1aOthis == '*' || this.matches('^https?://([*][.])?[A-Za-z0-9.-]+(:[0-9]{1,5})?$')R\x0eallowedOrigins\x12+\n" +
+	"\x11allow_credentials\x18\x02 \x01(\bR\x10allowCredentials\x12D\n" +
+	"\x0fallowed_headers\x18\x03 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\"\x13r\x112\x0f^[A-Za-z0-9-]+$R\x0eallowedHeaders\x12<\n" +
+	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge:\x81\x01\xbaH~\x1a|\n" +
+	"\vcredentials\x122allow_credentials needs the origins by name, not *\x1a9!this.allow_credentials || !('*' in this.allowed_origins)\"\xa4\x03\n" +
+	"\rClientAddress\x12\x96\x01\n" +
+	"\x0ftrusted_proxies\x18\x01 \x03(\tBm\xbaHj\x92\x01g\"e\xba\x01b\n" +
+	"\x06prefix\x122must be an address or a network such as 10.0.0.0/8\x1a$this.isIp() || this.isIpPrefix(true)R\x0etrustedProxies\x12A\n" +
+	"\x06header\x18\x02 \x01(\tB)\xbaH&r$R\x00R\x0fx-forwarded-forR\tforwardedR\x04noneR\x06header\x12%\n" +
+	"\x0eproxy_protocol\x18\x03 \x01(\bR\rproxyProtocol:\x8f\x01\xbaH\x8b\x01\x1a\x88\x01\n" +
+	"\aproxies\x12.proxy_protocol and header need trusted_proxies\x1aMsize(this.trusted_proxies) > 0 || (!this.proxy_protocol && this.header == '')\"\xde\x02\n" +
+	"\x06Limits\x12c\n" +
+	"\aclasses\x18\x01 \x03(\v2%.sluice.config.v1.Limits.ClassesEntryB\"\xbaH\x1f\x9a\x01\x1c\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,31}$R\aclasses\x128\n" +
+	"\aaddress\x18\x02 \x01(\v2\x1e.sluice.config.v1.AddressLimitR\aaddress\x122\n" +
+	"\x05redis\x18\x03 \x01(\v2\x1c.sluice.config.v1.RedisStoreR\x05redis\x12'\n" +
+	"\bmax_keys\x18\x04 \x01(\x05B\f\xbaH\t\x1a\a\x18\x80\x80\x80 (\x00R\amaxKeys\x1aX\n" +
+	"\fClassesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x122\n" +
+	"\x05value\x18\x02 \x01(\v2\x1c.sluice.config.v1.LimitClassR\x05value:\x028\x01\"\x81\x02\n" +
+	"\n" +
+	"LimitClass\x126\n" +
+	"\x05rates\x18\x01 \x03(\v2\x16.sluice.config.v1.RateB\b\xbaH\x05\x92\x01\x02\x10\bR\x05rates\x129\n" +
+	"\x06quotas\x18\x02 \x03(\v2\x17.sluice.config.v1.QuotaB\b\xbaH\x05\x92\x01\x02\x10\x04R\x06quotas\x12?\n" +
+	"\x18max_in_flight_per_caller\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x14maxInFlightPerCaller\x12?\n" +
+	"\x18max_in_flight_per_method\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x14maxInFlightPerMethod\"\xea\x01\n" +
+	"\x04Rate\x12L\n" +
+	"\x03per\x18\x01 \x01(\tB:\xbaH7r5R\tprincipalR\aapi_keyR\aaddressR\x06methodR\x06tenantR\x06globalR\x03per\x12)\n" +
+	"\brequests\x18\x02 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03 \x00R\brequests\x12D\n" +
+	"\binterval\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\x90\x1c*\x00R\binterval\x12#\n" +
+	"\x05burst\x18\x04 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\"\x94\x01\n" +
+	"\x05Quota\x12;\n" +
+	"\x03per\x18\x01 \x01(\tB)\xbaH&r$R\tprincipalR\aapi_keyR\x06tenantR\x06globalR\x03per\x12#\n" +
+	"\brequests\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02 \x00R\brequests\x12)\n" +
+	"\x06period\x18\x03 \x01(\tB\x11\xbaH\x0er\fR\x03dayR\x05monthR\x06period\"\xb5\x01\n" +
+	"\fAddressLimit\x12)\n" +
+	"\brequests\x18\x01 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03 \x00R\brequests\x12#\n" +
+	"\x05burst\x18\x02 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\x12\x10\n" +
+	"\x03off\x18\x03 \x01(\bR\x03off:C\xbaH@\x1a>\n" +
+	"\x03off\x12\x16state requests, or off\x1a\x1fthis.off != (this.requests > 0)\"\xd0\x02\n" +
+	"\n" +
+	"RedisStore\x12\x7f\n" +
+	"\x03url\x18\x01 \x01(\tBm\xbaHj\xba\x01g\n" +
+	"\x03url\x12#must be redis://… or rediss://…\x1a;this.startsWith('redis://') || this.startsWith('rediss://')R\x03url\x12#\n" +
+	"\rpassword_file\x18\x02 \x01(\tR\fpasswordFile\x12A\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b\x01*\x00R\atimeout\x128\n" +
+	"\bfallback\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17R\x00R\x05localR\x06closedR\x04openR\bfallback\x12\x1f\n" +
+	"\x06prefix\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06prefix\"\xe2\x04\n" +
 	"\x04Grpc\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :9090 or 127.0.0.1:9090\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12\x1e\n" +
 	"\n" +
 	"reflection\x18\x02 \x01(\bR\n" +
 	"reflection\x124\n" +
-	"\x16max_concurrent_streams\x18\x03 \x01(\rR\x14maxConcurrentStreams\"\x86\x01\n" +
+	"\x16max_concurrent_streams\x18\x03 \x01(\rR\x14maxConcurrentStreams\x12-\n" +
+	"\x03tls\x18\x04 \x01(\v2\x1b.sluice.config.v1.ServerTlsR\x03tls\x127\n" +
+	"\x12max_metadata_bytes\x18\x05 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@R\x10maxMetadataBytes\x120\n" +
+	"\x0fmax_connections\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConnections\x12F\n" +
+	"\x1bmax_connections_per_address\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x18maxConnectionsPerAddress\x12F\n" +
+	"\fidle_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12Q\n" +
+	"\x12max_connection_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\"\x86\x01\n" +
 	"\x05Admin\x12}\n" +
 	"\x04addr\x18\x01 \x01(\tBi\xbaHf\xba\x01c\n" +
-	"\x04addr\x12)must be host:port, such as 127.0.0.1:9901\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\":\n" +
+	"\x04addr\x12)must be host:port, such as 127.0.0.1:9901\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\"\xc6\x01\n" +
 	"\x04Auth\x122\n" +
-	"\aissuers\x18\x01 \x03(\v2\x18.sluice.config.v1.IssuerR\aissuers\"\xcf\x03\n" +
+	"\aissuers\x18\x01 \x03(\v2\x18.sluice.config.v1.IssuerR\aissuers\x124\n" +
+	"\bapi_keys\x18\x02 \x01(\v2\x19.sluice.config.v1.ApiKeysR\aapiKeys\x12T\n" +
+	"\x13client_certificates\x18\x03 \x03(\v2#.sluice.config.v1.ClientCertificateR\x12clientCertificates\"\x8b\x01\n" +
+	"\aApiKeys\x12>\n" +
+	"\x06header\x18\x01 \x01(\tB&\xbaH#r!2\x1f^([A-Za-z][A-Za-z0-9-]{0,63})?$R\x06header\x12,\n" +
+	"\x04keys\x18\x02 \x03(\v2\x18.sluice.config.v1.ApiKeyR\x04keys\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\":\n" +
+	"\n" +
+	"ApiKeyFile\x12,\n" +
+	"\x04keys\x18\x01 \x03(\v2\x18.sluice.config.v1.ApiKeyR\x04keys\"\xbb\x02\n" +
+	"\x06ApiKey\x120\n" +
+	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9-]{0,62}$R\x02id\x120\n" +
+	"\x04hash\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\x04hash\x12 \n" +
+	"\x05owner\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05owner\x122\n" +
+	"\x06scopes\x18\x04 \x03(\tB\x1a\xbaH\x17\x92\x01\x14\"\x12r\x102\x0e^[!#-\\[\\]-~]+$R\x06scopes\x12 \n" +
+	"\x06tenant\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06tenant\x12\x1f\n" +
+	"\vlimit_class\x18\x06 \x01(\tR\n" +
+	"limitClass\x124\n" +
+	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\xa0\x02\n" +
+	"\x11ClientCertificate\x12\x1e\n" +
+	"\x03uri\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bH\x00R\x03uri\x12\x1e\n" +
+	"\x03dns\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01H\x00R\x03dns\x12\"\n" +
+	"\x05email\x18\x03 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\xff\x01H\x00R\x05email\x12\"\n" +
+	"\asubject\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\asubject\x122\n" +
+	"\x06scopes\x18\x05 \x03(\tB\x1a\xbaH\x17\x92\x01\x14\"\x12r\x102\x0e^[!#-\\[\\]-~]+$R\x06scopes\x12 \n" +
+	"\x06tenant\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06tenant\x12\x1f\n" +
+	"\vlimit_class\x18\a \x01(\tR\n" +
+	"limitClassB\f\n" +
+	"\x03san\x12\x05\xbaH\x02\b\x01\"\x92\x05\n" +
 	"\x06Issuer\x12\"\n" +
 	"\x06issuer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x06issuer\x12,\n" +
@@ -1150,9 +2645,21 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\bjwks_url\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x88\x01\x01H\x00R\ajwksUrl\x12?\n" +
 	"\vpublic_keys\x18\x05 \x01(\v2\x1c.sluice.config.v1.PublicKeysH\x00R\n" +
 	"publicKeys\x123\n" +
-	"\x10hmac_secret_file\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x0ehmacSecretFile\x12?\n" +
-	"\x06leeway\x18\a \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x06leewayB\r\n" +
-	"\x04keys\x12\x05\xbaH\x02\b\x01\",\n" +
+	"\x10hmac_secret_file\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x0ehmacSecretFile\x12H\n" +
+	"\x0eoidc_discovery\x18\b \x01(\v2\x1f.sluice.config.v1.OidcDiscoveryH\x00R\roidcDiscovery\x12?\n" +
+	"\x06leeway\x18\a \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x06leeway\x12E\n" +
+	"\fkeys_max_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\n" +
+	"keysMaxAge\x120\n" +
+	"\x06claims\x18\n" +
+	" \x01(\v2\x18.sluice.config.v1.ClaimsR\x06claimsB\r\n" +
+	"\x04keys\x12\x05\xbaH\x02\b\x01\"!\n" +
+	"\rOidcDiscovery\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\x8c\x01\n" +
+	"\x06Claims\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
+	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x128\n" +
+	"\x0esubject_prefix\x18\x04 \x01(\tB\x11\xbaH\x0er\f\x18@2\b^[!-~]*$R\rsubjectPrefix\",\n" +
 	"\n" +
 	"PublicKeys\x12\x1e\n" +
 	"\x05files\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\x05files\"d\n" +
@@ -1169,13 +2676,17 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
 	"serverName:h\xbaHe\x1ac\n" +
-	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\x9c\x02\n" +
+	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\xe9\x02\n" +
 	"\x0eMethodOverride\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
 	"\vstream_idle\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\n" +
 	"streamIdle\x12I\n" +
-	"\x0estream_max_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\fstreamMaxAge\"\x96\x02\n" +
+	"\x0estream_max_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\fstreamMaxAge\x12\x1f\n" +
+	"\vlimit_class\x18\x05 \x01(\tR\n" +
+	"limitClass\x12*\n" +
+	"\n" +
+	"limit_cost\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\tlimitCost\"\x96\x02\n" +
 	"\bDefaults\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
@@ -1205,64 +2716,107 @@ func file_sluice_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_sluice_config_v1_config_proto_rawDescData
 }
 
-var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_sluice_config_v1_config_proto_goTypes = []any{
-	(*Config)(nil),              // 0: sluice.config.v1.Config
-	(*Http)(nil),                // 1: sluice.config.v1.Http
-	(*Grpc)(nil),                // 2: sluice.config.v1.Grpc
-	(*Admin)(nil),               // 3: sluice.config.v1.Admin
-	(*Auth)(nil),                // 4: sluice.config.v1.Auth
-	(*Issuer)(nil),              // 5: sluice.config.v1.Issuer
-	(*PublicKeys)(nil),          // 6: sluice.config.v1.PublicKeys
-	(*Assertion)(nil),           // 7: sluice.config.v1.Assertion
-	(*Upstream)(nil),            // 8: sluice.config.v1.Upstream
-	(*Tls)(nil),                 // 9: sluice.config.v1.Tls
-	(*MethodOverride)(nil),      // 10: sluice.config.v1.MethodOverride
-	(*Defaults)(nil),            // 11: sluice.config.v1.Defaults
-	(*Database)(nil),            // 12: sluice.config.v1.Database
-	(*Shutdown)(nil),            // 13: sluice.config.v1.Shutdown
-	(*Log)(nil),                 // 14: sluice.config.v1.Log
-	nil,                         // 15: sluice.config.v1.Config.UpstreamsEntry
-	nil,                         // 16: sluice.config.v1.Config.MethodsEntry
-	nil,                         // 17: sluice.config.v1.Config.DatabasesEntry
-	(*durationpb.Duration)(nil), // 18: google.protobuf.Duration
+	(*Config)(nil),                // 0: sluice.config.v1.Config
+	(*Http)(nil),                  // 1: sluice.config.v1.Http
+	(*ServerTls)(nil),             // 2: sluice.config.v1.ServerTls
+	(*Cors)(nil),                  // 3: sluice.config.v1.Cors
+	(*ClientAddress)(nil),         // 4: sluice.config.v1.ClientAddress
+	(*Limits)(nil),                // 5: sluice.config.v1.Limits
+	(*LimitClass)(nil),            // 6: sluice.config.v1.LimitClass
+	(*Rate)(nil),                  // 7: sluice.config.v1.Rate
+	(*Quota)(nil),                 // 8: sluice.config.v1.Quota
+	(*AddressLimit)(nil),          // 9: sluice.config.v1.AddressLimit
+	(*RedisStore)(nil),            // 10: sluice.config.v1.RedisStore
+	(*Grpc)(nil),                  // 11: sluice.config.v1.Grpc
+	(*Admin)(nil),                 // 12: sluice.config.v1.Admin
+	(*Auth)(nil),                  // 13: sluice.config.v1.Auth
+	(*ApiKeys)(nil),               // 14: sluice.config.v1.ApiKeys
+	(*ApiKeyFile)(nil),            // 15: sluice.config.v1.ApiKeyFile
+	(*ApiKey)(nil),                // 16: sluice.config.v1.ApiKey
+	(*ClientCertificate)(nil),     // 17: sluice.config.v1.ClientCertificate
+	(*Issuer)(nil),                // 18: sluice.config.v1.Issuer
+	(*OidcDiscovery)(nil),         // 19: sluice.config.v1.OidcDiscovery
+	(*Claims)(nil),                // 20: sluice.config.v1.Claims
+	(*PublicKeys)(nil),            // 21: sluice.config.v1.PublicKeys
+	(*Assertion)(nil),             // 22: sluice.config.v1.Assertion
+	(*Upstream)(nil),              // 23: sluice.config.v1.Upstream
+	(*Tls)(nil),                   // 24: sluice.config.v1.Tls
+	(*MethodOverride)(nil),        // 25: sluice.config.v1.MethodOverride
+	(*Defaults)(nil),              // 26: sluice.config.v1.Defaults
+	(*Database)(nil),              // 27: sluice.config.v1.Database
+	(*Shutdown)(nil),              // 28: sluice.config.v1.Shutdown
+	(*Log)(nil),                   // 29: sluice.config.v1.Log
+	nil,                           // 30: sluice.config.v1.Config.UpstreamsEntry
+	nil,                           // 31: sluice.config.v1.Config.MethodsEntry
+	nil,                           // 32: sluice.config.v1.Config.DatabasesEntry
+	nil,                           // 33: sluice.config.v1.Limits.ClassesEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
-	2,  // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
-	3,  // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
-	4,  // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
-	7,  // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
-	15, // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
-	16, // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
-	11, // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
-	17, // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
-	13, // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
-	14, // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
-	18, // 11: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
-	18, // 12: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
-	18, // 13: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
-	5,  // 14: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
-	6,  // 15: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
-	18, // 16: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	18, // 17: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
-	9,  // 18: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
-	18, // 19: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
-	18, // 20: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
-	18, // 21: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
-	18, // 22: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	18, // 23: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	18, // 24: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	18, // 25: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	18, // 26: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	8,  // 27: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	10, // 28: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	12, // 29: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	11, // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
+	12, // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
+	13, // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
+	22, // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
+	30, // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
+	31, // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
+	26, // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
+	32, // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
+	28, // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
+	29, // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
+	5,  // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
+	4,  // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
+	34, // 13: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
+	34, // 14: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 15: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
+	2,  // 16: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
+	3,  // 17: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
+	34, // 18: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
+	34, // 19: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
+	34, // 20: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
+	33, // 21: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
+	9,  // 22: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
+	10, // 23: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
+	7,  // 24: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
+	8,  // 25: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
+	34, // 26: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
+	34, // 27: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
+	2,  // 28: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
+	34, // 29: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
+	34, // 30: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
+	18, // 31: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
+	14, // 32: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
+	17, // 33: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
+	16, // 34: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
+	16, // 35: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
+	35, // 36: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
+	21, // 37: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
+	19, // 38: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
+	34, // 39: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	34, // 40: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
+	20, // 41: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
+	34, // 42: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
+	24, // 43: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
+	34, // 44: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
+	34, // 45: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
+	34, // 46: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
+	34, // 47: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	34, // 48: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	34, // 49: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	34, // 50: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	34, // 51: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	23, // 52: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	25, // 53: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	27, // 54: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	6,  // 55: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }
@@ -1270,10 +2824,16 @@ func file_sluice_config_v1_config_proto_init() {
 	if File_sluice_config_v1_config_proto != nil {
 		return
 	}
-	file_sluice_config_v1_config_proto_msgTypes[5].OneofWrappers = []any{
+	file_sluice_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{
+		(*ClientCertificate_Uri)(nil),
+		(*ClientCertificate_Dns)(nil),
+		(*ClientCertificate_Email)(nil),
+	}
+	file_sluice_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
 		(*Issuer_JwksUrl)(nil),
 		(*Issuer_PublicKeys)(nil),
 		(*Issuer_HmacSecretFile)(nil),
+		(*Issuer_OidcDiscovery)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1281,7 +2841,7 @@ func file_sluice_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_config_v1_config_proto_rawDesc), len(file_sluice_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

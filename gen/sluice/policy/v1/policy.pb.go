@@ -139,7 +139,7 @@ func (x *MethodRule) GetIdempotencyKeyField() string {
 }
 
 // Who may call. Exactly one of `public`, `authenticated`, or at least one scope
-// must be stated.
+// (in `scopes`, `any_scopes` or both) must be stated; the rest narrows it.
 type Require struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Anyone, without a credential. A credential that is sent is still verified.
@@ -154,8 +154,15 @@ type Require struct {
 	// The request does not carry the owner: the service decides after loading,
 	// from the verified assertion, and answers a stranger NOT_FOUND.
 	OwnerCheckedByService bool `protobuf:"varint,5,opt,name=owner_checked_by_service,json=ownerCheckedByService,proto3" json:"owner_checked_by_service,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// The caller needs at least one of these scopes.
+	AnyScopes []string `protobuf:"bytes,6,rep,name=any_scopes,json=anyScopes,proto3" json:"any_scopes,omitempty"`
+	// Path of the request field that names the tenant, such as `tenant_id`: the
+	// caller's tenant must equal it. No scope stands above it, `admin` neither.
+	Tenant string `protobuf:"bytes,7,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What must hold beside, for what scopes cannot say. All of them.
+	Conditions    []*Condition `protobuf:"bytes,8,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Require) Reset() {
@@ -223,12 +230,165 @@ func (x *Require) GetOwnerCheckedByService() bool {
 	return false
 }
 
+func (x *Require) GetAnyScopes() []string {
+	if x != nil {
+		return x.AnyScopes
+	}
+	return nil
+}
+
+func (x *Require) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Require) GetConditions() []*Condition {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+// A condition on a call.
+type Condition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the condition in the operator's log, such as `small-pages`.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// CEL expression of type bool over `request` (the request message of the RPC)
+	// and `principal` (sluice.policy.v1.Caller), such as
+	// `request.page_size <= 100 || "admin" in principal.scopes`. It is compiled and
+	// type-checked at start, and evaluated on the message about to be sent.
+	Expression    string `protobuf:"bytes,2,opt,name=expression,proto3" json:"expression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Condition) Reset() {
+	*x = Condition{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Condition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Condition) ProtoMessage() {}
+
+func (x *Condition) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Condition.ProtoReflect.Descriptor instead.
+func (*Condition) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Condition) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Condition) GetExpression() string {
+	if x != nil {
+		return x.Expression
+	}
+	return ""
+}
+
+// Who calls, as conditions see it.
+type Caller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for an anonymous caller.
+	Subject string `protobuf:"bytes,1,opt,name=subject,proto3" json:"subject,omitempty"`
+	// Who vouches for the subject.
+	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Empty when the caller has none.
+	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Sorted.
+	Scopes        []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Caller) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *Caller) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *Caller) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Caller) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
 // How often an RPC may be called.
 type Limit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of a limit class of the configuration, such as `read` or `write`.
+	// Name of a limit class of the configuration, such as `read` or `write`. A
+	// name that is not there stops the start.
 	Class string `protobuf:"bytes,1,opt,name=class,proto3" json:"class,omitempty"`
-	// Tokens a call takes from the class; 0 means 1.
+	// Tokens a call takes from every rate and quota of the class; 0 means 1.
 	Cost          int32 `protobuf:"varint,2,opt,name=cost,proto3" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -236,7 +396,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +408,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +421,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Limit) GetClass() string {
@@ -294,7 +454,7 @@ type Success struct {
 
 func (x *Success) Reset() {
 	*x = Success{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +466,7 @@ func (x *Success) String() string {
 func (*Success) ProtoMessage() {}
 
 func (x *Success) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +479,7 @@ func (x *Success) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Success.ProtoReflect.Descriptor instead.
 func (*Success) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Success) GetCode() int32 {
@@ -358,7 +518,7 @@ type Stream struct {
 
 func (x *Stream) Reset() {
 	*x = Stream{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +530,7 @@ func (x *Stream) String() string {
 func (*Stream) ProtoMessage() {}
 
 func (x *Stream) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +543,7 @@ func (x *Stream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stream.ProtoReflect.Descriptor instead.
 func (*Stream) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Stream) GetIdle() *durationpb.Duration {
@@ -452,13 +612,29 @@ const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"\asuccess\x18\x05 \x01(\v2\x19.sluice.policy.v1.SuccessR\asuccess\x120\n" +
 	"\x06stream\x18\x06 \x01(\v2\x18.sluice.policy.v1.StreamR\x06stream\x12*\n" +
 	"\x11max_request_bytes\x18\a \x01(\x03R\x0fmaxRequestBytes\x122\n" +
-	"\x15idempotency_key_field\x18\b \x01(\tR\x13idempotencyKeyField\"\xae\x01\n" +
+	"\x15idempotency_key_field\x18\b \x01(\tR\x13idempotencyKeyField\"\xa2\x02\n" +
 	"\aRequire\x12\x16\n" +
 	"\x06public\x18\x01 \x01(\bR\x06public\x12$\n" +
 	"\rauthenticated\x18\x02 \x01(\bR\rauthenticated\x12\x16\n" +
 	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x12\x14\n" +
 	"\x05owner\x18\x04 \x01(\tR\x05owner\x127\n" +
-	"\x18owner_checked_by_service\x18\x05 \x01(\bR\x15ownerCheckedByService\"1\n" +
+	"\x18owner_checked_by_service\x18\x05 \x01(\bR\x15ownerCheckedByService\x12\x1d\n" +
+	"\n" +
+	"any_scopes\x18\x06 \x03(\tR\tanyScopes\x12\x16\n" +
+	"\x06tenant\x18\a \x01(\tR\x06tenant\x12;\n" +
+	"\n" +
+	"conditions\x18\b \x03(\v2\x1b.sluice.policy.v1.ConditionR\n" +
+	"conditions\";\n" +
+	"\tCondition\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"expression\x18\x02 \x01(\tR\n" +
+	"expression\"j\n" +
+	"\x06Caller\x12\x18\n" +
+	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
+	"\x06issuer\x18\x02 \x01(\tR\x06issuer\x12\x16\n" +
+	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x16\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\"1\n" +
 	"\x05Limit\x12\x14\n" +
 	"\x05class\x18\x01 \x01(\tR\x05class\x12\x12\n" +
 	"\x04cost\x18\x02 \x01(\x05R\x04cost\"Z\n" +
@@ -485,34 +661,37 @@ func file_sluice_policy_v1_policy_proto_rawDescGZIP() []byte {
 	return file_sluice_policy_v1_policy_proto_rawDescData
 }
 
-var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_sluice_policy_v1_policy_proto_goTypes = []any{
 	(*MethodRule)(nil),                  // 0: sluice.policy.v1.MethodRule
 	(*Require)(nil),                     // 1: sluice.policy.v1.Require
-	(*Limit)(nil),                       // 2: sluice.policy.v1.Limit
-	(*Success)(nil),                     // 3: sluice.policy.v1.Success
-	(*Stream)(nil),                      // 4: sluice.policy.v1.Stream
-	(*durationpb.Duration)(nil),         // 5: google.protobuf.Duration
-	(*descriptorpb.MethodOptions)(nil),  // 6: google.protobuf.MethodOptions
-	(*descriptorpb.ServiceOptions)(nil), // 7: google.protobuf.ServiceOptions
+	(*Condition)(nil),                   // 2: sluice.policy.v1.Condition
+	(*Caller)(nil),                      // 3: sluice.policy.v1.Caller
+	(*Limit)(nil),                       // 4: sluice.policy.v1.Limit
+	(*Success)(nil),                     // 5: sluice.policy.v1.Success
+	(*Stream)(nil),                      // 6: sluice.policy.v1.Stream
+	(*durationpb.Duration)(nil),         // 7: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil),  // 8: google.protobuf.MethodOptions
+	(*descriptorpb.ServiceOptions)(nil), // 9: google.protobuf.ServiceOptions
 }
 var file_sluice_policy_v1_policy_proto_depIdxs = []int32{
 	1,  // 0: sluice.policy.v1.MethodRule.require:type_name -> sluice.policy.v1.Require
-	2,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
-	5,  // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
-	3,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
-	4,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
-	5,  // 5: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
-	5,  // 6: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
-	6,  // 7: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
-	7,  // 8: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
-	0,  // 9: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
-	0,  // 10: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	9,  // [9:11] is the sub-list for extension type_name
-	7,  // [7:9] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	4,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
+	7,  // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
+	5,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
+	6,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
+	2,  // 5: sluice.policy.v1.Require.conditions:type_name -> sluice.policy.v1.Condition
+	7,  // 6: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
+	7,  // 7: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
+	8,  // 8: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
+	9,  // 9: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
+	0,  // 10: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
+	0,  // 11: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	10, // [10:12] is the sub-list for extension type_name
+	8,  // [8:10] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_sluice_policy_v1_policy_proto_init() }
@@ -526,7 +705,7 @@ func file_sluice_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_policy_v1_policy_proto_rawDesc), len(file_sluice_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 2,
 			NumServices:   0,
 		},

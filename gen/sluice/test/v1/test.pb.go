@@ -89,7 +89,7 @@ func (x Kinds_Color) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Kinds_Color.Descriptor instead.
 func (Kinds_Color) EnumDescriptor() ([]byte, []int) {
-	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{8, 0}
+	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{9, 0}
 }
 
 // What to echo, and how.
@@ -639,6 +639,61 @@ func (x *DownRequest) GetPanic() bool {
 	return false
 }
 
+// Which things.
+type ListTenantThingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose.
+	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// How many.
+	PageSize      int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTenantThingsRequest) Reset() {
+	*x = ListTenantThingsRequest{}
+	mi := &file_sluice_test_v1_test_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTenantThingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTenantThingsRequest) ProtoMessage() {}
+
+func (x *ListTenantThingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_test_v1_test_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTenantThingsRequest.ProtoReflect.Descriptor instead.
+func (*ListTenantThingsRequest) Descriptor() ([]byte, []int) {
+	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListTenantThingsRequest) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *ListTenantThingsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
 // Nothing to do.
 type NothingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -650,7 +705,7 @@ type NothingRequest struct {
 
 func (x *NothingRequest) Reset() {
 	*x = NothingRequest{}
-	mi := &file_sluice_test_v1_test_proto_msgTypes[7]
+	mi := &file_sluice_test_v1_test_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +717,7 @@ func (x *NothingRequest) String() string {
 func (*NothingRequest) ProtoMessage() {}
 
 func (x *NothingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_test_v1_test_proto_msgTypes[7]
+	mi := &file_sluice_test_v1_test_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +730,7 @@ func (x *NothingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NothingRequest.ProtoReflect.Descriptor instead.
 func (*NothingRequest) Descriptor() ([]byte, []int) {
-	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{7}
+	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *NothingRequest) GetInner() *Inner {
@@ -805,7 +860,7 @@ type Kinds struct {
 
 func (x *Kinds) Reset() {
 	*x = Kinds{}
-	mi := &file_sluice_test_v1_test_proto_msgTypes[8]
+	mi := &file_sluice_test_v1_test_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +872,7 @@ func (x *Kinds) String() string {
 func (*Kinds) ProtoMessage() {}
 
 func (x *Kinds) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_test_v1_test_proto_msgTypes[8]
+	mi := &file_sluice_test_v1_test_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +885,7 @@ func (x *Kinds) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kinds.ProtoReflect.Descriptor instead.
 func (*Kinds) Descriptor() ([]byte, []int) {
-	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{8}
+	return file_sluice_test_v1_test_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Kinds) GetFDouble() float64 {
@@ -1315,7 +1370,10 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\x03gap\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03gap\x12&\n" +
 	"\tfail_code\x18\x03 \x01(\x05B\t\xbaH\x06\x1a\x04\x18\x10(\x00R\bfailCode\x12\x18\n" +
 	"\apadding\x18\x04 \x01(\x05R\apadding\x12\x14\n" +
-	"\x05panic\x18\x05 \x01(\bR\x05panic\"=\n" +
+	"\x05panic\x18\x05 \x01(\bR\x05panic\"S\n" +
+	"\x17ListTenantThingsRequest\x12\x1b\n" +
+	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\"=\n" +
 	"\x0eNothingRequest\x12+\n" +
 	"\x05inner\x18\x01 \x01(\v2\x15.sluice.test.v1.InnerR\x05inner\"\xcc\x15\n" +
 	"\x05Kinds\x12\x19\n" +
@@ -1402,7 +1460,8 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\n" +
 	"\b_o_int32B\v\n" +
 	"\t_o_stringB\t\n" +
-	"\a_o_enum2\xa3\b\n" +
+	"\a_o_enum2\xac\n" +
+	"\n" +
 	"\vTestService\x12\xaf\x01\n" +
 	"\x04Echo\x12\x1b.sluice.test.v1.EchoRequest\x1a\x1c.sluice.test.v1.EchoResponse\"l\xca\xf3\x18\x12\n" +
 	"\x02\x10\x01\x12\x06\n" +
@@ -1429,7 +1488,12 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\aNothing\x12\x1e.sluice.test.v1.NothingRequest\x1a\x16.google.protobuf.Empty\"H\xca\xf3\x18)\n" +
 	"\x19\x1a\n" +
 	"test.write\"\vinner.owner\x12\a\n" +
-	"\x05write*\x03\b\xcc\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/test/v1/nothingB<Z:github.com/sluice-gateway/sluice/gen/sluice/test/v1;testv1b\x06proto3"
+	"\x05write*\x03\b\xcc\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/test/v1/nothing\x12\x86\x02\n" +
+	"\x10ListTenantThings\x12'.sluice.test.v1.ListTenantThingsRequest\x1a\x1c.sluice.test.v1.EchoResponse\"\xaa\x01\xca\xf3\x18{\n" +
+	"o2\ttest.read2\n" +
+	"test.audit:\ttenant_idBK\n" +
+	"\vsmall-pages\x12<request.page_size <= 100 || 'test.audit' in principal.scopes\x12\x06\n" +
+	"\x04read \x01\x82\xd3\xe4\x93\x02%\x12#/test/v1/tenants/{tenant_id}/thingsB<Z:github.com/sluice-gateway/sluice/gen/sluice/test/v1;testv1b\x06proto3"
 
 var (
 	file_sluice_test_v1_test_proto_rawDescOnce sync.Once
@@ -1444,85 +1508,86 @@ func file_sluice_test_v1_test_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_test_v1_test_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_test_v1_test_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_sluice_test_v1_test_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_sluice_test_v1_test_proto_goTypes = []any{
-	(Kinds_Color)(0),               // 0: sluice.test.v1.Kinds.Color
-	(*EchoRequest)(nil),            // 1: sluice.test.v1.EchoRequest
-	(*EchoResponse)(nil),           // 2: sluice.test.v1.EchoResponse
-	(*Inner)(nil),                  // 3: sluice.test.v1.Inner
-	(*ListNamesRequest)(nil),       // 4: sluice.test.v1.ListNamesRequest
-	(*ListNamesResponse)(nil),      // 5: sluice.test.v1.ListNamesResponse
-	(*GetNamedRequest)(nil),        // 6: sluice.test.v1.GetNamedRequest
-	(*DownRequest)(nil),            // 7: sluice.test.v1.DownRequest
-	(*NothingRequest)(nil),         // 8: sluice.test.v1.NothingRequest
-	(*Kinds)(nil),                  // 9: sluice.test.v1.Kinds
-	nil,                            // 10: sluice.test.v1.EchoResponse.MetadataEntry
-	nil,                            // 11: sluice.test.v1.Kinds.MStringEntry
-	nil,                            // 12: sluice.test.v1.Kinds.MInt64Entry
-	nil,                            // 13: sluice.test.v1.Kinds.MBoolEntry
-	nil,                            // 14: sluice.test.v1.Kinds.MwTimestampEntry
-	(*durationpb.Duration)(nil),    // 15: google.protobuf.Duration
-	(structpb.NullValue)(0),        // 16: google.protobuf.NullValue
-	(*timestamppb.Timestamp)(nil),  // 17: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil),  // 18: google.protobuf.FieldMask
-	(*structpb.Struct)(nil),        // 19: google.protobuf.Struct
-	(*structpb.Value)(nil),         // 20: google.protobuf.Value
-	(*structpb.ListValue)(nil),     // 21: google.protobuf.ListValue
-	(*anypb.Any)(nil),              // 22: google.protobuf.Any
-	(*emptypb.Empty)(nil),          // 23: google.protobuf.Empty
-	(*wrapperspb.BoolValue)(nil),   // 24: google.protobuf.BoolValue
-	(*wrapperspb.BytesValue)(nil),  // 25: google.protobuf.BytesValue
-	(*wrapperspb.DoubleValue)(nil), // 26: google.protobuf.DoubleValue
-	(*wrapperspb.FloatValue)(nil),  // 27: google.protobuf.FloatValue
-	(*wrapperspb.Int32Value)(nil),  // 28: google.protobuf.Int32Value
-	(*wrapperspb.Int64Value)(nil),  // 29: google.protobuf.Int64Value
-	(*wrapperspb.StringValue)(nil), // 30: google.protobuf.StringValue
-	(*wrapperspb.UInt32Value)(nil), // 31: google.protobuf.UInt32Value
-	(*wrapperspb.UInt64Value)(nil), // 32: google.protobuf.UInt64Value
-	(*httpbody.HttpBody)(nil),      // 33: google.api.HttpBody
+	(Kinds_Color)(0),                // 0: sluice.test.v1.Kinds.Color
+	(*EchoRequest)(nil),             // 1: sluice.test.v1.EchoRequest
+	(*EchoResponse)(nil),            // 2: sluice.test.v1.EchoResponse
+	(*Inner)(nil),                   // 3: sluice.test.v1.Inner
+	(*ListNamesRequest)(nil),        // 4: sluice.test.v1.ListNamesRequest
+	(*ListNamesResponse)(nil),       // 5: sluice.test.v1.ListNamesResponse
+	(*GetNamedRequest)(nil),         // 6: sluice.test.v1.GetNamedRequest
+	(*DownRequest)(nil),             // 7: sluice.test.v1.DownRequest
+	(*ListTenantThingsRequest)(nil), // 8: sluice.test.v1.ListTenantThingsRequest
+	(*NothingRequest)(nil),          // 9: sluice.test.v1.NothingRequest
+	(*Kinds)(nil),                   // 10: sluice.test.v1.Kinds
+	nil,                             // 11: sluice.test.v1.EchoResponse.MetadataEntry
+	nil,                             // 12: sluice.test.v1.Kinds.MStringEntry
+	nil,                             // 13: sluice.test.v1.Kinds.MInt64Entry
+	nil,                             // 14: sluice.test.v1.Kinds.MBoolEntry
+	nil,                             // 15: sluice.test.v1.Kinds.MwTimestampEntry
+	(*durationpb.Duration)(nil),     // 16: google.protobuf.Duration
+	(structpb.NullValue)(0),         // 17: google.protobuf.NullValue
+	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil),   // 19: google.protobuf.FieldMask
+	(*structpb.Struct)(nil),         // 20: google.protobuf.Struct
+	(*structpb.Value)(nil),          // 21: google.protobuf.Value
+	(*structpb.ListValue)(nil),      // 22: google.protobuf.ListValue
+	(*anypb.Any)(nil),               // 23: google.protobuf.Any
+	(*emptypb.Empty)(nil),           // 24: google.protobuf.Empty
+	(*wrapperspb.BoolValue)(nil),    // 25: google.protobuf.BoolValue
+	(*wrapperspb.BytesValue)(nil),   // 26: google.protobuf.BytesValue
+	(*wrapperspb.DoubleValue)(nil),  // 27: google.protobuf.DoubleValue
+	(*wrapperspb.FloatValue)(nil),   // 28: google.protobuf.FloatValue
+	(*wrapperspb.Int32Value)(nil),   // 29: google.protobuf.Int32Value
+	(*wrapperspb.Int64Value)(nil),   // 30: google.protobuf.Int64Value
+	(*wrapperspb.StringValue)(nil),  // 31: google.protobuf.StringValue
+	(*wrapperspb.UInt32Value)(nil),  // 32: google.protobuf.UInt32Value
+	(*wrapperspb.UInt64Value)(nil),  // 33: google.protobuf.UInt64Value
+	(*httpbody.HttpBody)(nil),       // 34: google.api.HttpBody
 }
 var file_sluice_test_v1_test_proto_depIdxs = []int32{
-	9,  // 0: sluice.test.v1.EchoRequest.kinds:type_name -> sluice.test.v1.Kinds
-	15, // 1: sluice.test.v1.EchoRequest.delay:type_name -> google.protobuf.Duration
+	10, // 0: sluice.test.v1.EchoRequest.kinds:type_name -> sluice.test.v1.Kinds
+	16, // 1: sluice.test.v1.EchoRequest.delay:type_name -> google.protobuf.Duration
 	3,  // 2: sluice.test.v1.EchoRequest.inner:type_name -> sluice.test.v1.Inner
-	9,  // 3: sluice.test.v1.EchoResponse.kinds:type_name -> sluice.test.v1.Kinds
-	10, // 4: sluice.test.v1.EchoResponse.metadata:type_name -> sluice.test.v1.EchoResponse.MetadataEntry
+	10, // 3: sluice.test.v1.EchoResponse.kinds:type_name -> sluice.test.v1.Kinds
+	11, // 4: sluice.test.v1.EchoResponse.metadata:type_name -> sluice.test.v1.EchoResponse.MetadataEntry
 	3,  // 5: sluice.test.v1.EchoResponse.inner:type_name -> sluice.test.v1.Inner
 	3,  // 6: sluice.test.v1.Inner.inner:type_name -> sluice.test.v1.Inner
-	15, // 7: sluice.test.v1.DownRequest.gap:type_name -> google.protobuf.Duration
+	16, // 7: sluice.test.v1.DownRequest.gap:type_name -> google.protobuf.Duration
 	3,  // 8: sluice.test.v1.NothingRequest.inner:type_name -> sluice.test.v1.Inner
 	0,  // 9: sluice.test.v1.Kinds.f_enum:type_name -> sluice.test.v1.Kinds.Color
-	9,  // 10: sluice.test.v1.Kinds.f_message:type_name -> sluice.test.v1.Kinds
+	10, // 10: sluice.test.v1.Kinds.f_message:type_name -> sluice.test.v1.Kinds
 	0,  // 11: sluice.test.v1.Kinds.o_enum:type_name -> sluice.test.v1.Kinds.Color
 	0,  // 12: sluice.test.v1.Kinds.r_enum:type_name -> sluice.test.v1.Kinds.Color
 	3,  // 13: sluice.test.v1.Kinds.r_message:type_name -> sluice.test.v1.Inner
-	11, // 14: sluice.test.v1.Kinds.m_string:type_name -> sluice.test.v1.Kinds.MStringEntry
-	12, // 15: sluice.test.v1.Kinds.m_int64:type_name -> sluice.test.v1.Kinds.MInt64Entry
-	13, // 16: sluice.test.v1.Kinds.m_bool:type_name -> sluice.test.v1.Kinds.MBoolEntry
+	12, // 14: sluice.test.v1.Kinds.m_string:type_name -> sluice.test.v1.Kinds.MStringEntry
+	13, // 15: sluice.test.v1.Kinds.m_int64:type_name -> sluice.test.v1.Kinds.MInt64Entry
+	14, // 16: sluice.test.v1.Kinds.m_bool:type_name -> sluice.test.v1.Kinds.MBoolEntry
 	3,  // 17: sluice.test.v1.Kinds.c_message:type_name -> sluice.test.v1.Inner
-	16, // 18: sluice.test.v1.Kinds.c_null:type_name -> google.protobuf.NullValue
-	17, // 19: sluice.test.v1.Kinds.w_timestamp:type_name -> google.protobuf.Timestamp
-	15, // 20: sluice.test.v1.Kinds.w_duration:type_name -> google.protobuf.Duration
-	18, // 21: sluice.test.v1.Kinds.w_mask:type_name -> google.protobuf.FieldMask
-	19, // 22: sluice.test.v1.Kinds.w_struct:type_name -> google.protobuf.Struct
-	20, // 23: sluice.test.v1.Kinds.w_value:type_name -> google.protobuf.Value
-	21, // 24: sluice.test.v1.Kinds.w_list:type_name -> google.protobuf.ListValue
-	22, // 25: sluice.test.v1.Kinds.w_any:type_name -> google.protobuf.Any
-	23, // 26: sluice.test.v1.Kinds.w_empty:type_name -> google.protobuf.Empty
-	24, // 27: sluice.test.v1.Kinds.w_bool:type_name -> google.protobuf.BoolValue
-	25, // 28: sluice.test.v1.Kinds.w_bytes:type_name -> google.protobuf.BytesValue
-	26, // 29: sluice.test.v1.Kinds.w_double:type_name -> google.protobuf.DoubleValue
-	27, // 30: sluice.test.v1.Kinds.w_float:type_name -> google.protobuf.FloatValue
-	28, // 31: sluice.test.v1.Kinds.w_int32:type_name -> google.protobuf.Int32Value
-	29, // 32: sluice.test.v1.Kinds.w_int64:type_name -> google.protobuf.Int64Value
-	30, // 33: sluice.test.v1.Kinds.w_string:type_name -> google.protobuf.StringValue
-	31, // 34: sluice.test.v1.Kinds.w_uint32:type_name -> google.protobuf.UInt32Value
-	32, // 35: sluice.test.v1.Kinds.w_uint64:type_name -> google.protobuf.UInt64Value
-	30, // 36: sluice.test.v1.Kinds.rw_string:type_name -> google.protobuf.StringValue
-	14, // 37: sluice.test.v1.Kinds.mw_timestamp:type_name -> sluice.test.v1.Kinds.MwTimestampEntry
+	17, // 18: sluice.test.v1.Kinds.c_null:type_name -> google.protobuf.NullValue
+	18, // 19: sluice.test.v1.Kinds.w_timestamp:type_name -> google.protobuf.Timestamp
+	16, // 20: sluice.test.v1.Kinds.w_duration:type_name -> google.protobuf.Duration
+	19, // 21: sluice.test.v1.Kinds.w_mask:type_name -> google.protobuf.FieldMask
+	20, // 22: sluice.test.v1.Kinds.w_struct:type_name -> google.protobuf.Struct
+	21, // 23: sluice.test.v1.Kinds.w_value:type_name -> google.protobuf.Value
+	22, // 24: sluice.test.v1.Kinds.w_list:type_name -> google.protobuf.ListValue
+	23, // 25: sluice.test.v1.Kinds.w_any:type_name -> google.protobuf.Any
+	24, // 26: sluice.test.v1.Kinds.w_empty:type_name -> google.protobuf.Empty
+	25, // 27: sluice.test.v1.Kinds.w_bool:type_name -> google.protobuf.BoolValue
+	26, // 28: sluice.test.v1.Kinds.w_bytes:type_name -> google.protobuf.BytesValue
+	27, // 29: sluice.test.v1.Kinds.w_double:type_name -> google.protobuf.DoubleValue
+	28, // 30: sluice.test.v1.Kinds.w_float:type_name -> google.protobuf.FloatValue
+	29, // 31: sluice.test.v1.Kinds.w_int32:type_name -> google.protobuf.Int32Value
+	30, // 32: sluice.test.v1.Kinds.w_int64:type_name -> google.protobuf.Int64Value
+	31, // 33: sluice.test.v1.Kinds.w_string:type_name -> google.protobuf.StringValue
+	32, // 34: sluice.test.v1.Kinds.w_uint32:type_name -> google.protobuf.UInt32Value
+	33, // 35: sluice.test.v1.Kinds.w_uint64:type_name -> google.protobuf.UInt64Value
+	31, // 36: sluice.test.v1.Kinds.rw_string:type_name -> google.protobuf.StringValue
+	15, // 37: sluice.test.v1.Kinds.mw_timestamp:type_name -> sluice.test.v1.Kinds.MwTimestampEntry
 	3,  // 38: sluice.test.v1.Kinds.MInt64Entry.value:type_name -> sluice.test.v1.Inner
 	0,  // 39: sluice.test.v1.Kinds.MBoolEntry.value:type_name -> sluice.test.v1.Kinds.Color
-	17, // 40: sluice.test.v1.Kinds.MwTimestampEntry.value:type_name -> google.protobuf.Timestamp
+	18, // 40: sluice.test.v1.Kinds.MwTimestampEntry.value:type_name -> google.protobuf.Timestamp
 	1,  // 41: sluice.test.v1.TestService.Echo:input_type -> sluice.test.v1.EchoRequest
 	4,  // 42: sluice.test.v1.TestService.ListNames:input_type -> sluice.test.v1.ListNamesRequest
 	6,  // 43: sluice.test.v1.TestService.GetNamed:input_type -> sluice.test.v1.GetNamedRequest
@@ -1530,17 +1595,19 @@ var file_sluice_test_v1_test_proto_depIdxs = []int32{
 	1,  // 45: sluice.test.v1.TestService.Up:input_type -> sluice.test.v1.EchoRequest
 	1,  // 46: sluice.test.v1.TestService.Chat:input_type -> sluice.test.v1.EchoRequest
 	7,  // 47: sluice.test.v1.TestService.Download:input_type -> sluice.test.v1.DownRequest
-	8,  // 48: sluice.test.v1.TestService.Nothing:input_type -> sluice.test.v1.NothingRequest
-	2,  // 49: sluice.test.v1.TestService.Echo:output_type -> sluice.test.v1.EchoResponse
-	5,  // 50: sluice.test.v1.TestService.ListNames:output_type -> sluice.test.v1.ListNamesResponse
-	2,  // 51: sluice.test.v1.TestService.GetNamed:output_type -> sluice.test.v1.EchoResponse
-	2,  // 52: sluice.test.v1.TestService.Down:output_type -> sluice.test.v1.EchoResponse
-	2,  // 53: sluice.test.v1.TestService.Up:output_type -> sluice.test.v1.EchoResponse
-	2,  // 54: sluice.test.v1.TestService.Chat:output_type -> sluice.test.v1.EchoResponse
-	33, // 55: sluice.test.v1.TestService.Download:output_type -> google.api.HttpBody
-	23, // 56: sluice.test.v1.TestService.Nothing:output_type -> google.protobuf.Empty
-	49, // [49:57] is the sub-list for method output_type
-	41, // [41:49] is the sub-list for method input_type
+	9,  // 48: sluice.test.v1.TestService.Nothing:input_type -> sluice.test.v1.NothingRequest
+	8,  // 49: sluice.test.v1.TestService.ListTenantThings:input_type -> sluice.test.v1.ListTenantThingsRequest
+	2,  // 50: sluice.test.v1.TestService.Echo:output_type -> sluice.test.v1.EchoResponse
+	5,  // 51: sluice.test.v1.TestService.ListNames:output_type -> sluice.test.v1.ListNamesResponse
+	2,  // 52: sluice.test.v1.TestService.GetNamed:output_type -> sluice.test.v1.EchoResponse
+	2,  // 53: sluice.test.v1.TestService.Down:output_type -> sluice.test.v1.EchoResponse
+	2,  // 54: sluice.test.v1.TestService.Up:output_type -> sluice.test.v1.EchoResponse
+	2,  // 55: sluice.test.v1.TestService.Chat:output_type -> sluice.test.v1.EchoResponse
+	34, // 56: sluice.test.v1.TestService.Download:output_type -> google.api.HttpBody
+	24, // 57: sluice.test.v1.TestService.Nothing:output_type -> google.protobuf.Empty
+	2,  // 58: sluice.test.v1.TestService.ListTenantThings:output_type -> sluice.test.v1.EchoResponse
+	50, // [50:59] is the sub-list for method output_type
+	41, // [41:50] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -1551,7 +1618,7 @@ func file_sluice_test_v1_test_proto_init() {
 	if File_sluice_test_v1_test_proto != nil {
 		return
 	}
-	file_sluice_test_v1_test_proto_msgTypes[8].OneofWrappers = []any{
+	file_sluice_test_v1_test_proto_msgTypes[9].OneofWrappers = []any{
 		(*Kinds_CString)(nil),
 		(*Kinds_CInt64)(nil),
 		(*Kinds_CMessage)(nil),
@@ -1563,7 +1630,7 @@ func file_sluice_test_v1_test_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_test_v1_test_proto_rawDesc), len(file_sluice_test_v1_test_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -433,6 +433,59 @@ func local_request_TestService_Nothing_0(ctx context.Context, marshaler runtime.
 	return msg, metadata, err
 }
 
+var filter_TestService_ListTenantThings_0 = &utilities.DoubleArray{Encoding: map[string]int{"tenant_id": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
+func request_TestService_ListTenantThings_0(ctx context.Context, marshaler runtime.Marshaler, client TestServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListTenantThingsRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["tenant_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "tenant_id")
+	}
+	protoReq.TenantId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "tenant_id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_TestService_ListTenantThings_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ListTenantThings(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_TestService_ListTenantThings_0(ctx context.Context, marshaler runtime.Marshaler, server TestServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListTenantThingsRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["tenant_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "tenant_id")
+	}
+	protoReq.TenantId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "tenant_id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_TestService_ListTenantThings_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.ListTenantThings(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 // RegisterTestServiceHandlerServer registers the http handlers for service TestService to "mux".
 // UnaryRPC     :call TestServiceServer directly.
 // StreamingRPC :currently unsupported pending https://github.com/grpc/grpc-go/issues/906.
@@ -586,6 +639,26 @@ func RegisterTestServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux
 			return
 		}
 		forward_TestService_Nothing_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_TestService_ListTenantThings_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/sluice.test.v1.TestService/ListTenantThings", runtime.WithHTTPPathPattern("/test/v1/tenants/{tenant_id}/things"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_TestService_ListTenantThings_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_TestService_ListTenantThings_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 
 	return nil
@@ -797,6 +870,23 @@ func RegisterTestServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_TestService_Nothing_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_TestService_ListTenantThings_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/sluice.test.v1.TestService/ListTenantThings", runtime.WithHTTPPathPattern("/test/v1/tenants/{tenant_id}/things"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_TestService_ListTenantThings_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_TestService_ListTenantThings_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	return nil
 }
 
@@ -810,27 +900,29 @@ func (m response_TestService_ListNames_0) XXX_ResponseBody() interface{} {
 }
 
 var (
-	pattern_TestService_Echo_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, ""))
-	pattern_TestService_Echo_1      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, ""))
-	pattern_TestService_Echo_2      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, "kinds"))
-	pattern_TestService_ListNames_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "names"}, ""))
-	pattern_TestService_GetNamed_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 2, 3, 3, 0, 4, 4, 5, 4}, []string{"test", "v1", "shelves", "books", "name"}, ""))
-	pattern_TestService_Down_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "down"}, ""))
-	pattern_TestService_Up_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "up"}, ""))
-	pattern_TestService_Chat_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "chat"}, ""))
-	pattern_TestService_Download_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "download"}, ""))
-	pattern_TestService_Nothing_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "nothing"}, ""))
+	pattern_TestService_Echo_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, ""))
+	pattern_TestService_Echo_1             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, ""))
+	pattern_TestService_Echo_2             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"test", "v1", "echo", "id"}, "kinds"))
+	pattern_TestService_ListNames_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "names"}, ""))
+	pattern_TestService_GetNamed_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 2, 3, 3, 0, 4, 4, 5, 4}, []string{"test", "v1", "shelves", "books", "name"}, ""))
+	pattern_TestService_Down_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "down"}, ""))
+	pattern_TestService_Up_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "up"}, ""))
+	pattern_TestService_Chat_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "chat"}, ""))
+	pattern_TestService_Download_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "download"}, ""))
+	pattern_TestService_Nothing_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "nothing"}, ""))
+	pattern_TestService_ListTenantThings_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"test", "v1", "tenants", "tenant_id", "things"}, ""))
 )
 
 var (
-	forward_TestService_Echo_0      = runtime.ForwardResponseMessage
-	forward_TestService_Echo_1      = runtime.ForwardResponseMessage
-	forward_TestService_Echo_2      = runtime.ForwardResponseMessage
-	forward_TestService_ListNames_0 = runtime.ForwardResponseMessage
-	forward_TestService_GetNamed_0  = runtime.ForwardResponseMessage
-	forward_TestService_Down_0      = runtime.ForwardResponseStream
-	forward_TestService_Up_0        = runtime.ForwardResponseMessage
-	forward_TestService_Chat_0      = runtime.ForwardResponseStream
-	forward_TestService_Download_0  = runtime.ForwardResponseStream
-	forward_TestService_Nothing_0   = runtime.ForwardResponseMessage
+	forward_TestService_Echo_0             = runtime.ForwardResponseMessage
+	forward_TestService_Echo_1             = runtime.ForwardResponseMessage
+	forward_TestService_Echo_2             = runtime.ForwardResponseMessage
+	forward_TestService_ListNames_0        = runtime.ForwardResponseMessage
+	forward_TestService_GetNamed_0         = runtime.ForwardResponseMessage
+	forward_TestService_Down_0             = runtime.ForwardResponseStream
+	forward_TestService_Up_0               = runtime.ForwardResponseMessage
+	forward_TestService_Chat_0             = runtime.ForwardResponseStream
+	forward_TestService_Download_0         = runtime.ForwardResponseStream
+	forward_TestService_Nothing_0          = runtime.ForwardResponseMessage
+	forward_TestService_ListTenantThings_0 = runtime.ForwardResponseMessage
 )

@@ -24,14 +24,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TestService_Echo_FullMethodName      = "/sluice.test.v1.TestService/Echo"
-	TestService_ListNames_FullMethodName = "/sluice.test.v1.TestService/ListNames"
-	TestService_GetNamed_FullMethodName  = "/sluice.test.v1.TestService/GetNamed"
-	TestService_Down_FullMethodName      = "/sluice.test.v1.TestService/Down"
-	TestService_Up_FullMethodName        = "/sluice.test.v1.TestService/Up"
-	TestService_Chat_FullMethodName      = "/sluice.test.v1.TestService/Chat"
-	TestService_Download_FullMethodName  = "/sluice.test.v1.TestService/Download"
-	TestService_Nothing_FullMethodName   = "/sluice.test.v1.TestService/Nothing"
+	TestService_Echo_FullMethodName             = "/sluice.test.v1.TestService/Echo"
+	TestService_ListNames_FullMethodName        = "/sluice.test.v1.TestService/ListNames"
+	TestService_GetNamed_FullMethodName         = "/sluice.test.v1.TestService/GetNamed"
+	TestService_Down_FullMethodName             = "/sluice.test.v1.TestService/Down"
+	TestService_Up_FullMethodName               = "/sluice.test.v1.TestService/Up"
+	TestService_Chat_FullMethodName             = "/sluice.test.v1.TestService/Chat"
+	TestService_Download_FullMethodName         = "/sluice.test.v1.TestService/Download"
+	TestService_Nothing_FullMethodName          = "/sluice.test.v1.TestService/Nothing"
+	TestService_ListTenantThings_FullMethodName = "/sluice.test.v1.TestService/ListTenantThings"
 )
 
 // TestServiceClient is the client API for TestService service.
@@ -56,6 +57,9 @@ type TestServiceClient interface {
 	Download(ctx context.Context, in *DownRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[httpbody.HttpBody], error)
 	// Answers nothing.
 	Nothing(ctx context.Context, in *NothingRequest, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Asks for what the shop's rules do not: any of several scopes, a tenant, a
+	// condition.
+	ListTenantThings(ctx context.Context, in *ListTenantThingsRequest, opts ...grpc.CallOption) (*EchoResponse, error)
 }
 
 type testServiceClient struct {
@@ -170,6 +174,16 @@ func (c *testServiceClient) Nothing(ctx context.Context, in *NothingRequest, opt
 	return out, nil
 }
 
+func (c *testServiceClient) ListTenantThings(ctx context.Context, in *ListTenantThingsRequest, opts ...grpc.CallOption) (*EchoResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EchoResponse)
+	err := c.cc.Invoke(ctx, TestService_ListTenantThings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TestServiceServer is the server API for TestService service.
 // All implementations must embed UnimplementedTestServiceServer
 // for forward compatibility.
@@ -192,6 +206,9 @@ type TestServiceServer interface {
 	Download(*DownRequest, grpc.ServerStreamingServer[httpbody.HttpBody]) error
 	// Answers nothing.
 	Nothing(context.Context, *NothingRequest) (*emptypb.Empty, error)
+	// Asks for what the shop's rules do not: any of several scopes, a tenant, a
+	// condition.
+	ListTenantThings(context.Context, *ListTenantThingsRequest) (*EchoResponse, error)
 	mustEmbedUnimplementedTestServiceServer()
 }
 
@@ -225,6 +242,9 @@ func (UnimplementedTestServiceServer) Download(*DownRequest, grpc.ServerStreamin
 }
 func (UnimplementedTestServiceServer) Nothing(context.Context, *NothingRequest) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Nothing not implemented")
+}
+func (UnimplementedTestServiceServer) ListTenantThings(context.Context, *ListTenantThingsRequest) (*EchoResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTenantThings not implemented")
 }
 func (UnimplementedTestServiceServer) mustEmbedUnimplementedTestServiceServer() {}
 func (UnimplementedTestServiceServer) testEmbeddedByValue()                     {}
@@ -355,6 +375,24 @@ func _TestService_Nothing_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TestService_ListTenantThings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTenantThingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TestServiceServer).ListTenantThings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TestService_ListTenantThings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TestServiceServer).ListTenantThings(ctx, req.(*ListTenantThingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TestService_ServiceDesc is the grpc.ServiceDesc for TestService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -377,6 +415,10 @@ var TestService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Nothing",
 			Handler:    _TestService_Nothing_Handler,
+		},
+		{
+			MethodName: "ListTenantThings",
+			Handler:    _TestService_ListTenantThings_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
