@@ -39,7 +39,7 @@ type gateway struct {
 	conn                 *grpc.ClientConn
 }
 
-const gatewayReady = `(?s)REST +(http://\S+).*gRPC +(\S+).*admin +(http://\S+).*\n$`
+const gatewayReady = `(?s)REST +(https?://\S+).*gRPC +(\S+).*admin +(http://\S+).*\n$`
 
 func startGateway(t *testing.T, s setup) *gateway {
 	t.Helper()
