@@ -15,6 +15,10 @@ import (
 
 // Reasons of the google.rpc.ErrorInfo details of refusals.
 const (
+	reasonConflict    = "CREDENTIALS_CONFLICT"
+	reasonCertExpired = "CERTIFICATE_EXPIRED"
+	reasonKeyExpired  = "API_KEY_EXPIRED"
+	reasonKeyInvalid  = "API_KEY_INVALID"
 	reasonExpired     = "TOKEN_EXPIRED"
 	reasonInvalid     = "TOKEN_INVALID"
 	reasonMalformed   = "CREDENTIAL_MALFORMED"
@@ -23,26 +27,32 @@ const (
 
 var errMalformed = errors.New("malformed token")
 
-// Authenticate is the policy.Check that sets c.Principal from the call's
-// authorization header (RFC 6750). A call without one is Anonymous's; a
-// credential that is no good is refused even where none is needed, or a client
-// would not learn that its token has expired.
+// Authenticate is the policy.Check of a gateway that takes bearer tokens alone.
+// [Authenticator] knows the other credentials too.
 func (v *Verifier) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
-	values := c.Headers("authorization")
-	if len(values) == 0 {
-		c.Principal = policy.Anonymous
-		return ctx, nil
-	}
-	token, ok := bearer(values)
-	if !ok {
-		return ctx, refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
-	}
-	p, err := v.Verify(ctx, token)
+	p, err := v.fromHeader(ctx, c)
 	if err != nil {
 		return ctx, err
 	}
-	c.Principal = p
+	c.Principal = policy.Anonymous
+	if p != nil {
+		c.Principal = p
+	}
 	return ctx, nil
+}
+
+// fromHeader returns whom the call's authorization header (RFC 6750) stands for:
+// nil where there is none.
+func (v *Verifier) fromHeader(ctx context.Context, c *policy.Call) (*policy.Principal, error) {
+	values := c.Headers("authorization")
+	if len(values) == 0 {
+		return nil, nil
+	}
+	token, ok := bearer(values)
+	if !ok {
+		return nil, refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
+	}
+	return v.Verify(ctx, token)
 }
 
 func bearer(values []string) (string, bool) {
@@ -68,12 +78,16 @@ func answer(err error) error {
 		return refuse(reasonInvalid, "the token is not valid: its claims are malformed")
 	case errors.Is(err, errMalformed), errors.Is(err, jwt.ErrTokenMalformed):
 		return refuse(reasonMalformed, "the credential is malformed: it is not a JSON Web Token")
+	case errors.Is(err, errType):
+		return refuse(reasonInvalid, "the token is not valid: it is not an access token")
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
 		return refuse(reasonInvalid, "the token is not valid: its issuer is not accepted")
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
 		return refuse(reasonInvalid, "the token is not valid: it is for another audience")
 	case errors.Is(err, jwt.ErrTokenInvalidSubject):
 		return refuse(reasonInvalid, "the token is not valid: its subject is missing or not acceptable")
+	case errors.Is(err, errTenant):
+		return refuse(reasonInvalid, "the token is not valid: its tenant is not acceptable")
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return refuse(reasonInvalid, "the token is not valid yet")
 	case errors.Is(err, jwt.ErrTokenExpired):

@@ -5,23 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims are what the gateway reads of a token (RFC 7519, RFC 9068). Names are
-// matched exactly, which encoding/json's struct fields do not do, and a name
-// that comes twice is refused: two readers could each believe another one.
+// claims are what the gateway reads of a token (RFC 7519). Names are matched
+// exactly, which encoding/json's struct fields do not do, and a name that comes
+// twice is refused: two readers could each believe another one. Whom the token
+// stands for is read from the members by the issuer's mapping.
 type claims struct {
-	issuer, subject string
-	audience        []string
-	exp, nbf, iat   *jwt.NumericDate
-	scopes          []string
+	issuer        string
+	audience      []string
+	exp, nbf, iat *jwt.NumericDate
+	members       map[string]json.RawMessage
 }
 
 var errClaims = errors.New("claims are malformed")
@@ -32,12 +32,11 @@ func (c *claims) UnmarshalJSON(raw []byte) error {
 	if err != nil {
 		return err
 	}
+	c.members = members
 	for name, v := range members {
 		switch name {
 		case "iss":
 			err = text(v, &c.issuer)
-		case "sub":
-			err = text(v, &c.subject)
 		case "aud":
 			c.audience, err = texts(v)
 		case "exp":
@@ -46,8 +45,6 @@ func (c *claims) UnmarshalJSON(raw []byte) error {
 			c.nbf, err = date(v)
 		case "iat":
 			c.iat, err = date(v)
-		case "scope", "scp", "scopes":
-			err = c.addScopes(v)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -56,9 +53,13 @@ func (c *claims) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// The deepest nesting of a header or of claims. Real tokens have five levels or
+// so, and each level costs a reader of the whole some stack.
+const maxNesting = 32
+
 // object splits a JSON object into its members.
 func object(raw []byte) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(raw) {
+	if !utf8.Valid(raw) || nesting(raw) > maxNesting {
 		return nil, errClaims
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -81,7 +82,33 @@ func object(raw []byte) (map[string]json.RawMessage, error) {
 		}
 		members[name] = v
 	}
+	if _, err := dec.Token(); err != nil {
+		return nil, errClaims
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errClaims
+	}
 	return members, nil
+}
+
+// nesting is how deep lists and objects stand in one another.
+func nesting(raw []byte) int {
+	depth, deepest, quoted := 0, 0, false
+	for i := 0; i < len(raw); i++ {
+		switch b := raw[i]; {
+		case quoted && b == '\\':
+			i++
+		case b == '"':
+			quoted = !quoted
+		case quoted:
+		case b == '{', b == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case b == '}', b == ']':
+			depth--
+		}
+	}
+	return deepest
 }
 
 func text(raw json.RawMessage, to *string) error {
@@ -122,27 +149,6 @@ func date(raw json.RawMessage) (*jwt.NumericDate, error) {
 	return &jwt.NumericDate{Time: time.Unix(int64(whole), int64(frac*1e9))}, nil
 }
 
-// addScopes reads a space-separated string (RFC 8693) or, as some issuers
-// write them, a list. A list's element with a space in it is refused: joined
-// with the others it would be two scopes.
-func (c *claims) addScopes(raw json.RawMessage) error {
-	var one string
-	list, err := texts(raw)
-	if err != nil {
-		return err
-	}
-	if text(raw, &one) == nil {
-		list = slices.DeleteFunc(strings.Split(one, " "), func(s string) bool { return s == "" })
-	}
-	for _, s := range list {
-		if !validScope(s) {
-			return errClaims
-		}
-	}
-	c.scopes = append(c.scopes, list...)
-	return nil
-}
-
 // validScope says whether s is a scope-token of RFC 6749, section 3.3.
 func validScope(s string) bool {
 	for i := range len(s) {
@@ -154,7 +160,7 @@ func validScope(s string) bool {
 }
 
 // validSubject says whether s has 1 to 255 characters and no space or control
-// character. The replacement character stands for what JSON could not carry,
+// character. Tenants have the same form. The replacement character stands for what JSON could not carry,
 // so two subjects could meet in it.
 func validSubject(s string) bool {
 	n := 0
@@ -173,5 +179,5 @@ func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.exp, n
 func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, nil }
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
 func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
-func (c *claims) GetSubject() (string, error)                  { return c.subject, nil }
+func (c *claims) GetSubject() (string, error)                  { return "", nil } // Read by the mapping.
 func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }

@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -99,23 +101,68 @@ func parsePublicKeys(raw []byte) ([]any, error) {
 func CheckKey(key any) error {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		if n := k.N.BitLen(); n < 2048 || n > 16384 {
-			return fmt.Errorf("RSA key of %d bits; want 2048 to 16384", n)
+		if n := k.N.BitLen(); n < 2048 || n > maxRSA {
+			return fmt.Errorf("RSA key of %d bits; want 2048 to %d", n, maxRSA)
+		}
+		// With 1 a signature is the text itself; an even one has no inverse.
+		if k.E < 3 || k.E%2 == 0 || k.E > math.MaxInt32 {
+			return fmt.Errorf("RSA key with the exponent %d", k.E)
 		}
 		return nil
 	case *ecdsa.PublicKey:
 		if curveOf(k) == "" {
 			return errors.New("ECDSA key on a curve other than P-256, P-384 and P-521")
 		}
+		if _, err := k.ECDH(); err != nil {
+			return errors.New("ECDSA key that is no point of its curve")
+		}
 		return nil
 	case ed25519.PublicKey:
 		if len(k) != ed25519.PublicKeySize {
 			return fmt.Errorf("Ed25519 key of %d bytes", len(k))
 		}
+		if smallOrder(k) {
+			return errors.New("Ed25519 key of small order, for which anyone can sign")
+		}
 		return nil
 	default:
 		return fmt.Errorf("key of type %T; want RSA, ECDSA or Ed25519", key)
 	}
+}
+
+// maxRSA is in bits, and what crypto/tls takes: the cost of a forged token grows
+// with the square of it.
+const maxRSA = 8192
+
+// The points of Ed25519 whose order is 8 or less, and other spellings of them
+// that crypto/ed25519 reads, without the sign in the last bit: y is 0, 1, p-1, p,
+// p+1 or that of the points of order 8. Zeroed memory is one of them.
+var smallOrders = [][ed25519.PublicKeySize]byte{
+	{},
+	{1},
+	lastBytes(0xec), lastBytes(0xed), lastBytes(0xee),
+	{
+		0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0,
+		0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+	},
+	{
+		0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+		0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+	},
+}
+
+func lastBytes(first byte) (b [ed25519.PublicKeySize]byte) {
+	for i := range b {
+		b[i] = 0xff
+	}
+	b[0], b[len(b)-1] = first, 0x7f
+	return b
+}
+
+func smallOrder(k ed25519.PublicKey) bool {
+	y := [ed25519.PublicKeySize]byte(k)
+	y[len(y)-1] &= 0x7f
+	return slices.Contains(smallOrders, y)
 }
 
 func curveOf(k *ecdsa.PublicKey) string {
@@ -130,9 +177,9 @@ func curveOf(k *ecdsa.PublicKey) string {
 	return ""
 }
 
-// suits says whether key may verify alg: a key of one kind is never used as
+// Suits says whether key may verify alg: a key of one kind is never used as
 // another, which is how forgeries with a public key as HMAC secret work.
-func suits(alg string, key any) bool {
+func Suits(alg string, key any) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
@@ -151,19 +198,31 @@ type secret []byte
 
 func (s secret) Keys(context.Context, string, string) ([]any, error) { return []any{[]byte(s)}, nil }
 
-// The least length of an HMAC secret, in bytes (RFC 7518, section 3.2). An
-// empty one would verify what anyone signs.
-const minSecret = 32
+// minSecret is the least length of an HMAC secret in bytes: that of the hash
+// (RFC 7518, section 3.2). An empty one would verify what anyone signs.
+func minSecret(alg string) int {
+	switch alg {
+	case "HS512":
+		return 64
+	case "HS384":
+		return 48
+	}
+	return 32
+}
 
 // SecretFile reads an HMAC secret: the bytes of the file as they stand, a last
-// newline included. Fewer than 32 are an error.
+// newline included. Fewer than 32 are an error, and so is PEM: a certificate or a
+// public key is known to everyone, who could then sign.
 func SecretFile(path string) (KeySource, error) {
 	raw, err := readFile(path)
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) < minSecret {
-		return nil, fmt.Errorf("%s: an HMAC secret of %d bytes; want %d at least", path, len(raw), minSecret)
+	if n := minSecret(""); len(raw) < n {
+		return nil, fmt.Errorf("%s: an HMAC secret of %d bytes; want %d at least", path, len(raw), n)
+	}
+	if block, _ := pem.Decode(raw); block != nil {
+		return nil, fmt.Errorf("%s: holds a PEM block %q, which is no HMAC secret", path, block.Type)
 	}
 	return secret(raw), nil
 }

@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,6 +43,8 @@ type Issuer struct {
 	Keys KeySource
 	// Leeway is the clock skew granted to exp, nbf and iat; 60 s at most.
 	Leeway time.Duration
+	// Claims say where the tokens name their caller.
+	Claims ClaimPaths
 }
 
 // Options make a Verifier.
@@ -53,6 +54,7 @@ type Options struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// CacheSize is the most verified tokens that are remembered; 0 means 16384.
+	// One with many scopes counts for several.
 	CacheSize int
 }
 
@@ -60,7 +62,6 @@ type Options struct {
 // is safe for concurrent use.
 type Verifier struct {
 	issuers map[string]*issuer
-	peek    *jwt.Parser
 	now     func() time.Time
 	cache   *otter.Cache[[sha256.Size]byte, *verified]
 }
@@ -68,6 +69,7 @@ type Verifier struct {
 type issuer struct {
 	Issuer
 	parser *jwt.Parser
+	claims *mapping
 }
 
 // verified is a token that was good; until, in nanoseconds of Unix time, is when
@@ -75,6 +77,12 @@ type issuer struct {
 type verified struct {
 	principal *policy.Principal
 	until     int64
+}
+
+// weight is 1 for every 256 bytes of scopes: what a token may hold of them is
+// thirty times what most do, and memory is what the cache is bounded for.
+func (e *verified) weight() uint32 {
+	return 1 + uint32(len(e.principal.Scope())/256) //nolint:gosec // Of 8 KiB at most.
 }
 
 // NewVerifier checks the issuers and makes a verifier for them.
@@ -88,21 +96,25 @@ func NewVerifier(o Options) (*Verifier, error) {
 	if len(o.Issuers) == 0 {
 		return nil, errors.New("no issuer of tokens")
 	}
-	v := &Verifier{issuers: map[string]*issuer{}, peek: jwt.NewParser(jwt.WithStrictDecoding()), now: o.Now}
+	v := &Verifier{issuers: map[string]*issuer{}, now: o.Now}
 	var errs []error
 	for _, i := range o.Issuers {
-		if err := i.check(); err != nil {
+		paths, err := i.Claims.compile()
+		if err = errors.Join(i.check(), err); err != nil {
 			errs = append(errs, fmt.Errorf("issuer %q: %w", i.Name, err))
 		} else if v.issuers[i.Name] != nil {
 			errs = append(errs, fmt.Errorf("issuer %q: named twice", i.Name))
 		}
-		v.issuers[i.Name] = &issuer{Issuer: i, parser: i.newParser(o.Now)}
+		v.issuers[i.Name] = &issuer{Issuer: i, parser: i.newParser(o.Now), claims: paths}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	var err error
-	v.cache, err = otter.New(&otter.Options[[sha256.Size]byte, *verified]{MaximumSize: o.CacheSize})
+	v.cache, err = otter.New(&otter.Options[[sha256.Size]byte, *verified]{
+		MaximumWeight: uint64(o.CacheSize), //nolint:gosec // Positive, as made so above.
+		Weigher:       func(_ [sha256.Size]byte, e *verified) uint32 { return e.weight() },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("cache of verified tokens: %w", err)
 	}
@@ -136,9 +148,6 @@ func (i *Issuer) check() error {
 		return errors.New("has no keys")
 	}
 	s, symmetric := i.Keys.(secret)
-	if symmetric && len(s) < minSecret {
-		return fmt.Errorf("an HMAC secret of %d bytes; want %d at least", len(s), minSecret)
-	}
 	for _, alg := range i.Algorithms {
 		if !slices.Contains(algorithms, alg) {
 			return fmt.Errorf("algorithm %q is not supported", alg)
@@ -146,10 +155,13 @@ func (i *Issuer) check() error {
 		if strings.HasPrefix(alg, "HS") != symmetric {
 			return fmt.Errorf("algorithm %s does not go with the keys: HS256, HS384 and HS512 need an HMAC secret, the others public keys", alg)
 		}
+		if n := minSecret(alg); symmetric && len(s) < n {
+			return fmt.Errorf("an HMAC secret of %d bytes; %s wants %d at least", len(s), alg, n)
+		}
 	}
 	static, _ := i.Keys.(publicKeys)
 	for n, key := range static {
-		if !slices.ContainsFunc(i.Algorithms, func(alg string) bool { return suits(alg, key) }) {
+		if !slices.ContainsFunc(i.Algorithms, func(alg string) bool { return Suits(alg, key) }) {
 			return fmt.Errorf("public key %d (%T) is of no use to any of the algorithms %s", n+1, key, strings.Join(i.Algorithms, ", "))
 		}
 	}
@@ -187,95 +199,48 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal,
 }
 
 func (v *Verifier) verify(ctx context.Context, token string) (*policy.Principal, error) {
-	iss, keys, err := v.keys(ctx, token)
+	h, claimed, err := peek(token)
 	if err != nil {
 		return nil, err
 	}
-	var c claims
-	set := jwt.VerificationKeySet{}
-	for _, k := range keys {
-		set.Keys = append(set.Keys, k)
-	}
-	if _, err := iss.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return set, nil }); err != nil {
-		return nil, err
-	}
-	if !validSubject(c.subject) {
-		return nil, jwt.ErrTokenInvalidSubject
-	}
-	return policy.NewPrincipal(c.subject, iss.Name, c.scopes, c.exp.Add(iss.Leeway)), nil
-}
-
-// keys chooses, by what the token claims of itself, the issuer and the keys by
-// which all of it is then verified.
-func (v *Verifier) keys(ctx context.Context, token string) (*issuer, []any, error) {
-	if !wellFormed(token) {
-		return nil, nil, errMalformed
-	}
-	var c claims
-	t, _, err := v.peek.ParseUnverified(token, &c)
-	if err != nil {
-		return nil, nil, err
-	}
-	iss := v.issuers[c.issuer]
+	iss := v.issuers[claimed.issuer]
 	if iss == nil {
-		return nil, nil, jwt.ErrTokenInvalidIssuer
+		return nil, jwt.ErrTokenInvalidIssuer
 	}
-	alg, kid, err := header(token, t.Header)
+	keys, err := iss.keys(ctx, h)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if !slices.Contains(iss.Algorithms, alg) {
-		return nil, nil, jwt.ErrTokenSignatureInvalid
+	var c claims
+	if _, err := iss.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return keys, nil }); err != nil {
+		return nil, err
 	}
-	keys, err := iss.Keys.Keys(ctx, alg, kid)
+	id, err := iss.claims.identity(&c)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var usable []any
+	p := policy.NewPrincipal(id.subject, iss.Name, id.scopes, c.exp.Add(iss.Leeway))
+	p.Tenant = id.tenant
+	return p, nil
+}
+
+// keys are the issuer's that may have signed a token with such a header.
+func (i *issuer) keys(ctx context.Context, h header) (set jwt.VerificationKeySet, err error) {
+	// Whoever claims an algorithm that is not accepted causes no fetch.
+	if !slices.Contains(i.Algorithms, h.alg) {
+		return set, jwt.ErrTokenSignatureInvalid
+	}
+	keys, err := i.Keys.Keys(ctx, h.alg, h.kid)
+	if err != nil {
+		return set, err
+	}
 	for _, k := range keys {
-		if suits(alg, k) {
-			usable = append(usable, k)
+		if Suits(h.alg, k) {
+			set.Keys = append(set.Keys, k)
 		}
 	}
-	if len(usable) == 0 {
-		return nil, nil, jwt.ErrTokenSignatureInvalid
+	if len(set.Keys) == 0 {
+		return set, jwt.ErrTokenSignatureInvalid
 	}
-	return iss, usable, nil
-}
-
-// header reads what matters of a token's header. An extension that the issuer
-// calls critical is one that we would have to understand (RFC 7515, 4.1.11).
-func header(token string, h map[string]any) (alg, kid string, err error) {
-	raw, err := base64.RawURLEncoding.DecodeString(token[:strings.IndexByte(token, '.')])
-	if err != nil {
-		return "", "", errMalformed
-	}
-	if _, err := object(raw); err != nil {
-		return "", "", errMalformed
-	}
-	if _, ok := h["crit"]; ok {
-		return "", "", jwt.ErrTokenUnverifiable
-	}
-	alg, _ = h["alg"].(string)
-	if v, ok := h["kid"]; ok {
-		if kid, ok = v.(string); !ok || len(kid) > maxKeyID {
-			return "", "", errMalformed
-		}
-	}
-	return alg, kid, nil
-}
-
-// wellFormed says whether the token is three parts of base64url.
-func wellFormed(token string) bool {
-	dots := 0
-	for i := range len(token) {
-		switch b := token[i]; {
-		case b == '.':
-			dots++
-		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_':
-		default:
-			return false
-		}
-	}
-	return dots == 2
+	return set, nil
 }
