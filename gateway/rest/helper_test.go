@@ -1,0 +1,197 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/genproto/googleapis/api/httpbody"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+)
+
+// fakeConn answers Echo with what it was sent, and remembers what reached it.
+type fakeConn struct {
+	grpc.ClientConnInterface
+	mu       sync.Mutex
+	calls    []string
+	requests []proto.Message
+	metadata []metadata.MD
+	// download is what Download answers with.
+	download *httpbody.HttpBody
+}
+
+func (f *fakeConn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.CallOption) error {
+	f.note(ctx, method, in)
+	switch out := out.(type) {
+	case *testv1.EchoResponse:
+		if req, ok := in.(*testv1.EchoRequest); ok {
+			out.Id, out.Inner, out.Kinds = req.GetId(), req.GetInner(), req.GetKinds()
+		}
+	case *testv1.ListNamesResponse:
+		out.Names = []string{"n0"}
+	}
+	return nil
+}
+
+func (f *fakeConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	f.note(ctx, method, nil)
+	return &fakeStream{ctx: ctx, conn: f}, nil
+}
+
+func (f *fakeConn) note(ctx context.Context, method string, in any) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, method)
+	f.metadata = append(f.metadata, md)
+	if m, ok := in.(proto.Message); ok {
+		f.requests = append(f.requests, m)
+	}
+}
+
+func (f *fakeConn) called() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
+// fakeStream takes what it is sent, and answers once: with the number of
+// messages, or with the chunk of a download.
+type fakeStream struct {
+	grpc.ClientStream
+	ctx      context.Context
+	conn     *fakeConn
+	sent     int
+	answered bool
+}
+
+func (s *fakeStream) Context() context.Context     { return s.ctx }
+func (s *fakeStream) Header() (metadata.MD, error) { return nil, s.ctx.Err() }
+func (s *fakeStream) Trailer() metadata.MD         { return nil }
+func (s *fakeStream) CloseSend() error             { return nil }
+
+func (s *fakeStream) SendMsg(any) error {
+	s.sent++
+	return context.Cause(s.ctx)
+}
+
+func (s *fakeStream) RecvMsg(m any) error {
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	if s.answered {
+		return io.EOF
+	}
+	s.answered = true
+	switch m := m.(type) {
+	case *testv1.EchoResponse:
+		m.Index = int32(s.sent)
+	case *httpbody.HttpBody:
+		proto.Merge(m, s.conn.download)
+	}
+	return nil
+}
+
+// edge is a Server over a fakeConn, with what it saw.
+type edge struct {
+	*Server
+	conn *fakeConn
+	log  *syncBuffer
+	mu   sync.Mutex
+	hits []string
+}
+
+// refused returns the names of the limits that refused something, in order.
+func (e *edge) refused() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.hits)
+}
+
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func testTable(t testing.TB) *policy.Table {
+	t.Helper()
+	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
+	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd},
+		policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// newEdge builds a Server of the test service that admits everyone.
+func newEdge(t testing.TB, change func(*Options)) *edge {
+	t.Helper()
+	e := &edge{conn: &fakeConn{download: &httpbody.HttpBody{ContentType: "text/plain", Data: []byte("d")}}, log: &syncBuffer{}}
+	log := slog.New(slog.NewJSONHandler(e.log, nil))
+	o := Options{
+		Methods:  testTable(t),
+		Services: []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
+		Conn:     e.conn,
+		Telemetry: telemetry.New(telemetry.Options{
+			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
+		}),
+		ResponseMetadata: func(string) bool { return false },
+		Logger:           log,
+	}
+	if change != nil {
+		change(&o)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Server = s
+	return e
+}
+
+// serve starts a server with real sockets, HTTP/1 and HTTP/2 in plain text.
+func (e *edge) serve(t testing.TB) (addr string) {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &httptest.Server{Config: &http.Server{Handler: e, Protocols: protocols, ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return l.Addr().String()
+}
