@@ -64,9 +64,32 @@ func bearer(values []string) (string, bool) {
 	return token, strings.EqualFold(scheme, "bearer") && token != ""
 }
 
+// refusedToken is a status error that remembers for the operator what the caller
+// is not told. It is not unwrapped: a cause must not decide over the answer.
+type refusedToken struct {
+	error
+	cause error
+}
+
+// GRPCStatus is what package status reads.
+func (r *refusedToken) GRPCStatus() *status.Status { return status.Convert(r.error) }
+
+// Why says for the log why Verify refused a token, in 200 bytes at most. Of the
+// token itself it tells nothing. It is empty for other errors.
+func Why(err error) string {
+	var r *refusedToken
+	if !errors.As(err, &r) {
+		return ""
+	}
+	why := r.cause.Error()
+	return strings.ToValidUTF8(why[:min(len(why), 200)], "")
+}
+
 // answer turns an error of verification into what the caller is told: never
 // the library's text, never a part of the token.
-func answer(err error) error {
+func answer(err error) error { return &refusedToken{error: statusOf(err), cause: err} }
+
+func statusOf(err error) error {
 	switch {
 	case errors.Is(err, ErrKeysUnavailable):
 		return refusal(codes.Unavailable, reasonUnavailable, ErrKeysUnavailable.Error())

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -23,20 +25,33 @@ const maxAssertions = 16384
 
 // Signer makes the assertions by which services know the caller: JSON Web
 // Tokens signed with the gateway's own key. It is safe for concurrent use.
+//
+// Its file may hold several keys. The first signs; the public halves of all are
+// published, so that services know a key before it signs and after it has. See
+// [KeyRotation] for how keys are rotated.
 type Signer struct {
-	key   ed25519.PrivateKey
-	kid   string
-	ttl   time.Duration
-	now   func() time.Time
-	cache *otter.Cache[assertionKey, assertion]
+	file     string
+	ttl      time.Duration
+	now      func() time.Time
+	with     atomic.Pointer[signing]
+	reload   sync.Mutex
+	watching watching
+}
+
+// signing is the keys of a moment, and what was signed with the first of them.
+type signing struct {
+	key    ed25519.PrivateKey
+	kid    string
+	public []ed25519.PublicKey // The signing key's first.
+	cache  *otter.Cache[assertionKey, assertion]
 }
 
 // assertionKey holds every claim that an assertion is made from. expires, in
 // seconds of Unix time, is 0 unless the caller's credential ends before the
 // assertion would: such an assertion is not shared with another credential's.
 type assertionKey struct {
-	subject, scope, audience string
-	expires                  int64
+	subject, tenant, scope, audience string
+	expires                          int64
 }
 
 // assertion is a signed token; until, in nanoseconds of Unix time, is when
@@ -49,44 +64,97 @@ type assertion struct {
 type signedClaims struct {
 	Issuer   string   `json:"iss"`
 	Subject  string   `json:"sub"`
+	Tenant   string   `json:"tenant,omitempty"`
 	Scope    string   `json:"scope"`
 	Audience []string `json:"aud"`
 	IssuedAt int64    `json:"iat"`
 	Expires  int64    `json:"exp"`
 }
 
-// OpenSigner reads a PEM file with an Ed25519 private key (PKCS#8). Where there
-// is none it makes one, for its owner alone. The public half stands beside it:
-// x.pub.pem for x.pem. Assertions live for ttl, a second at least.
+// OpenSigner reads a PEM file with Ed25519 private keys (PKCS#8). Where there is
+// none it makes one with one key, for its owner alone. The public halves stand
+// beside it: x.pub.pem for x.pem. Assertions live for ttl, a second at least.
 func OpenSigner(keyFile string, ttl time.Duration) (*Signer, error) {
 	if ttl < time.Second {
 		return nil, fmt.Errorf("assertions of %v: want a second at least", ttl)
 	}
-	key, err := openKey(keyFile)
+	s := &Signer{file: keyFile, ttl: ttl, now: time.Now}
+	keys, err := openKeys(keyFile)
 	if err != nil {
 		return nil, err
 	}
-	public := key.Public().(ed25519.PublicKey)
-	if err := publish(strings.TrimSuffix(keyFile, ".pem")+".pub.pem", public); err != nil {
+	if err := s.use(keys); err != nil {
 		return nil, err
 	}
-	cache, err := otter.New(&otter.Options[assertionKey, assertion]{MaximumSize: maxAssertions})
-	if err != nil {
-		return nil, fmt.Errorf("cache of assertions: %w", err)
-	}
-	return &Signer{key: key, kid: thumbprint(public), ttl: ttl, now: time.Now, cache: cache}, nil
+	return s, nil
 }
 
-// Public is the key that verifies the assertions.
-func (s *Signer) Public() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
+// Reload reads the key file again. Keys that have changed are published, then
+// take the place of those from before, all at once, and what was signed before
+// is forgotten. On an error those from before stay.
+func (s *Signer) Reload() error {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	keys, err := readKeys(s.file)
+	if err != nil {
+		return err
+	}
+	return s.use(keys)
+}
+
+// use must not run twice at once.
+func (s *Signer) use(keys []ed25519.PrivateKey) error {
+	public := publicHalves(keys)
+	if err := publish(publicFile(s.file), public); err != nil {
+		return err
+	}
+	if was := s.with.Load(); was != nil && sameKeys(was.public, public) {
+		return nil
+	}
+	// A cache of its own: no call that still signs with the keys from before can
+	// leave its assertion to those that come after.
+	cache, err := otter.New(&otter.Options[assertionKey, assertion]{MaximumSize: maxAssertions})
+	if err != nil {
+		return fmt.Errorf("cache of assertions: %w", err)
+	}
+	s.with.Store(&signing{key: keys[0], kid: thumbprint(public[0]), public: public, cache: cache})
+	return nil
+}
+
+// Watch reloads when the key file has changed, which it looks for every
+// interval; 0 means every five seconds. What goes wrong is logged, once while it
+// stays the same. Close ends it.
+func (s *Signer) Watch(interval time.Duration, log *slog.Logger) {
+	log = orDefaultLog(log)
+	failed := failures{what: "the keys of the assertions"}
+	s.watching.start(s.file, interval, func() error {
+		before := s.with.Load()
+		err := s.Reload()
+		failed.report(log, err)
+		if after := s.with.Load(); after != before {
+			log.Info("the keys of the assertions have changed", "keys", len(after.public), "signs", after.kid)
+		}
+		return err
+	})
+}
+
+// Close ends watching. The signer may still be used.
+func (s *Signer) Close() { s.watching.close() }
+
+// Public is the key that verifies the assertions that are signed now.
+func (s *Signer) Public() ed25519.PublicKey { return s.with.Load().public[0] }
+
+// PublicKeys are all keys that verify assertions now, the signing one first. The
+// slice is not to be changed; another one is returned when the keys have.
+func (s *Signer) PublicKeys() []ed25519.PublicKey { return s.with.Load().public }
 
 // Sign asserts to the service named audience who calls. The assertion never
 // outlives the principal's credential; a credential that has ended is
 // UNAUTHENTICATED. Equal assertions are signed once and shared until a third of
 // their life is left.
 func (s *Signer) Sign(p *policy.Principal, audience string) (string, error) {
-	now := s.now()
-	key := assertionKey{subject: p.Subject, scope: p.Scope(), audience: audience}
+	now, with := s.now(), s.with.Load()
+	key := assertionKey{subject: p.Subject, tenant: p.Tenant, scope: p.Scope(), audience: audience}
 	expires := now.Add(s.ttl)
 	until := expires.Add(-s.ttl / 3)
 	if !p.Expires.IsZero() && p.Expires.Before(expires) {
@@ -95,15 +163,16 @@ func (s *Signer) Sign(p *policy.Principal, audience string) (string, error) {
 		until = expires
 		key.expires = expires.Unix()
 	}
-	if hit, ok := s.cache.GetIfPresent(key); ok && now.UnixNano() < hit.until {
+	if hit, ok := with.cache.GetIfPresent(key); ok && now.UnixNano() < hit.until {
 		return hit.token, nil
 	}
 	if !now.Before(expires) {
 		return "", refuse(reasonExpired, "the token has expired")
 	}
-	token, err := sign(s.key, s.kid, signedClaims{
+	token, err := sign(with.key, with.kid, signedClaims{
 		Issuer:   AssertionIssuer,
 		Subject:  p.Subject,
+		Tenant:   p.Tenant,
 		Scope:    p.Scope(),
 		Audience: []string{audience},
 		IssuedAt: now.Unix(),
@@ -112,7 +181,7 @@ func (s *Signer) Sign(p *policy.Principal, audience string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.cache.Set(key, assertion{token: token, until: until.UnixNano()})
+	with.cache.Set(key, assertion{token: token, until: until.UnixNano()})
 	return token, nil
 }
 

@@ -3,12 +3,11 @@ package kit
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -32,9 +31,17 @@ const (
 // remembered until they expire. Only good ones: a flood of forgeries cannot
 // push them out.
 type Verifier struct {
-	keys     jwt.VerificationKeySet
+	keys func() []ed25519.PublicKey
+	with atomic.Pointer[verifying]
+	now  func() time.Time
+}
+
+// verifying is the keys of a moment and what they verified: with other keys,
+// nothing is known to be good any more.
+type verifying struct {
+	keys     []ed25519.PublicKey // As the function returned them.
+	set      jwt.VerificationKeySet
 	verified *otter.Cache[verifiedKey, verifiedCaller]
-	now      func() time.Time
 }
 
 // verifiedKey holds the audience too: a token that is good for one service must
@@ -49,18 +56,51 @@ type verifiedCaller struct {
 	expires time.Time
 }
 
-// NewVerifier returns a verifier that accepts what any of keys signed; more than
-// one lets the gateway's key be rotated. Without a key it fails.
+// NewVerifier returns a verifier that accepts what any of keys signed. Without a
+// key it fails. NewVerifierFunc is for keys that change.
 func NewVerifier(keys ...ed25519.PublicKey) (*Verifier, error) {
+	keys = slices.Clone(keys)
+	return NewVerifierFunc(func() []ed25519.PublicKey { return keys })
+}
+
+// NewVerifierFunc returns a verifier that accepts what any of the keys signed
+// that keys returns: a key of the gateway can be put in the place of another
+// while both run. keys is called for each assertion, from many goroutines; a
+// slice that it has returned does not change, and other keys come in another
+// slice. Keys that are no good, or none, fail here, and later refuse every call.
+func NewVerifierFunc(keys func() []ed25519.PublicKey) (*Verifier, error) {
+	v := &Verifier{keys: keys, now: time.Now}
+	if _, err := v.current(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// current returns what the keys of now verify with.
+func (v *Verifier) current() (*verifying, error) {
+	keys := v.keys()
+	was := v.with.Load()
+	if was != nil && len(was.keys) == len(keys) && &was.keys[0] == &keys[0] {
+		return was, nil
+	}
+	is, err := newVerifying(keys)
+	if err != nil {
+		return nil, err
+	}
+	v.with.CompareAndSwap(was, is) // Of several that noticed at once, one is kept.
+	return is, nil
+}
+
+func newVerifying(keys []ed25519.PublicKey) (*verifying, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("no assertion key: name at least one public key of the gateway")
 	}
-	v := &Verifier{now: time.Now}
+	v := &verifying{keys: keys}
 	for i, k := range keys {
 		if len(k) != ed25519.PublicKeySize {
 			return nil, fmt.Errorf("assertion key %d has %d bytes, want %d", i, len(k), ed25519.PublicKeySize)
 		}
-		v.keys.Keys = append(v.keys.Keys, k)
+		v.set.Keys = append(v.set.Keys, k)
 	}
 	// No expiry in the cache itself, which would cost it a goroutine that nobody
 	// stops: entries carry theirs.
@@ -74,7 +114,8 @@ func NewVerifier(keys ...ed25519.PublicKey) (*Verifier, error) {
 
 type assertionClaims struct {
 	jwt.RegisteredClaims
-	Scope string `json:"scope"`
+	Scope  string `json:"scope"`
+	Tenant string `json:"tenant"`
 }
 
 // Verify returns the caller that token asserts towards audience, a full gRPC
@@ -83,17 +124,21 @@ func (v *Verifier) Verify(token, audience string) (Caller, error) {
 	if len(token) > maxAssertionBytes {
 		return Caller{}, errors.New("assertion is too large")
 	}
+	with, err := v.current()
+	if err != nil { // The reason is the service's own affair.
+		return Caller{}, errors.New("assertion cannot be verified: the service has no keys")
+	}
 	key := verifiedKey{token: sha256.Sum256([]byte(token)), audience: audience}
-	if known, ok := v.verified.GetIfPresent(key); ok {
+	if known, ok := with.verified.GetIfPresent(key); ok {
 		if v.now().Before(known.expires.Add(assertionLeeway)) {
 			return known.caller, nil
 		}
-		v.verified.Invalidate(key)
+		with.verified.Invalidate(key)
 		return Caller{}, errors.New("assertion has expired")
 	}
 	var claims assertionClaims
-	_, err := jwt.ParseWithClaims(token, &claims,
-		func(*jwt.Token) (any, error) { return v.keys, nil },
+	_, err = jwt.ParseWithClaims(token, &claims,
+		func(*jwt.Token) (any, error) { return with.set, nil },
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 		jwt.WithIssuer(assertionIssuer),
 		jwt.WithAudience(audience),
@@ -105,8 +150,8 @@ func (v *Verifier) Verify(token, audience string) (Caller, error) {
 	if err != nil {
 		return Caller{}, assertionError(err)
 	}
-	c := Caller{Subject: claims.Subject, Scopes: strings.Fields(claims.Scope)}
-	v.verified.Set(key, verifiedCaller{caller: c, expires: claims.ExpiresAt.Time})
+	c := Caller{Subject: claims.Subject, Scopes: strings.Fields(claims.Scope), Tenant: claims.Tenant}
+	with.verified.Set(key, verifiedCaller{caller: c, expires: claims.ExpiresAt.Time})
 	return c, nil
 }
 
@@ -130,45 +175,4 @@ func assertionError(err error) error {
 		return errors.New("assertion lacks a claim: it needs iss, aud and exp")
 	}
 	return errors.New("assertion is not valid")
-}
-
-// LoadKeys reads Ed25519 public keys (PEM, PKIX: "PUBLIC KEY") from files, each
-// of which may hold several. A file without one is an error, and so is a private
-// key: a service has no business with it.
-func LoadKeys(files ...string) ([]ed25519.PublicKey, error) {
-	var keys []ed25519.PublicKey
-	for _, file := range files {
-		raw, err := os.ReadFile(file) //nolint:gosec // the operator names the file
-		if err != nil {
-			return nil, fmt.Errorf("assertion key: %w", err)
-		}
-		more, err := parseKeys(raw)
-		if err != nil {
-			return nil, fmt.Errorf("assertion key %s: %w", file, err)
-		}
-		keys = append(keys, more...)
-	}
-	return keys, nil
-}
-
-func parseKeys(raw []byte) ([]ed25519.PublicKey, error) {
-	var keys []ed25519.PublicKey
-	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "PUBLIC KEY" {
-			return nil, fmt.Errorf("holds a %q, want PUBLIC KEY", block.Type)
-		}
-		parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("not a PKIX public key: %w", err)
-		}
-		key, ok := parsed.(ed25519.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("holds a %T, want an Ed25519 key", parsed)
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("holds no PEM public key")
-	}
-	return keys, nil
 }

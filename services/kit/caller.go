@@ -12,6 +12,8 @@ const scopeAdmin = "admin"
 type Caller struct {
 	// Subject is the user's id; "" is an anonymous caller.
 	Subject string
+	// Tenant is the tenant the caller belongs to; "" means none.
+	Tenant string
 	// Scopes are what the caller may do.
 	Scopes []string
 }
@@ -27,6 +29,10 @@ func (c Caller) HasScope(s string) bool {
 func (c Caller) Owns(userID string) bool {
 	return c.Subject != "" && c.Subject == userID || c.HasScope(scopeAdmin)
 }
+
+// Belongs reports whether the caller is of tenant. Nobody is of the tenant "",
+// and scope "admin" is no help: an admin is its own tenant's.
+func (c Caller) Belongs(tenant string) bool { return tenant != "" && c.Tenant == tenant }
 
 type callerKey struct{}
 

@@ -29,7 +29,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.service, "service", "", "the service to run: "+strings.Join(shop.Names(), ", "))
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7001", "where to listen; port 0 takes a free one")
 	f.StringVar(&o.db, "db", "", "the database: sqlite:FILE or postgres://…")
-	f.StringVar(&keys, "assertion-keys", "", "PEM files, separated by commas, with the public Ed25519 keys of the gateway")
+	f.StringVar(&keys, "assertion-keys", "", "PEM files, separated by commas, with the public Ed25519 keys of the gateway; read again when they change")
 	f.BoolVar(&o.reflection, "reflection", false, "serve gRPC reflection")
 	f.BoolVar(&o.seed, "seed", false, "write the demo data, once")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the certificate chain to serve with")

@@ -35,6 +35,7 @@ const (
 // process is one service with its server, listening.
 type process struct {
 	service  *kit.Service
+	keys     *kit.KeyFiles
 	server   *grpc.Server
 	health   *health.Server
 	listener net.Listener
@@ -45,7 +46,16 @@ type process struct {
 
 // newProcess opens everything that can fail; on an error nothing stays open.
 func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log *slog.Logger) (_ *process, err error) {
-	opts, err := serverOptions(o, tracer, log)
+	keys, err := kit.WatchKeys(kit.KeyFilesOptions{Files: o.assertionKeys, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			keys.Close()
+		}
+	}()
+	opts, err := serverOptions(o, keys, tracer, log)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +78,7 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 		return nil, err
 	}
 	p := &process{
-		service: service, server: grpc.NewServer(opts...), health: health.NewServer(),
+		service: service, keys: keys, server: grpc.NewServer(opts...), health: health.NewServer(),
 		listener: listener, name: o.service, grace: drainTimeout, log: log,
 	}
 	service.Register(p.server)
@@ -79,12 +89,8 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 	return p, nil
 }
 
-func serverOptions(o options, tracer trace.TracerProvider, log *slog.Logger) ([]grpc.ServerOption, error) {
-	keys, err := kit.LoadKeys(o.assertionKeys...)
-	if err != nil {
-		return nil, err
-	}
-	verifier, err := kit.NewVerifier(keys...)
+func serverOptions(o options, keys *kit.KeyFiles, tracer trace.TracerProvider, log *slog.Logger) ([]grpc.ServerOption, error) {
+	verifier, err := kit.NewVerifierFunc(keys.Keys)
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +143,7 @@ func tlsConfig(o options) (*tls.Config, error) {
 // NOT_SERVING), what runs may finish within the grace period.
 func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, p.service.Close()) }()
+	defer p.keys.Close()
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	watched := p.watchHealth(watching)
 	defer func() { stopWatching(); <-watched }()

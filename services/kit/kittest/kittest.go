@@ -40,10 +40,14 @@ func NewSigner(t testing.TB) *Signer {
 // Token returns an assertion of a caller towards a service, good for a minute.
 func (s *Signer) Token(t testing.TB, c kit.Caller, audience string) string {
 	t.Helper()
-	return s.Sign(t, jwt.MapClaims{
+	claims := jwt.MapClaims{
 		"iss": "sluice", "sub": c.Subject, "scope": strings.Join(c.Scopes, " "), "aud": []string{audience},
 		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(),
-	})
+	}
+	if c.Tenant != "" {
+		claims["tenant"] = c.Tenant
+	}
+	return s.Sign(t, claims)
 }
 
 // Sign returns any claims, signed.

@@ -1,0 +1,175 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// AuthenticatorOptions make an Authenticator. At least one of Tokens, Keys and
+// Certificates is needed.
+type AuthenticatorOptions struct {
+	// Tokens verifies bearer tokens; nil means that none is accepted.
+	Tokens *Verifier
+	// Keys verifies API keys; nil means that their header is not looked at.
+	Keys *APIKeys
+	// Certificates knows client certificates; nil means that they stand for
+	// nobody.
+	Certificates *ClientCertificates
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Authenticator says who calls, by whatever credentials the call shows. It is
+// safe for concurrent use.
+type Authenticator struct {
+	o      AuthenticatorOptions
+	merged *otter.Cache[pair, *policy.Principal]
+}
+
+// pair is a token's principal with an API key's. Both are shared between calls,
+// so that their addresses stand for them; holding them keeps the addresses from
+// being another's.
+type pair struct{ token, key *policy.Principal }
+
+// The most pairs that are remembered.
+const maxPairs = 4096
+
+// NewAuthenticator returns an authenticator of the credentials that o names.
+func NewAuthenticator(o AuthenticatorOptions) (*Authenticator, error) {
+	if o.Tokens == nil && o.Keys == nil && o.Certificates == nil {
+		return nil, errors.New("no tokens, API keys or client certificates to tell callers by")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	merged, err := otter.New(&otter.Options[pair, *policy.Principal]{MaximumSize: maxPairs})
+	if err != nil {
+		return nil, fmt.Errorf("cache of principals: %w", err)
+	}
+	return &Authenticator{o: o, merged: merged}, nil
+}
+
+// Authenticate is the policy.Check that sets c.Principal. Every credential that
+// is sent is verified, also where the rule is public, and one that is no good is
+// refused even beside another that is: a client would not learn otherwise that
+// its token has expired. Credentials that name different subjects or tenants are
+// refused, for which of them was meant nobody can say. Of those that agree the
+// first speaks, in the order bearer token, API key, client certificate; a key
+// that was shown is counted even then. Without a credential the call is
+// Anonymous's.
+func (a *Authenticator) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
+	c.Principal = policy.Anonymous
+	token, err := a.token(ctx, c)
+	if err != nil {
+		return ctx, err
+	}
+	key, err := a.key(c)
+	if err != nil {
+		return ctx, err
+	}
+	cert, err := a.certificate(c)
+	if err != nil {
+		return ctx, err
+	}
+	who, err := agree(c, agreed{"token", token}, agreed{"API key", key}, agreed{"client certificate", cert})
+	switch {
+	case err != nil:
+		return ctx, err
+	case who == nil:
+		return ctx, nil
+	case who == token && key != nil:
+		who = a.merge(token, key)
+	}
+	c.Principal = who
+	return ctx, nil
+}
+
+func (a *Authenticator) token(ctx context.Context, c *policy.Call) (*policy.Principal, error) {
+	if a.o.Tokens != nil {
+		return a.o.Tokens.fromHeader(ctx, c)
+	}
+	if len(c.Headers("authorization")) > 0 {
+		return nil, refuse(reasonInvalid, "the token is not valid: tokens are not accepted here")
+	}
+	return nil, nil
+}
+
+func (a *Authenticator) key(c *policy.Call) (*policy.Principal, error) {
+	if a.o.Keys == nil {
+		return nil, nil
+	}
+	values := a.o.Keys.values(c)
+	switch len(values) {
+	case 0:
+		return nil, nil
+	case 1:
+	default:
+		c.Why = "several API keys"
+		return nil, refuse(reasonKeyInvalid, "the API key is not valid: send one")
+	}
+	p, why, err := a.o.Keys.Verify(values[0])
+	if err != nil {
+		c.Why = why
+	}
+	return p, err
+}
+
+func (a *Authenticator) certificate(c *policy.Call) (*policy.Principal, error) {
+	if a.o.Certificates == nil || c.PeerCertificate == nil {
+		return nil, nil
+	}
+	p, ok := a.o.Certificates.Principal(c.PeerCertificate)
+	if !ok {
+		return nil, nil
+	}
+	if !a.o.Now().Before(p.Expires) { // The connection may be older than that.
+		return nil, refuse(reasonCertExpired, "the client certificate has expired")
+	}
+	return p, nil
+}
+
+// agreed is what one kind of credential says; nil is that none was sent.
+type agreed struct {
+	kind string
+	who  *policy.Principal
+}
+
+// agree returns the first principal that there is, if all are of one subject and
+// tenant.
+func agree(c *policy.Call, said ...agreed) (*policy.Principal, error) {
+	var first agreed
+	for _, s := range said {
+		switch {
+		case s.who == nil:
+		case first.who == nil:
+			first = s
+		case s.who.Subject != first.who.Subject || s.who.Tenant != first.who.Tenant:
+			c.Why = fmt.Sprintf("the %s names %q of tenant %q, the %s %q of tenant %q",
+				first.kind, first.who.Subject, first.who.Tenant, s.kind, s.who.Subject, s.who.Tenant)
+			return nil, refuse(reasonConflict, "the credentials name different callers: send one of them")
+		}
+	}
+	return first.who, nil
+}
+
+// merge lets the token speak and keeps the key's id, by which limits count. The
+// principal lasts as long as both.
+func (a *Authenticator) merge(token, key *policy.Principal) *policy.Principal {
+	if p, ok := a.merged.GetIfPresent(pair{token, key}); ok {
+		return p
+	}
+	expires := token.Expires
+	if !key.Expires.IsZero() && (expires.IsZero() || key.Expires.Before(expires)) {
+		expires = key.Expires
+	}
+	p := policy.NewPrincipal(token.Subject, token.Issuer, token.Scopes(), expires)
+	p.Tenant, p.APIKey, p.LimitClass = token.Tenant, key.APIKey, token.LimitClass
+	a.merged.Set(pair{token, key}, p)
+	return p
+}
