@@ -4,7 +4,8 @@
 // it through a [Chain] of [Check]s; gateway/upstream runs a second chain on
 // the message that is about to be sent. The rules that checks enforce stand
 // beside the RPCs in the .proto files (sluice.policy.v1) and are resolved once,
-// at start, into a [Table].
+// at start, into a [Table]; their CEL expressions are compiled by
+// gateway/policy/condition.
 //
 // The package knows no transport: no net/http, no gRPC metadata.
 package policy

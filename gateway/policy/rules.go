@@ -14,19 +14,30 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy/condition"
 )
 
 // Rule is what the gateway holds an RPC to: the method's annotation over the
 // service's over the gateway's defaults.
 type Rule struct {
-	Public         bool
-	Authenticated  bool
-	Scopes         []string
-	AnyScopes      []string
-	Owner          *FieldPath
-	Tenant         *FieldPath
+	// Public lets everybody in, Authenticated every verified caller.
+	Public        bool
+	Authenticated bool
+	// Scopes are needed all, of AnyScopes one.
+	Scopes    []string
+	AnyScopes []string
+	// Owner is the request field that names the owner; nil means that none does.
+	Owner *FieldPath
+	// OwnerByService says that the service decides about the owner.
 	OwnerByService bool
+	// Tenant is the request field that names the tenant; nil means that none does.
+	Tenant *FieldPath
+	// Conditions must hold all.
+	Conditions []*condition.Program
 
+	// LimitClass names the class of limits that a call takes LimitCost tokens
+	// from, at least 1. Empty means that calls are not counted.
 	LimitClass string
 	LimitCost  int
 
@@ -72,6 +83,8 @@ type Defaults struct {
 type Override struct {
 	Deadline, StreamIdle, StreamMaxAge time.Duration
 	MaxRequestBytes                    int64
+	LimitClass                         string
+	LimitCost                          int
 }
 
 // Table holds every method that the gateway offers. It does not change.
@@ -153,10 +166,28 @@ func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
 		rule.ProtoReflect().Set(fd, v)
 		return true
 	})
-	if err := errors.Join(m.suits(own), m.fill(rule, d)); err != nil {
-		return nil, fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
+	if errs := flat(m.suits(own), m.fill(rule, d)); len(errs) > 0 {
+		for i, err := range errs {
+			errs[i] = fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
+		}
+		return nil, errors.Join(errs...)
 	}
 	return m, nil
+}
+
+// flat takes joined errors apart, so that each can say where it is.
+func flat(errs ...error) (out []error) {
+	for _, err := range errs {
+		var joined interface{ Unwrap() []error }
+		switch {
+		case err == nil:
+		case errors.As(err, &joined):
+			out = append(out, flat(joined.Unwrap()...)...)
+		default:
+			out = append(out, err)
+		}
+	}
+	return out
 }
 
 // suits says what a method states of its own that its kind of call has no use
@@ -202,41 +233,6 @@ func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 	return err
 }
 
-func (m *Method) fillRequire(q *policyv1.Require) error {
-	stated := 0
-	for _, on := range []bool{q.GetPublic(), q.GetAuthenticated(), len(q.GetScopes())+len(q.GetAnyScopes()) > 0} {
-		if on {
-			stated++
-		}
-	}
-	if stated != 1 {
-		return errors.New("require needs exactly one of public, authenticated, scopes")
-	}
-	rule := &m.Rule
-	rule.Public, rule.Authenticated, rule.Scopes, rule.OwnerByService = q.GetPublic(), q.GetAuthenticated(), q.GetScopes(), q.GetOwnerCheckedByService()
-	rule.AnyScopes = q.GetAnyScopes()
-	if slices.ContainsFunc(rule.Scopes, func(s string) bool { return s == "" || strings.ContainsAny(s, " \t\"\\") }) {
-		return errors.New("a scope is a word without spaces and quotes (RFC 6749)")
-	}
-	if rule.Public && (q.GetOwner() != "" || q.GetOwnerCheckedByService()) {
-		return errors.New("a public method has no owner")
-	}
-	if q.GetOwner() == "" {
-		return nil
-	}
-	if q.GetOwnerCheckedByService() {
-		return errors.New("owner and owner_checked_by_service exclude each other")
-	}
-	if m.Descriptor.IsStreamingClient() {
-		return errors.New("owner: a client stream has many messages, and so no one owner")
-	}
-	var err error
-	if rule.Owner, err = CompileFieldPath(m.Descriptor.Input(), q.GetOwner()); err != nil {
-		return fmt.Errorf("owner: %w", err)
-	}
-	return nil
-}
-
 func (m *Method) fillSuccess(r *policyv1.MethodRule) error {
 	rule := &m.Rule
 	rule.SuccessCode, rule.Location = 200, r.GetSuccess().GetLocation()
@@ -277,8 +273,11 @@ func (m *Method) fillKey(name string) error {
 
 // override refuses, like suits, what would change nothing.
 func (m *Method) override(o Override) error {
-	if o.Deadline < 0 || o.StreamIdle < 0 || o.StreamMaxAge < 0 || o.MaxRequestBytes < 0 {
+	if o.Deadline < 0 || o.StreamIdle < 0 || o.StreamMaxAge < 0 || o.MaxRequestBytes < 0 || o.LimitCost < 0 {
 		return errors.New("a value is negative")
+	}
+	if o.LimitCost > 0 && o.LimitClass == "" && m.Rule.LimitClass == "" {
+		return errors.New("limit_cost without a limit class: neither the rule nor limit_class names one")
 	}
 	if m.Streaming() && o.Deadline > 0 {
 		return errors.New("deadline is for unary methods: state stream_max_age")
@@ -301,6 +300,12 @@ func (r *Rule) apply(o Override) {
 	if o.MaxRequestBytes > 0 {
 		r.MaxRequestBytes = o.MaxRequestBytes
 	}
+	if o.LimitClass != "" {
+		r.LimitClass = o.LimitClass
+	}
+	if o.LimitCost > 0 {
+		r.LimitCost = o.LimitCost
+	}
 }
 
 func duration(name string, v *durationpb.Duration, otherwise time.Duration) (time.Duration, error) {
@@ -311,26 +316,4 @@ func duration(name string, v *durationpb.Duration, otherwise time.Duration) (tim
 		return 0, fmt.Errorf("%s must be a positive duration", name)
 	}
 	return v.AsDuration(), nil
-}
-
-// Who says in words who may call.
-func (r *Rule) Who() string {
-	switch {
-	case r.Public:
-		return "public"
-	case r.Authenticated:
-		return "authenticated"
-	}
-	return strings.Join(r.Scopes, " ")
-}
-
-// OwnerText says in words how ownership is decided; empty means it is not.
-func (r *Rule) OwnerText() string {
-	switch {
-	case r.Owner != nil:
-		return r.Owner.String()
-	case r.OwnerByService:
-		return "decided by the service"
-	}
-	return ""
 }

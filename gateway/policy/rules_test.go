@@ -138,6 +138,25 @@ func TestRuleResolution(t *testing.T) {
 			override: policy.Override{Deadline: time.Second, MaxRequestBytes: 10},
 			want:     policy.Rule{Scopes: []string{"b", "a"}, Deadline: time.Second, MaxRequestBytes: 10},
 		},
+		"configuration over the limit": {
+			method:   method{rule: `require {public: true} limit {class: "read" cost: 3}`},
+			override: policy.Override{LimitClass: "slow"},
+			want:     policy.Rule{Public: true, LimitClass: "slow", LimitCost: 3},
+		},
+		"configuration over the cost": {
+			method:   method{rule: `require {public: true} limit {class: "read" cost: 3}`},
+			override: policy.Override{LimitCost: 7},
+			want:     policy.Rule{Public: true, LimitClass: "read", LimitCost: 7},
+		},
+		"a limit only in the configuration": {
+			method:   method{rule: `require {public: true}`},
+			override: policy.Override{LimitClass: "slow", LimitCost: 7},
+			want:     policy.Rule{Public: true, LimitClass: "slow", LimitCost: 7},
+		},
+		"any of some scopes": {
+			method: method{rule: `require {scopes: "a" any_scopes: ["b", "c"]}`},
+			want:   policy.Rule{Scopes: []string{"a"}, AnyScopes: []string{"b", "c"}},
+		},
 		"a stream": {
 			service:  `deadline {seconds: 2}`,
 			method:   method{serve: true, rule: `require {public: true} stream {idle {seconds: 1} max_age {seconds: 9}}`},
@@ -220,6 +239,21 @@ func TestRuleErrors(t *testing.T) {
 		"owner ends at a message":           {method: method{rule: `require {authenticated: true owner: "f_message"}`}, want: "leads through messages to a string"},
 		"owner through a string":            {method: method{rule: `require {authenticated: true owner: "f_string.x"}`}, want: "leads through messages to a string"},
 		"owner with an empty name":          {method: method{rule: `require {authenticated: true owner: "f_message."}`}, want: `has no field ""`},
+		"any scope with a space":            {method: method{rule: `require {any_scopes: "a b"}`}, want: "a scope is a word"},
+		"a scope in both lists":             {method: method{rule: `require {scopes: "a" any_scopes: ["b", "a"]}`}, want: "scope a is named twice"},
+		"public and any scopes":             {method: method{rule: `require {public: true any_scopes: "a"}`}, want: "exactly one of"},
+		"tenant alone":                      {method: method{rule: `require {tenant: "f_string"}`}, want: "exactly one of"},
+		"conditions alone":                  {method: method{rule: `require {conditions {id: "c" expression: "true"}}`}, want: "exactly one of"},
+		"public tenant":                     {method: method{rule: `require {public: true tenant: "f_string"}`}, want: "tenant: the callers of a public method"},
+		"tenant on a client stream":         {method: method{client: true, rule: `require {authenticated: true tenant: "f_string"}`}, want: "tenant: a client stream has many messages"},
+		"tenant that is not there":          {method: method{rule: `require {authenticated: true tenant: "nope"}`}, want: `tenant: sluice.test.v1.Kinds has no field "nope"`},
+		"tenant in a oneof":                 {method: method{rule: `require {authenticated: true tenant: "c_string"}`}, want: "is in a oneof"},
+		"conditions on a client stream":     {method: method{client: true, rule: `require {authenticated: true conditions {id: "c" expression: "true"}}`}, want: "conditions: a client stream has many messages"},
+		"two conditions of one id":          {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "true"} conditions {id: "c" expression: "true"}}`}, want: `two have the id "c"`},
+		"a condition without an id":         {method: method{rule: `require {authenticated: true conditions {expression: "true"}}`}, want: `condition "": id must be`},
+		"a condition that does not compile": {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "request.f_int23 > 1"}}`}, want: "t/v1/made.proto: rule of t.v1.Made.M: condition \"c\": ERROR: c:1:8: undefined field 'f_int23'"},
+		"override of a cost without class":  {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: 2}}, want: "configuration overrides t.v1.Made/M: limit_cost without a limit class"},
+		"negative override of a cost":       {method: method{rule: public + `limit {class: "read"}`}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: -1}}, want: "a value is negative"},
 		"deadline of zero":                  {method: method{rule: public + `deadline {}`}, want: "deadline must be a positive duration"},
 		"negative deadline":                 {method: method{rule: public + `deadline {seconds: -1}`}, want: "deadline must be a positive duration"},
 		"impossible deadline":               {method: method{rule: public + `deadline {seconds: 1 nanos: -1}`}, want: "deadline must be a positive duration"},
@@ -258,12 +292,12 @@ func TestRuleErrors(t *testing.T) {
 }
 
 func TestNewTableTellsEverythingAtOnce(t *testing.T) {
-	s := made(t, "", method{name: "A", rule: "-"}, method{name: "B", rule: `require {owner: "nope"} deadline {} success {code: 1}`}, method{name: "C", rule: `require {public: true}`})
+	s := made(t, "", method{name: "A", rule: "-"}, method{name: "B", rule: `require {authenticated: true owner: "nope" tenant: "nope" conditions {id: "c" expression: "nope"} conditions {id: "d" expression: "1"}} deadline {} success {code: 1}`}, method{name: "C", rule: `require {public: true}`})
 	_, err := policy.NewTable([]protoreflect.ServiceDescriptor{s, s}, defaults, map[string]policy.Override{"x.Y/Z": {}, "t.v1.Made/A": {}})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"t.v1.Made.A has no rule", "exactly one of", "deadline must be", "success.code 1", "t.v1.Made/C is registered twice", "overrides x.Y/Z"} {
+	for _, want := range []string{"t.v1.Made.A has no rule", "t.v1.Made.B: owner: ", "t.v1.Made.B: tenant: ", `t.v1.Made.B: condition "c": `, `t.v1.Made.B: condition "d": `, "t.v1.Made.B: deadline must be", "t.v1.Made.B: success.code 1", "t.v1.Made/C is registered twice", "overrides x.Y/Z"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q:\n%v", want, err)
 		}
@@ -308,6 +342,8 @@ func TestRuleInWords(t *testing.T) {
 		rule       policy.Rule
 		who, owner string
 	}{
+		{policy.Rule{AnyScopes: []string{"a", "b"}}, "a|b", ""},
+		{policy.Rule{Scopes: []string{"a", "b"}, AnyScopes: []string{"c", "d"}}, "a b c|d", ""},
 		{policy.Rule{Public: true}, "public", ""},
 		{policy.Rule{Authenticated: true}, "authenticated", ""},
 		{policy.Rule{Scopes: []string{"a", "b"}, Owner: path}, "a b", "user.user_id"},
