@@ -1,12 +1,13 @@
 package jwks
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/MicahParks/jwkset"
@@ -16,13 +17,18 @@ import (
 
 const (
 	maxBody = 512 << 10 // Bytes of an answer, unpacked.
-	maxKeys = 64        // Of a set: a token without a kid is tried with each.
+	maxKeys = 64        // Of a set.
+	// A token without a kid is tried with each key of its algorithm, and a forged
+	// one costs all of them. OpenID Connect Core, 10.1, wants a kid as soon as
+	// there are two.
+	maxWithoutID = 8
 )
 
 // keySet is one answer of the issuer. It does not change.
 type keySet struct {
-	byID map[string][]keyOfSet
-	all  []keyOfSet
+	byID    map[string][]keyOfSet
+	all     []keyOfSet
+	fetched time.Time
 }
 
 type keyOfSet struct {
@@ -40,75 +46,92 @@ func (s *keySet) find(alg, kid string) (keys []any, known bool) {
 		candidates = s.byID[kid]
 	}
 	for _, k := range candidates {
-		if k.alg == "" || k.alg == alg {
+		if (k.alg == "" || k.alg == alg) && auth.Suits(alg, k.key) {
 			keys = append(keys, k.key)
 		}
+	}
+	if kid == "" && len(keys) > maxWithoutID {
+		keys = nil
 	}
 	return keys, len(candidates) > 0
 }
 
-func newClient(timeout time.Duration) *http.Client {
+func newTransport() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:      true,
+		MaxIdleConns:           2,
+		IdleConnTimeout:        30 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+func newClient(t http.RoundTripper) *http.Client {
 	return &http.Client{
-		Timeout: timeout,
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           1,
-			IdleConnTimeout:        30 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
+		Transport: t,
 		// A redirect could lead to a host, or to plain text, that the operator
 		// did not choose: it is then an answer that is not 200.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// get fetches and reads the set once.
-func (s *Source) get() (*keySet, error) {
-	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.o.URL, nil)
+// fetchSet fetches and reads the set once.
+func (s *Source) fetchSet() (*keySet, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.o.Timeout)
+	defer cancel()
+	url, err := s.keySetURL(ctx)
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	raw, err := s.get(ctx, url, "application/jwk-set+json, application/json")
+	if err != nil {
+		return nil, err
+	}
+	return s.parse(raw)
+}
+
+// get fetches a document of bounded size.
+func (s *Source) get(ctx context.Context, url, accept string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", accept)
 	res, err := s.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = res.Body.Close() }() // Only read.
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %s", res.Status)
+		return nil, failure{outcomeStatus, fmt.Errorf("answered %.100q", res.Status)}
 	}
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(raw) > maxBody {
-		return nil, fmt.Errorf("answered more than %d bytes", maxBody)
+		return nil, failure{outcomeTooLarge, fmt.Errorf("answered more than %d bytes", maxBody)}
 	}
-	return s.parse(raw)
+	return raw, nil
 }
 
 // parse keeps the keys that verify signatures. What else a set holds (keys for
 // encryption, symmetric or weak ones, of kinds we do not know) is left out, as
-// RFC 7517, section 5, asks.
+// RFC 7517, section 5, asks. A set of which nothing is left is no good answer:
+// an issuer's mistake must not lock everyone out.
 func (s *Source) parse(raw []byte) (*keySet, error) {
-	var answer struct {
-		Keys []json.RawMessage `json:"keys"`
+	list, err := listOfKeys(raw)
+	if err != nil {
+		return nil, failure{outcomeMalformed, err}
 	}
-	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&answer); err != nil {
-		return nil, errors.New("answered what is no JSON Web Key Set")
-	}
-	if answer.Keys == nil {
-		return nil, errors.New("answered no list of keys")
-	}
-	if len(answer.Keys) > maxKeys {
-		return nil, fmt.Errorf("answered %d keys; at most %d are taken", len(answer.Keys), maxKeys)
+	if len(list) > maxKeys {
+		return nil, failure{outcomeTooLarge, fmt.Errorf("answered %d keys; at most %d are taken", len(list), maxKeys)}
 	}
 	set := &keySet{byID: map[string][]keyOfSet{}}
-	for i, rawKey := range answer.Keys {
+	for i, rawKey := range list {
 		kid, k, err := parseKey(rawKey)
 		if err != nil {
-			s.o.Log.Info("a key of a key set is left out", "url", s.o.URL, "position", i, "kid", kid, "reason", err)
+			s.o.Log.Info("a key of a key set is left out", "issuer", s.name, "position", i, "kid", kid, "reason", err)
 			continue
 		}
 		set.all = append(set.all, k)
@@ -117,9 +140,21 @@ func (s *Source) parse(raw []byte) (*keySet, error) {
 		}
 	}
 	if len(set.all) == 0 {
-		s.o.Log.Warn("a key set has no key that can be used", "url", s.o.URL)
+		return nil, failure{outcomeUnusable, errors.New("answered no key that can be used")}
 	}
 	return set, nil
+}
+
+func listOfKeys(raw []byte) ([]json.RawMessage, error) {
+	var answer map[string]json.RawMessage
+	if json.Unmarshal(raw, &answer) != nil {
+		return nil, errors.New("answered what is no JSON Web Key Set")
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(answer["keys"], &list) != nil || list == nil {
+		return nil, errors.New("answered no list of keys")
+	}
+	return list, nil
 }
 
 func parseKey(raw json.RawMessage) (kid string, k keyOfSet, err error) {
@@ -132,6 +167,9 @@ func parseKey(raw json.RawMessage) (kid string, k keyOfSet, err error) {
 	m := jwk.Marshal()
 	if m.USE != "" && m.USE != jwkset.UseSig {
 		return m.KID, keyOfSet{}, fmt.Errorf("its use is %q", m.USE)
+	}
+	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
+		return m.KID, keyOfSet{}, fmt.Errorf("its operations are %q", m.KEYOPS)
 	}
 	return m.KID, keyOfSet{key: jwk.Key(), alg: m.ALG.String()}, auth.CheckKey(jwk.Key())
 }

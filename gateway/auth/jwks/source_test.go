@@ -226,7 +226,7 @@ func TestRefreshInTheBackground(t *testing.T) {
 	if keys, err := src.Keys(t.Context(), "EdDSA", "next"); len(keys) != 1 || err != nil {
 		t.Errorf("keys are lost: %v, %v", keys, err)
 	}
-	srv.answer(set())
+	srv.answer(set(edJWK("other", old)))
 	eventually(t, func() bool {
 		keys, err := src.Keys(t.Context(), "EdDSA", "next")
 		return len(keys) == 0 && err == nil
@@ -274,6 +274,11 @@ func TestBadAnswers(t *testing.T) {
 			_ = z.Close()
 		},
 		"too many keys": set(many...),
+		"no key":        set(),
+		"no usable key": set(jwk{"kty": "oct", "kid": "k", "k": b64([]byte(strings.Repeat("s", 32)))}),
+		"a zeroed key":  set(jwk{"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": b64(make([]byte, 32))}),
+		"a list":        text(`[]`),
+		"Keys":          text(`{"Keys":[{"kty":"OKP"}]}`),
 		"a redirect": func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/there" {
 				good(w, r)
