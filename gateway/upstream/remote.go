@@ -1,19 +1,18 @@
 package upstream
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/sluice-gateway/sluice/gateway/tlsfile"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -25,7 +24,7 @@ type RemoteOptions struct {
 	TLS *TLSOptions
 }
 
-// TLSOptions of a client. Files are PEM, read once.
+// TLSOptions of a client. Files are PEM, and read again when they change.
 type TLSOptions struct {
 	// CAFile holds the authorities; empty means the system's.
 	CAFile string
@@ -33,19 +32,25 @@ type TLSOptions struct {
 	CertFile, KeyFile string
 	// ServerName is who the server must be; empty means the target's host.
 	ServerName string
+	// Refresh is how often the files are looked at; 0 means 10s.
+	Refresh time.Duration
+	// Log gets reloads; nil means nobody.
+	Log *slog.Logger
+	// Metrics gets sluice_tls_*, named by the target; nil means nobody.
+	Metrics prometheus.Registerer
 }
 
 // Remote connects to a service in another process. It does not wait for the
 // connection: a target that does not answer makes calls fail with UNAVAILABLE.
 // A target that cannot be parsed, or a file that cannot be read, is an error.
 func Remote(o RemoteOptions) (Target, error) {
-	creds := insecure.NewCredentials()
+	creds, r := insecure.NewCredentials(), &remote{target: o.Target}
 	if o.TLS != nil {
-		cfg, err := o.TLS.config()
-		if err != nil {
+		var err error
+		if r.tls, err = o.TLS.open(o.Target); err != nil {
 			return nil, fmt.Errorf("upstream %s: %w", o.Target, err)
 		}
-		creds = credentials.NewTLS(cfg)
+		creds = r.tls.Credentials()
 	}
 	cc, err := grpc.NewClient(o.Target,
 		grpc.WithTransportCredentials(creds),
@@ -65,10 +70,11 @@ func Remote(o RemoteOptions) (Target, error) {
 		grpc.WithIdleTimeout(0),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("upstream target %q: %w", o.Target, err)
+		return nil, errors.Join(fmt.Errorf("upstream target %q: %w", o.Target, err), r.closeTLS())
 	}
+	r.ClientConn = cc
 	cc.Connect()
-	return &remote{ClientConn: cc, target: o.Target}, nil
+	return r, nil
 }
 
 // CheckTarget says whether a gRPC target can be parsed. It calls nobody.
@@ -83,31 +89,24 @@ func CheckTarget(target string) error {
 type remote struct {
 	*grpc.ClientConn
 	target string
+	tls    *tlsfile.ClientTLS // nil in plaintext
 }
 
 func (r *remote) String() string { return r.target }
 
-func (o *TLSOptions) config() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.ServerName}
-	if o.CAFile != "" {
-		pem, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s holds no PEM certificate", o.CAFile)
-		}
+// Close ends the connections, then the watching of the files.
+func (r *remote) Close() error { return errors.Join(r.ClientConn.Close(), r.closeTLS()) }
+
+func (r *remote) closeTLS() error {
+	if r.tls == nil {
+		return nil
 	}
-	if (o.CertFile == "") != (o.KeyFile == "") {
-		return nil, errors.New("cert_file and key_file go together")
-	}
-	if o.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(o.CertFile, o.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("cert_file, key_file: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
+	return r.tls.Close()
+}
+
+func (o *TLSOptions) open(target string) (*tlsfile.ClientTLS, error) {
+	return tlsfile.Client(tlsfile.ClientOptions{
+		CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ServerName: o.ServerName,
+		Refresh: o.Refresh, Log: o.Log, Metrics: o.Metrics, Name: target,
+	})
 }
