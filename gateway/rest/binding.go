@@ -28,7 +28,10 @@ type Binding struct {
 	// parameter may not.
 	taken    map[string]string
 	location *location
-	handler  runtime.HandlerFunc
+	// raw says that the answer is a google.api.HttpBody: bytes that came from
+	// someone else.
+	raw     bool
+	handler runtime.HandlerFunc
 }
 
 type bodyKind int
@@ -66,7 +69,7 @@ func newBinding(m *policy.Method, r *annotations.HttpRule) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}}
+	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}, raw: answersRaw(m.Descriptor.Output(), r.GetResponseBody())}
 	if err := b.fillBody(r.GetBody()); err != nil {
 		return nil, err
 	}

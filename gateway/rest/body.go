@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // jsonBody is a JSON request body, read whole before the handler runs.
@@ -41,18 +42,19 @@ func (x *exchange) readBody() (io.ReadCloser, error) {
 	if b.body == bodyNone {
 		return http.NoBody, nil
 	}
-	if e := x.r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return nil, unsupportedEncoding()
+	gzipped, err := encoding(x.r.Header)
+	if err != nil {
+		return nil, err
 	}
-	ct := x.r.Header.Get("Content-Type")
-	if b.body != bodyRaw && !isJSON(ct) && x.r.ContentLength != 0 {
-		return nil, unsupportedMedia()
+	ct, err := x.mediaType()
+	if err != nil {
+		return nil, err
 	}
 	if b.body == bodyStream {
 		x.unlimitReadTime() // The stream's own bounds hold.
-		return x.streamBody(rule.MaxRequestBytes)
+		return x.streamBody(rule.MaxRequestBytes, gzipped)
 	}
-	data, err := x.readAll(rule.MaxRequestBytes)
+	data, err := x.readAll(rule.MaxRequestBytes, gzipped)
 	if err != nil {
 		return nil, err
 	}
@@ -60,36 +62,99 @@ func (x *exchange) readBody() (io.ReadCloser, error) {
 	if b.body == bodyRaw {
 		return &rawBody{jsonBody{data: data}, ct}, nil
 	}
+	if most := x.server.o.MaxJSONDepth; (&jsonDepth{}).scan(data, most) >= 0 {
+		return nil, refuse("json_depth", jsonTooDeep(most))
+	}
 	x.body = data
 	return &jsonBody{data: data}, nil
 }
 
-func (x *exchange) readAll(limit int64) ([]byte, error) {
+// mediaType checks the Content-Type against what the binding takes.
+func (x *exchange) mediaType() (string, error) {
+	var ct string
+	if vs := x.r.Header["Content-Type"]; len(vs) > 0 {
+		if ct = vs[0]; len(vs) > 1 { // Two readers could take two of them.
+			return "", refuse("media_type", unsupportedMedia())
+		}
+	}
+	if x.binding.body == bodyRaw {
+		if _, _, err := mime.ParseMediaType(ct); ct != "" && (err != nil || !utf8.ValidString(ct)) {
+			return "", refuse("media_type", brokenMedia())
+		}
+		return ct, nil
+	}
+	if !isJSON(ct) && x.r.ContentLength != 0 {
+		return "", refuse("media_type", unsupportedMedia())
+	}
+	return ct, nil
+}
+
+// readAll reads a body whole: no more than limit bytes as sent, and as many
+// unpacked.
+func (x *exchange) readAll(limit int64, gzipped bool) ([]byte, error) {
 	if x.r.ContentLength > limit {
-		return nil, bodyTooLarge(limit)
+		return nil, refuse("body_bytes", bodyTooLarge(limit))
 	}
 	if x.r.ContentLength == 0 {
 		return nil, nil
 	}
-	buf := make([]byte, 0, max(512, x.r.ContentLength+1))
+	if !gzipped {
+		data, err := fill(x.r.Body, x.r.ContentLength+1, limit)
+		x.bytesIn.Add(int64(len(data)))
+		if err != nil {
+			return nil, bodyError(err, limit)
+		}
+		return data, nil
+	}
+	g := newGunzip(x.r.Body, limit, &x.bytesIn)
+	defer g.release()
+	data, err := fill(g, x.r.ContentLength*4, limit)
+	switch {
+	case err == nil:
+		return data, nil
+	case g.src.err != nil:
+		return nil, bodyError(g.src.err, limit)
+	case errors.Is(err, errTooLarge):
+		return nil, refuse("decoded_body_bytes", decodedTooLarge(limit))
+	}
+	return nil, refuse("encoding", badGzip())
+}
+
+// firstBuffer bounds what is set aside for a body before any of it has come: a
+// caller may promise what it never sends.
+const firstBuffer = 64 << 10
+
+// fill reads all of r, setting aside at most limit+1 bytes; errTooLarge means
+// there is more. What was read is returned beside an error, too.
+func fill(r io.Reader, hint, limit int64) ([]byte, error) {
+	buf := make([]byte, 0, min(max(hint, 512), firstBuffer, limit+1))
 	for {
-		n, err := x.r.Body.Read(buf[len(buf):cap(buf)])
+		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
-		x.bytesIn.Add(int64(n))
 		switch {
 		case int64(len(buf)) > limit:
-			return nil, bodyTooLarge(limit)
+			return buf, errTooLarge
 		case errors.Is(err, io.EOF):
 			return buf, nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil, bodyTooSlow()
 		case err != nil:
-			return nil, bodyBroken()
+			return buf, err
 		}
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+			bigger := make([]byte, len(buf), min(2*int64(cap(buf)), limit+1))
+			copy(bigger, buf)
+			buf = bigger
 		}
 	}
+}
+
+func bodyError(err error, limit int64) error {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return refuse("body_bytes", bodyTooLarge(limit))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse("body_slow", bodyTooSlow())
+	}
+	return bodyBroken()
 }
 
 // limitReadTime bounds how long the body may take, from the first moment: a

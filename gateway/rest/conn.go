@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -52,6 +53,9 @@ func (x *exchange) fillIdempotencyKey(in any) error {
 	}
 	if len(keys) > 1 || keys[0] == "" {
 		return badField("Idempotency-Key", "must be given once and not be empty")
+	}
+	if !utf8.ValidString(keys[0]) {
+		return badField("Idempotency-Key", "must be UTF-8")
 	}
 	m := in.(proto.Message).ProtoReflect()
 	if have := m.Get(fd).String(); have != "" && have != keys[0] {

@@ -28,7 +28,7 @@ type exchange struct {
 
 	binding *Binding
 	params  map[string]string
-	call    *policy.Call
+	call    policy.Call
 	body    []byte // a JSON body as it was sent, for explaining what is wrong with it
 	sent    bool   // the handler has called the method
 	stream  *streamBody
@@ -72,13 +72,16 @@ func (x *exchange) WriteHeader(code int) {
 	}
 	if x.mounted && code >= 400 {
 		x.mounted, x.muted = false, true
-		x.problem(status.New(mountCode(code), "there is nothing here; /docs shows what there is"))
+		x.fail(status.Error(mountCode(code), "there is nothing here; /docs shows what there is"))
 		return
 	}
 	if x.forced != 0 {
 		code = x.forced
 	}
 	x.status = code
+	if x.binding != nil && code < http.StatusMultipleChoices {
+		x.dress()
+	}
 	if code == http.StatusNoContent {
 		x.Header().Del("Content-Type")
 	}
@@ -136,12 +139,12 @@ func (x *exchange) serveMount(ctx context.Context, m Mount) {
 	switch x.r.Method {
 	case http.MethodGet, http.MethodHead:
 		x.mounted = true
+		delete(x.w.Header(), "Cache-Control") // It decides that itself.
 		m.Handler.ServeHTTP(x, x.r.WithContext(ctx))
 	case http.MethodOptions:
 		x.options(allow)
 	default:
-		x.Header().Set("Allow", strings.Join(allow, ", "))
-		x.problem(methodNotAllowed(x.r.Method, allow))
+		x.notAllowed(allow)
 	}
 }
 
@@ -156,8 +159,16 @@ func mountCode(httpCode int) codes.Code {
 func (x *exchange) Unwrap() http.ResponseWriter { return x.w }
 
 func (x *exchange) options(allow []string) {
-	x.Header().Set("Allow", strings.Join(allow, ", "))
+	list := strings.Join(allow, ", ")
+	x.Header().Set("Allow", list)
+	x.server.cors.preflight(x.Header(), list)
 	x.WriteHeader(http.StatusNoContent)
+}
+
+func (x *exchange) notAllowed(allow []string) {
+	list := strings.Join(allow, ", ")
+	x.Header().Set("Allow", list)
+	x.fail(methodNotAllowed(list))
 }
 
 // recover turns a panic of the edge into an answer; http.ErrAbortHandler is
@@ -182,9 +193,7 @@ func (x *exchange) end(ctx context.Context) {
 	if x.status == 0 {
 		x.WriteHeader(max(x.success, http.StatusOK))
 	}
-	if x.call != nil {
-		x.call.Done(x.err)
-	}
+	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()
 	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)
 }

@@ -9,25 +9,36 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// admit is this edge's adapter of policy.Check: it runs the edge's checks, before
-// anything of the body has been read.
-func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error) {
-	c := &policy.Call{
-		Method:    x.binding.Method,
-		Edge:      policy.EdgeREST,
-		RequestID: x.observed.ID,
-		Peer:      x.observed.Peer,
-		Client:    x.observed.Client,
-		Headers:   x.r.Header.Values,
-		Annotate:  x.Header().Add,
+// arrive begins the one Call that the request has and runs the checks that
+// every request meets, before anything about it but its address is looked at.
+func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, error) {
+	headers := x.r.Header.Values
+	if s.o.Client != nil {
+		x.observed.Client = s.o.Client(x.observed.Peer.Addr(), headers)
 	}
+	dropHopByHop(x.r.Header)
+	c := &x.call
+	c.Edge, c.RequestID = policy.EdgeREST, x.observed.ID
+	c.Peer, c.Client = x.observed.Peer, x.observed.Client
+	c.Headers, c.Annotate = headers, x.w.Header().Add
+	c.Principal = policy.Anonymous
 	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
 		c.PeerCertificate = t.VerifiedChains[0][0]
 	}
-	x.call, x.observed.Call = c, c
-	ctx, err := s.o.Edge.Admit(ctx, c)
-	if err != nil && s.o.Denied != nil {
-		s.o.Denied(c.DeniedBy, c.Method)
+	ctx, err := s.o.Arrival.Run(ctx, c)
+	if err != nil {
+		s.o.Denied(c.DeniedBy, nil)
+	}
+	return ctx, err
+}
+
+// admit is this edge's adapter of policy.Check: it runs the edge's checks, before
+// anything of the body has been read.
+func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error) {
+	x.call.Method = x.binding.Method
+	ctx, err := s.o.Edge.Admit(ctx, &x.call)
+	if err != nil {
+		s.o.Denied(x.call.DeniedBy, x.call.Method)
 	}
 	return ctx, err
 }

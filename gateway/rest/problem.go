@@ -2,6 +2,7 @@ package rest
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -81,7 +82,7 @@ func (p *Problem) add(detail any) {
 			p.reason = d.GetReason()
 			if s, err := strconv.Atoi(d.GetMetadata()[metaStatus]); err == nil && s >= 400 && s < 500 {
 				p.Status = s
-				return
+				detail = &errdetails.ErrorInfo{Reason: d.GetReason(), Domain: d.GetDomain()} // The status line says it already.
 			}
 			if d.GetReason() == reasonBadResponse {
 				p.Status = http.StatusBadGateway
@@ -130,9 +131,26 @@ func title(code int) string {
 
 func (p *Problem) json() ([]byte, error) { return json.Marshal(p) }
 
+// refusal is an error of one of the edge's own bounds, with the bound's name.
+type refusal struct {
+	error
+	limit string
+}
+
+func refuse(limit string, err error) error { return &refusal{err, limit} }
+
+// GRPCStatus is the status to answer with.
+func (r *refusal) GRPCStatus() *status.Status { return status.Convert(r.error) }
+
+func (r *refusal) Unwrap() error { return r.error }
+
 // fail answers with an error, once.
 func (x *exchange) fail(err error) {
 	x.err = err
+	var r *refusal
+	if errors.As(err, &r) {
+		x.server.o.Refused(r.limit)
+	}
 	x.problem(status.Convert(err))
 }
 
@@ -160,17 +178,21 @@ func (x *exchange) problem(st *status.Status) {
 // annotateFailure adds the headers that HTTP asks for beside a status.
 func (x *exchange) annotateFailure(p *Problem) {
 	h := x.Header()
-	h.Set("Cache-Control", "no-store")
+	h["Cache-Control"] = noStore
 	switch p.Status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", challenge(p.reason))
 	case http.StatusForbidden:
-		if p.reason == "SCOPE_MISSING" {
+		if p.reason == "SCOPE_MISSING" && x.binding != nil {
 			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+strings.Join(x.binding.Method.Rule.Scopes, " ")+`"`)
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		seconds := int64(p.retryAfter.Round(time.Second) / time.Second)
+		seconds := int64((p.retryAfter + time.Second - 1) / time.Second) // Never too soon.
 		h.Set("Retry-After", strconv.FormatInt(max(1, seconds), 10))
+	case http.StatusUnsupportedMediaType:
+		if p.reason == reasonEncoding { // RFC 7694
+			h["Accept-Encoding"] = []string{"gzip"}
+		}
 	}
 }
 
@@ -180,66 +202,4 @@ func challenge(reason string) string {
 		return `Bearer realm="sluice"`
 	}
 	return `Bearer realm="sluice", error="invalid_token"`
-}
-
-// The errors that the edge itself makes.
-
-func edgeError(code codes.Code, httpCode int, reason, msg string) error {
-	st := status.New(code, msg)
-	with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: reason, Domain: policy.ErrorDomain, Metadata: map[string]string{metaStatus: strconv.Itoa(httpCode)}})
-	if err != nil {
-		return st.Err()
-	}
-	return with.Err()
-}
-
-func badField(field, reason string) error { return badFields([]FieldError{{field, reason}}) }
-
-func badFields(bad []FieldError) error {
-	br := &errdetails.BadRequest{}
-	for _, f := range bad {
-		br.FieldViolations = append(br.FieldViolations, &errdetails.BadRequest_FieldViolation{
-			Field: strings.ToValidUTF8(f.Field, "\uFFFD"), Description: strings.ToValidUTF8(f.Reason, "\uFFFD"), // A name may be the caller's.
-		})
-	}
-	st := status.New(codes.InvalidArgument, "the request is not valid")
-	if with, err := st.WithDetails(br); err == nil {
-		st = with
-	}
-	return st.Err()
-}
-
-func badPath(err error) *status.Status {
-	return status.New(codes.InvalidArgument, err.Error())
-}
-
-func noSuchPath() *status.Status {
-	return status.New(codes.NotFound, "no such path; /docs lists what there is")
-}
-
-func methodNotAllowed(method string, allow []string) *status.Status {
-	return status.Convert(edgeError(codes.Unimplemented, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",
-		"the path takes "+strings.Join(allow, ", ")))
-}
-
-func unsupportedMedia() error {
-	return edgeError(codes.InvalidArgument, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE",
-		"the body must be JSON: send `Content-Type: application/json`")
-}
-
-func unsupportedEncoding() error {
-	return edgeError(codes.InvalidArgument, http.StatusUnsupportedMediaType, "UNSUPPORTED_ENCODING", "a body with a Content-Encoding is not taken: send it as it is")
-}
-
-func bodyTooLarge(limit int64) error {
-	return edgeError(codes.ResourceExhausted, http.StatusRequestEntityTooLarge, "BODY_TOO_LARGE",
-		"the body is larger than the "+strconv.FormatInt(limit, 10)+" bytes this call takes")
-}
-
-func bodyTooSlow() error {
-	return edgeError(codes.DeadlineExceeded, http.StatusRequestTimeout, "BODY_TOO_SLOW", "the body did not arrive in time")
-}
-
-func bodyBroken() error {
-	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "BODY_BROKEN", "the body could not be read")
 }

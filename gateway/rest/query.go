@@ -2,7 +2,9 @@ package rest
 
 import (
 	"net/url"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -18,9 +20,11 @@ func (x *exchange) readQuery() (url.Values, error) {
 		return nil, badField("query", "is not a valid query string")
 	}
 	var bad []FieldError
-	for key := range values {
+	for key, vs := range values {
 		if reason := x.binding.refuses(key); reason != "" {
 			bad = append(bad, FieldError{Field: key, Reason: reason})
+		} else if slices.ContainsFunc(vs, notUTF8) { // A protobuf string holds nothing else.
+			bad = append(bad, FieldError{Field: key, Reason: "must be UTF-8"})
 		}
 	}
 	if len(bad) > 0 {
@@ -29,6 +33,8 @@ func (x *exchange) readQuery() (url.Values, error) {
 	x.binding.namesInMasks(values)
 	return values, nil
 }
+
+func notUTF8(s string) bool { return !utf8.ValidString(s) }
 
 // namesInMasks turns the paths of field masks into proto names: clients know
 // the JSON ones, and grpc-gateway takes the text as it is.

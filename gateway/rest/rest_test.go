@@ -167,8 +167,10 @@ func TestProblems(t *testing.T) {
 		// What only looks like the edge's own says nothing about the status.
 		with(codes.NotFound, "gone", &errdetails.ErrorInfo{Reason: "X", Domain: "example.com", Metadata: map[string]string{metaStatus: "418"}}),
 		with(codes.NotFound, "gone", &errdetails.ErrorInfo{Reason: "X", Domain: policy.ErrorDomain, Metadata: map[string]string{metaStatus: "200"}}),
-		badPath(os.ErrInvalid), noSuchPath(), methodNotAllowed("PUT", []string{"GET", "HEAD"}),
+		status.Convert(badPath(os.ErrInvalid)), status.Convert(noSuchPath()), status.Convert(methodNotAllowed("GET, HEAD")),
 		status.Convert(unsupportedMedia()), status.Convert(unsupportedEncoding()), status.Convert(bodyTooLarge(1 << 20)), status.Convert(bodyTooSlow()), status.Convert(bodyBroken()),
+		status.Convert(badTarget()), status.Convert(badHost()), status.Convert(urlTooLong(8192)), status.Convert(tooManyHeaders(100)), status.Convert(tooManyParameters(100)),
+		status.Convert(brokenMedia()), status.Convert(badGzip()), status.Convert(decodedTooLarge(1 << 20)), status.Convert(jsonTooDeep(64)),
 	} {
 		b, err := newProblem(st, "id-1").json()
 		if err != nil {

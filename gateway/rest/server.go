@@ -2,52 +2,18 @@ package rest
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
-	"time"
 
 	"go.opentelemetry.io/otel/propagation"
-	"google.golang.org/grpc"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest/route"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
-
-// Options of a Server. All are needed but Mounts and Middlewares.
-type Options struct {
-	// Methods are the methods with their rules.
-	Methods *policy.Table
-	// Services are their generated handlers.
-	Services []Service
-	// Conn is what the handlers call.
-	Conn grpc.ClientConnInterface
-	// Edge are the checks before any body is read.
-	Edge policy.Chain
-	// Telemetry observes.
-	Telemetry *telemetry.Telemetry
-	// Denied is told of every refusal of the chain; nil means nobody.
-	Denied func(check string, m *policy.Method)
-	// ResponseMetadata says which metadata of services become headers.
-	ResponseMetadata func(key string) bool
-	// Logger gets panics and failures to answer.
-	Logger *slog.Logger
-	// ReadTimeout bounds how long a request body may take; 0 means 30s.
-	ReadTimeout time.Duration
-	// Mounts are handlers for plain paths, such as the docs.
-	Mounts []Mount
-	// Middlewares wrap the whole edge, the first outermost.
-	Middlewares []func(http.Handler) http.Handler
-}
-
-// Mount serves a path, and all below it when it ends in a slash.
-type Mount struct {
-	Path    string
-	Handler http.Handler
-}
 
 // Server is the HTTP edge as an http.Handler.
 type Server struct {
@@ -56,16 +22,20 @@ type Server struct {
 	routes  []*Binding
 	mounts  []Mount
 	handler http.Handler
+	hsts    []string
+	cors    *crossOrigin
+	// methods are those of all routes, for `OPTIONS *`.
+	methods []string
 }
 
 // New captures the generated handlers and builds the route index. What is
 // wrong with a service stops it: a handler that calls another method than its
 // route names, two routes that collide.
 func New(o Options) (*Server, error) {
-	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = 30 * time.Second
+	if err := o.fill(); err != nil {
+		return nil, err
 	}
-	s := &Server{o: o, mounts: o.Mounts}
+	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge)}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {
@@ -77,6 +47,11 @@ func New(o Options) (*Server, error) {
 			}
 		}
 		s.routes = append(s.routes, bound...)
+	}
+	s.methods = s.allMethods()
+	var err error
+	if s.cors, err = newCrossOrigin(o.CORS, s.methods); err != nil {
+		return nil, err
 	}
 	s.handler = http.HandlerFunc(s.serve)
 	for i := len(o.Middlewares) - 1; i >= 0; i-- {
@@ -91,16 +66,35 @@ func (s *Server) Routes() []*Binding { return s.routes }
 // ServeHTTP serves one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// serve is the walk of a request: observe, find the route, admit, read what it
-// carries, hand on to the generated handler.
+// allMethods are the methods that some path takes.
+func (s *Server) allMethods() []string {
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+	for _, b := range s.routes {
+		methods = append(methods, b.Verb)
+	}
+	slices.Sort(methods)
+	return slices.Compact(methods)
+}
+
+// serve is the walk of a request: observe, let it in, find the route, admit,
+// read what it carries, hand on to the generated handler.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x, ctx := s.begin(w, r)
 	defer x.end(ctx)
 	defer x.recover(ctx)
 
-	path, err := route.Normalize(r.URL.EscapedPath())
+	ctx, err := s.arrive(ctx, x)
 	if err != nil {
-		x.problem(badPath(err))
+		x.fail(err)
+		return
+	}
+	path, err := x.inspect()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	if path == asterisk {
+		x.options(s.methods)
 		return
 	}
 	if m, ok := s.mount(path); ok {
@@ -108,7 +102,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(path) > 1 && path[len(path)-1] == '/' { // A variable would match the empty segment.
-		x.problem(noSuchPath())
+		x.fail(noSuchPath())
 		return
 	}
 	b, params, ok := s.match(r.Method, path)
@@ -121,7 +115,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		x.options(s.allowed(path))
 		return
 	}
-	ctx, err = s.admit(ctx, x)
+	s.call(ctx, x, params)
+}
+
+// call is the rest of the walk, for a request that names a method.
+func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
+	ctx, err := s.admit(ctx, x)
 	if err != nil {
 		x.fail(err)
 		return
@@ -137,7 +136,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		x.fail(err)
 		return
 	}
-	b.handler(x, inner, x.params)
+	x.binding.handler(x, inner, x.params)
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, context.Context) {
@@ -145,16 +144,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, conte
 	observed.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
 	observed.Method = r.Method
 	observed.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
-	observed.Client = observed.Peer.Addr().Unmap()
-	h := w.Header()
-	h["X-Request-Id"] = []string{observed.ID}
-	h["X-Content-Type-Options"] = nosniff
+	observed.Client = observed.Peer.Addr().Unmap().WithZone("")
 	x := &exchange{server: s, w: w, r: r, observed: observed}
+	observed.Call = &x.call
+	x.setHeaders()
+	s.cors.mark(x)
 	x.limitReadTime()
 	return x, context.WithValue(ctx, exchangeKey{}, x)
 }
-
-var nosniff = []string{"nosniff"}
 
 func (s *Server) mount(path string) (Mount, bool) {
 	for _, m := range s.mounts {
@@ -202,11 +199,10 @@ func (s *Server) allowed(path string) []string {
 
 func (s *Server) unmatched(x *exchange, path string) {
 	if allow := s.allowed(path); len(allow) > 0 {
-		x.Header().Set("Allow", strings.Join(allow, ", "))
-		x.problem(methodNotAllowed(x.r.Method, allow))
+		x.notAllowed(allow)
 		return
 	}
-	x.problem(noSuchPath())
+	x.fail(noSuchPath())
 }
 
 // read gives the generated handler a request of its own: the body and the

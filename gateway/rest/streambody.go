@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -18,6 +19,8 @@ type streamBody struct {
 	io.ReadCloser
 	x         *exchange
 	max, left int64
+	depth     jsonDepth
+	gzipped   bool
 	refuse    context.CancelCauseFunc
 
 	mu   sync.Mutex
@@ -25,19 +28,26 @@ type streamBody struct {
 }
 
 // streamBody prepares the body of a call that streams both ways or up.
-func (x *exchange) streamBody(limit int64) (io.ReadCloser, error) {
+func (x *exchange) streamBody(limit int64, gzipped bool) (io.ReadCloser, error) {
 	// Over HTTP/1 net/http would otherwise swallow what is left of the body
 	// before the first byte of the answer.
 	if err := http.NewResponseController(x.w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, bodyBroken()
 	}
-	x.stream = &streamBody{ReadCloser: x.r.Body, x: x, max: limit, left: limit, refuse: x.cancel}
+	x.stream = &streamBody{ReadCloser: x.r.Body, x: x, max: limit, left: limit, gzipped: gzipped, refuse: x.cancel}
+	if gzipped { // Not given back: the goroutine that reads may outlive the exchange.
+		x.stream.ReadCloser = io.NopCloser(newGunzip(x.r.Body, math.MaxInt64-1, &x.bytesIn))
+	}
 	return x.stream, nil
 }
 
-var errTooLarge = errors.New("message too large")
+var (
+	errTooLarge = errors.New("message too large")
+	errTooDeep  = errors.New("message nested too deeply")
+)
 
-// Read reads on, up to what is left of the current value.
+// Read reads on, up to what is left of the current value, and no further than
+// to where it nests too deeply.
 func (b *streamBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, errTooLarge
@@ -47,7 +57,12 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
-	b.x.bytesIn.Add(int64(n))
+	if !b.gzipped {
+		b.x.bytesIn.Add(int64(n))
+	}
+	if at := b.depth.scan(p[:n], b.x.server.o.MaxJSONDepth); at >= 0 {
+		return at, errTooDeep
+	}
 	if err != nil {
 		b.end()
 	}
@@ -60,7 +75,11 @@ func (b *streamBody) failed(err error) error {
 	case errors.Is(err, io.EOF):
 		return err
 	case errors.Is(err, errTooLarge):
+		b.x.server.o.Refused("body_bytes")
 		err = bodyTooLarge(b.max)
+	case errors.Is(err, errTooDeep):
+		b.x.server.o.Refused("json_depth")
+		err = jsonTooDeep(b.x.server.o.MaxJSONDepth)
 	default:
 		err = badField("body", "is not a stream of valid JSON values of this call")
 	}

@@ -1,0 +1,126 @@
+package rest
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/gateway/rest/route"
+)
+
+// asterisk is the target of `OPTIONS *`, which asks about the server (RFC 9110,
+// 9.3.7). net/http answers it by itself unless it is told not to.
+const asterisk = "*"
+
+// inspect looks at a request's frame, before anything of it is used: how much
+// there is, where it says it goes. It returns the one path that routing and
+// policy read, or asterisk.
+func (x *exchange) inspect() (string, error) {
+	r, o := x.r, &x.server.o
+	if headerLines(r.Header) > o.MaxHeaders {
+		return "", refuse("header_count", tooManyHeaders(o.MaxHeaders))
+	}
+	if !oneHost(r) {
+		return "", refuse("host", badHost())
+	}
+	if targetBytes(r) > o.MaxURLBytes {
+		return "", refuse("url_bytes", urlTooLong(o.MaxURLBytes))
+	}
+	sent, ok := sentPath(r)
+	if !ok {
+		return "", refuse("target", badTarget())
+	}
+	if sent == asterisk {
+		return sent, nil
+	}
+	path, err := route.Normalize(sent)
+	if err != nil {
+		return "", refuse("path", badPath(err))
+	}
+	if q := r.URL.RawQuery; q != "" && strings.Count(q, "&")+1 > o.MaxQueryParameters {
+		return "", refuse("query_parameters", tooManyParameters(o.MaxQueryParameters))
+	}
+	return path, nil
+}
+
+func headerLines(h http.Header) int {
+	n := 0
+	for _, vs := range h {
+		n += len(vs)
+	}
+	return n
+}
+
+// oneHost refuses a Host that is none, and an HTTP/2 request whose host field
+// names another than its :authority (RFC 9113, 8.3.1). Nothing is routed by it;
+// it must only be fit to be logged, and the same to all readers.
+func oneHost(r *http.Request) bool {
+	if vs := r.Header["Host"]; len(vs) > 1 || (len(vs) == 1 && vs[0] != r.Host) {
+		return false
+	}
+	if len(r.Host) > maxHost {
+		return false
+	}
+	for i := range len(r.Host) {
+		c := r.Host[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("-._~:[]", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// maxHost is the longest name of a host with brackets, a colon and a port.
+const maxHost = 255 + 8
+
+func targetBytes(r *http.Request) int {
+	if r.RequestURI != "" {
+		return len(r.RequestURI)
+	}
+	return len(r.URL.RequestURI()) // Made by a program, not read by a server.
+}
+
+// sentPath returns the path exactly as it was sent. URL.EscapedPath does not:
+// where a path has a byte that ought to be escaped, it escapes the decoded path
+// anew, and an encoded slash comes out as a slash. Ok is false for a target that
+// is not the path of a resource here: CONNECT's host, a scheme that is not
+// HTTP, user information, a fragment. The authority of an absolute-form target
+// means nothing (RFC 9112, 3.2.2: it must be taken).
+func sentPath(r *http.Request) (path string, ok bool) {
+	u := r.URL
+	switch {
+	case u.Opaque != "" || u.User != nil || strings.IndexByte(r.RequestURI, '#') >= 0:
+		return "", false
+	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
+		return "", false
+	case u.Path == "*" || (u.Path == "" && u.Scheme != "" && r.Method == http.MethodOptions):
+		return asterisk, r.Method == http.MethodOptions
+	case u.Path == "":
+		return "/", u.Scheme != "" && r.Method != http.MethodConnect
+	case u.RawPath == "":
+		return u.EscapedPath(), true
+	}
+	// A middleware may have set Path alone.
+	if decoded, err := url.PathUnescape(u.RawPath); err != nil || decoded != u.Path {
+		return u.EscapedPath(), true
+	}
+	return u.RawPath, true
+}
+
+// dropHopByHop takes out the fields that Connection names: they were meant for
+// whoever talks to us directly, and that is us (RFC 9110, 7.6.1). The caller's
+// address has been found before, so that nobody can make a proxy's word vanish.
+func dropHopByHop(h http.Header) {
+	lines, ok := h["Connection"]
+	if !ok {
+		return
+	}
+	for _, line := range lines {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = strings.Trim(name, " \t"); name != "" {
+				h.Del(name)
+			}
+		}
+	}
+	delete(h, "Connection")
+}
