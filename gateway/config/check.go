@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -63,49 +62,15 @@ func checkDir(dir string) error {
 // configuration that is complete.
 func (f *file) crossCheck(c *configv1.Config) {
 	f.crossCheckAddrs(c)
-	issuers := map[string]int{}
-	for i, issuer := range c.GetAuth().GetIssuers() {
-		at := func(path ...any) (int, int) { return f.locate(append([]any{"auth", "issuers", i}, path...)...) }
-		if first, twice := issuers[issuer.GetIssuer()]; twice {
-			line, column := at("issuer")
-			f.addf(line, column, "issuer %q is configured twice; first as auth.issuers[%d]", issuer.GetIssuer(), first)
-		} else {
-			issuers[issuer.GetIssuer()] = i
-		}
-		f.crossCheckKeys(issuer, at)
-	}
+	f.crossCheckEdge(c)
+	f.crossCheckAuth(c)
+	f.crossCheckLimits(c)
 }
 
-func (f *file) crossCheckKeys(issuer *configv1.Issuer, at func(...any) (int, int)) {
-	_, symmetric := issuer.GetKeys().(*configv1.Issuer_HmacSecretFile)
-	for n, alg := range issuer.GetAlgorithms() {
-		line, column := at("algorithms", n)
-		switch hs := strings.HasPrefix(alg, "HS"); {
-		case hs && !symmetric:
-			f.addf(line, column, "algorithm %s needs hmac_secret_file: a public key is no secret", alg)
-		case !hs && symmetric:
-			f.addf(line, column, "algorithm %s needs public keys; with hmac_secret_file, expected HS256, HS384 or HS512", alg)
-		}
-	}
-	for n, name := range issuer.GetPublicKeys().GetFiles() {
-		if name == "" {
-			line, column := at("public_keys", "files", n)
-			f.addf(line, column, "expected the path of a PEM file, got nothing")
-		}
-	}
-	if raw := issuer.GetJwksUrl(); raw != "" && !secure(raw) {
-		line, column := at("jwks_url")
-		f.addf(line, column, "expected an https URL (http is for loopback addresses): keys that come in plain text can be anyone's")
-	}
-}
-
-// secure says what gateway/auth/jwks will, before the start.
-func secure(raw string) bool {
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" {
-		return false
-	}
-	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+// at adds a problem with the value at a path.
+func (f *file) at(path []any, format string, args ...any) {
+	line, column := f.locate(path...)
+	f.addf(line, column, format, args...)
 }
 
 // crossCheckAddrs finds listeners that would be in each other's way. An address

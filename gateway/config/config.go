@@ -40,6 +40,30 @@ func Check(path string) error {
 	return err
 }
 
+// LoadAPIKeys reads a file of API keys (auth.api_keys.file) as strictly as Load
+// reads the configuration. The error joins everything that is wrong, each with
+// its line and column. The limit classes that the keys name are the caller's to
+// look up: they stand in the configuration.
+func LoadAPIKeys(path string) ([]*configv1.ApiKey, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return loadAPIKeys(&file{path: path, data: data})
+}
+
+func loadAPIKeys(f *file) ([]*configv1.ApiKey, error) {
+	keys := &configv1.ApiKeyFile{}
+	f.decode(keys)
+	if len(f.problems) == 0 {
+		f.crossCheckAPIKeys(keys.GetKeys(), "keys")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return keys.GetKeys(), nil
+}
+
 func load(f *file, getenv func(string) string) (*configv1.Config, error) {
 	c := &configv1.Config{}
 	f.decode(c)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
@@ -65,7 +66,7 @@ func asJSON(t *testing.T, c *configv1.Config) []byte {
 func TestBadFiles(t *testing.T) {
 	t.Chdir(filepath.Join("testdata", "bad"))
 	files, err := filepath.Glob("*.yaml")
-	if err != nil || len(files) < 30 {
+	if err != nil || len(files) < 50 {
 		t.Fatalf("%d files, err %v", len(files), err)
 	}
 	for _, file := range files {
@@ -149,28 +150,42 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+// optional names what may stay unset, below sluice.config.v1: its absence, or
+// its zero value, means something.
+const optional = `
+	Config.upstreams Config.methods Config.client_address
+	Http.tls Http.cors Grpc.tls Grpc.reflection Log.access_off
+	ServerTls.client_ca_file ServerTls.require_client_cert Cors.allow_credentials Cors.allowed_headers
+	ClientAddress.trusted_proxies ClientAddress.header ClientAddress.proxy_protocol
+	Auth.issuers Auth.api_keys Auth.client_certificates ApiKeys.keys ApiKeys.file
+	Issuer.jwks_url Issuer.public_keys Issuer.hmac_secret_file Issuer.oidc_discovery Issuer.claims
+	Limits.redis RedisStore.password_file AddressLimit.requests AddressLimit.burst AddressLimit.off
+	LimitClass.rates LimitClass.quotas LimitClass.max_in_flight_per_caller LimitClass.max_in_flight_per_method
+	Upstream.tls
+`
+
+// without are the messages that have no defaults at all.
+const without = " google.protobuf.Duration google.protobuf.Timestamp MethodOverride Tls Claims OidcDiscovery ApiKey ClientCertificate "
+
 // complete fails for a message that is not there, or a value that is zero,
 // unless that means something.
 func complete(t *testing.T, c *configv1.Config) {
 	t.Helper()
-	may := map[protoreflect.FullName]bool{
-		"sluice.config.v1.Config.upstreams": true, "sluice.config.v1.Config.methods": true,
-		"sluice.config.v1.Auth.issuers": true, "sluice.config.v1.Upstream.tls": true,
-		"sluice.config.v1.Grpc.reflection": true, "sluice.config.v1.Log.access_off": true,
-		// Exactly one of three.
-		"sluice.config.v1.Issuer.jwks_url": true, "sluice.config.v1.Issuer.public_keys": true, "sluice.config.v1.Issuer.hmac_secret_file": true,
+	short := func(name protoreflect.FullName) string { return strings.TrimPrefix(string(name), "sluice.config.v1.") }
+	may := map[string]bool{}
+	for _, name := range strings.Fields(optional) {
+		may[name] = true
 	}
 	var walk func(m protoreflect.Message)
 	walk = func(m protoreflect.Message) {
-		switch m.Descriptor().FullName() {
-		case "google.protobuf.Duration", "sluice.config.v1.MethodOverride", "sluice.config.v1.Tls":
+		if strings.Contains(without, " "+short(m.Descriptor().FullName())+" ") {
 			return
 		}
 		for i := range m.Descriptor().Fields().Len() {
 			fd := m.Descriptor().Fields().Get(i)
 			switch v := m.Get(fd); {
 			case !m.Has(fd):
-				if !may[fd.FullName()] {
+				if !may[short(fd.FullName())] {
 					t.Errorf("%s is not set", fd.FullName())
 				}
 			case fd.IsMap() && fd.MapValue().Message() != nil:
@@ -194,11 +209,65 @@ func TestFullFile(t *testing.T) {
 	}
 	complete(t, c)
 	golden(t, filepath.Join("testdata", "full.golden"), asJSON(t, c))
-	if len(c.GetAuth().GetIssuers()) != 3 {
-		t.Fatal("the file is no longer what this test is about")
-	}
+	everyField(t, c)
 	if d := c.GetAuth().GetIssuers()[0].GetLeeway(); d == nil || d.AsDuration() != 0 {
 		t.Errorf("a leeway of 0s became %v", d)
+	}
+}
+
+// everyField fails for a field of the schema that c does not set anywhere.
+func everyField(t *testing.T, c *configv1.Config) {
+	t.Helper()
+	set := map[protoreflect.FullName]bool{
+		"sluice.config.v1.AddressLimit.off": true, // Excludes the others.
+	}
+	var walk func(m protoreflect.Message)
+	walk = func(m protoreflect.Message) {
+		m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+			set[fd.FullName()] = true
+			switch {
+			case fd.IsMap() && fd.MapValue().Message() != nil:
+				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool { walk(v.Message()); return true })
+			case fd.IsList() && fd.Message() != nil:
+				for j := range v.List().Len() {
+					walk(v.List().Get(j).Message())
+				}
+			case fd.Message() != nil && !fd.IsList() && !fd.IsMap():
+				walk(v.Message())
+			}
+			return true
+		})
+	}
+	walk(c.ProtoReflect())
+	messages := configv1.File_sluice_config_v1_config_proto.Messages()
+	for i := range messages.Len() {
+		md := messages.Get(i)
+		for j := range md.Fields().Len() {
+			if fd := md.Fields().Get(j); !set[fd.FullName()] && md.Name() != "ApiKeyFile" {
+				t.Errorf("%s is not in the file", fd.FullName())
+			}
+		}
+	}
+}
+
+// A class that is named replaces the default of its name, and no other.
+func TestNamedClassReplaces(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(path, []byte("limits: {classes: {read: {}, stream: {rates: [{per: global, requests: 7}]}}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := c.GetLimits().GetClasses(), defaultClasses()
+	want["read"] = &configv1.LimitClass{}
+	want["stream"] = &configv1.LimitClass{Rates: []*configv1.Rate{{Per: "global", Requests: 7, Burst: 7, Interval: durationpb.New(time.Second)}}}
+	want["write"].Rates[0].Interval = durationpb.New(time.Second)
+	for name := range want {
+		if !proto.Equal(got[name], want[name]) {
+			t.Errorf("%s: %v, want %v", name, got[name], want[name])
+		}
 	}
 }
 

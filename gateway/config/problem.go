@@ -46,8 +46,11 @@ func (f *file) err() error {
 
 const maxSnippet = 160 // Characters of a line that are shown.
 
-// What stands between // and @ of a URL is a user's name and password.
-var credentials = regexp.MustCompile(`//[^/@\s]+@`)
+// What stands between // and the last @ of a URL is a user's name and password.
+var credentials = regexp.MustCompile(`//\S+@`)
+
+// A whole API key, where its hash belongs.
+var apiKey = regexp.MustCompile(`sluice_[a-z0-9-]+_[0-9A-Za-z]+`)
 
 func (f *file) render(p problem) string {
 	if p.line == 0 {
@@ -71,5 +74,6 @@ func (f *file) render(p problem) string {
 	shown := credentials.ReplaceAllStringFunc(string(line), func(s string) string {
 		return "//" + strings.Repeat("*", len([]rune(s))-3) + "@"
 	})
+	shown = apiKey.ReplaceAllStringFunc(shown, func(s string) string { return strings.Repeat("*", len(s)) })
 	return fmt.Sprintf("%s\n%6d | %s\n       | %s^", head, p.line, shown, strings.Repeat(" ", p.column-1))
 }

@@ -3,10 +3,12 @@ package config
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"buf.build/go/protoyaml"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // shape checks a mapping against a message: keys that are unknown or come
@@ -89,11 +91,14 @@ func (f *file) mapping(n yamlNode, fd protoreflect.FieldDescriptor) {
 func (f *file) value(n yamlNode, fd protoreflect.FieldDescriptor) {
 	switch fd.Kind() {
 	case protoreflect.MessageKind:
-		if fd.Message().FullName() == "google.protobuf.Duration" {
+		switch fd.Message().FullName() {
+		case "google.protobuf.Duration":
 			f.duration(n)
-			return
+		case "google.protobuf.Timestamp":
+			f.timestamp(n)
+		default:
+			f.shape(n, fd.Message())
 		}
-		f.shape(n, fd.Message())
 	case protoreflect.BoolKind:
 		if f.is(n, yaml.ScalarNode, "true or false") && n.Tag != "!!bool" {
 			f.wrong(n, "true or false")
@@ -126,6 +131,16 @@ func (f *file) duration(n yamlNode) {
 		return
 	}
 	if d, err := protoyaml.ParseDuration(n.Value); err != nil || d.CheckValid() != nil && n.Value != "0" {
+		f.wrong(n, expected)
+	}
+}
+
+func (f *file) timestamp(n yamlNode) {
+	const expected = "a time such as 2027-01-31T12:00:00Z (RFC 3339)"
+	if !f.is(n, yaml.ScalarNode, expected) {
+		return
+	}
+	if t, err := time.Parse(time.RFC3339, n.Value); err != nil || timestamppb.New(t).CheckValid() != nil {
 		f.wrong(n, expected)
 	}
 }
