@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go, where it is missing: PostgreSQL (the
-# same store tests run on both engines), Chromium and Node.js (the docs page is
-# driven in a browser), a C compiler (the race detector).
+# same store tests run on both engines), Redis (limits that several gateways
+# share), Chromium and Node.js (the docs page is driven in a browser), a C compiler
+# (the race detector).
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
 missing=()
 have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+have redis-server || missing+=(redis-server)
 have chromium || have chromium-browser || missing+=(chromium)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)
