@@ -25,7 +25,10 @@ const (
 	reasonUnavailable = "KEYS_UNAVAILABLE"
 )
 
-var errMalformed = errors.New("malformed token")
+var (
+	errMalformed = errors.New("malformed token")
+	errTooLong   = errors.New("the token is longer than 8 KiB")
+)
 
 // Authenticate is the policy.Check of a gateway that takes bearer tokens alone.
 // [Authenticator] knows the other credentials too.
@@ -50,9 +53,14 @@ func (v *Verifier) fromHeader(ctx context.Context, c *policy.Call) (*policy.Prin
 	}
 	token, ok := bearer(values)
 	if !ok {
+		c.Why = "the authorization header comes more than once, or holds no bearer token"
 		return nil, refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
 	}
-	return v.Verify(ctx, token)
+	p, err := v.Verify(ctx, token)
+	if err != nil {
+		c.Why = Why(err)
+	}
+	return p, err
 }
 
 func bearer(values []string) (string, bool) {
@@ -99,6 +107,8 @@ func statusOf(err error) error {
 		return status.FromContextError(context.DeadlineExceeded).Err()
 	case errors.Is(err, errClaims):
 		return refuse(reasonInvalid, "the token is not valid: its claims are malformed")
+	case errors.Is(err, errTooLong):
+		return refuse(reasonMalformed, errTooLong.Error())
 	case errors.Is(err, errMalformed), errors.Is(err, jwt.ErrTokenMalformed):
 		return refuse(reasonMalformed, "the credential is malformed: it is not a JSON Web Token")
 	case errors.Is(err, errType):

@@ -17,7 +17,10 @@ func commands() []command {
 	return []command{
 		{"serve", "[--config FILE] [--demo]", "run the gateway", serve},
 		{"token", "--subject NAME [--scope \"S …\"] [--ttl 1h]", "print a token of the development key", token},
+		{"keys rotate", "[--settle 30s] [--retire] [--public DIR]", "replace the key of the assertions while all runs", keysRotate},
+		{"keys retire", "[--settle 30s] [--public DIR]", "take away what an earlier rotation left", keysRetire},
 		{"keys", "[--out DIR] [--public DIR]", "make the key pair of the assertions to the services", keys},
+		{"apikey create", "--owner NAME [--scope \"S …\"] [--expires 90d]", "print a new API key, and what to store of it", apikeyCreate},
 		{"config check", "FILE", "check a configuration file", configCheck},
 		{"version", "", "print the version", version},
 	}
