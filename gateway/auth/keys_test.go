@@ -2,12 +2,16 @@ package auth_test
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
+	"math/big"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +47,10 @@ func TestPublicKeyFiles(t *testing.T) {
 		"certificate":        {parts: [][]byte{block("CERTIFICATE", []byte("x"))}, want: `holds a PEM block "CERTIFICATE"`},
 		"bad DER":            {parts: [][]byte{block("PUBLIC KEY", []byte("x"))}, want: "key 1: "},
 		"RSA of 1024 bits":   {parts: [][]byte{publicPEM(weak)}, want: "RSA key of 1024 bits"},
+		"an exponent of 1":   {parts: [][]byte{publicPEM(&rsa.PublicKey{N: k.rsa.N, E: 1})}, want: "RSA key with the exponent 1"},
+		"an even exponent":   {parts: [][]byte{publicPEM(&rsa.PublicKey{N: k.rsa.N, E: 65536})}, want: "RSA key with the exponent 65536"},
+		"RSA of 8200 bits":   {parts: [][]byte{publicPEM(&rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 8199), E: 3})}, want: "RSA key of 8200 bits"},
+		"a zeroed Ed25519":   {parts: [][]byte{publicPEM(ed25519.PublicKey(make([]byte, 32)))}, want: "small order"},
 		"P-224":              {parts: [][]byte{publicPEM(k.ed.Public()), publicPEM(p224.Public())}, want: "key 2: ECDSA key on a curve"},
 		"too large":          {parts: [][]byte{[]byte(strings.Repeat("x", 1<<20+1))}, want: "larger than"},
 	} {
@@ -90,6 +98,7 @@ func TestSecretFile(t *testing.T) {
 		"a last newline is a byte":        {strings.Repeat("s", 31) + "\n", true},
 		"31 bytes":                        {strings.Repeat("s", 31), false},
 		"empty, which verifies forgeries": {"", false},
+		"a public key, which all know":    {string(newKeys().rsaPEM), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src, err := auth.SecretFile(write(t, []byte(tc.content)))
@@ -97,7 +106,7 @@ func TestSecretFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !tc.ok {
-				if strings.Contains(err.Error(), "ss") {
+				if tc.content != "" && strings.Contains(err.Error(), tc.content) {
 					t.Error("the error tells the secret")
 				}
 				return
@@ -107,5 +116,52 @@ func TestSecretFile(t *testing.T) {
 				t.Errorf("key %v", got)
 			}
 		})
+	}
+}
+
+// A key of small order has signatures that anyone can make: R the neutral point
+// and S nothing, for one text in eight at least. Each that crypto/ed25519 would
+// take is refused, and the list of them has all spellings.
+func TestKeysOfSmallOrder(t *testing.T) {
+	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
+	var ys []*big.Int
+	for y := range int64(20) { // Beyond p, and around 0.
+		ys = append(ys, big.NewInt(y), new(big.Int).Add(p, big.NewInt(y-2)))
+	}
+	for _, hex := range []string{ // Of order 8: y² is a root of the curve's d y⁴ + 2 y² - 1.
+		"05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826",
+		"7a03ac9277fdc74ec6cc392cfa53202a0f67100d760b3cba4fd84d3d706a17c7",
+	} {
+		y, ok := new(big.Int).SetString(hex, 16)
+		if !ok {
+			t.Fatal(hex)
+		}
+		ys = append(ys, y)
+	}
+	forged := make([]byte, ed25519.SignatureSize)
+	forged[0] = 1
+	weak := 0
+	for _, y := range ys {
+		if y.BitLen() > 255 {
+			continue
+		}
+		for _, sign := range []byte{0, 0x80} {
+			key := ed25519.PublicKey(y.FillBytes(make([]byte, 32)))
+			slices.Reverse(key)
+			key[31] |= sign
+			forgeable := false
+			for i := range 200 {
+				forgeable = forgeable || ed25519.Verify(key, fmt.Append(nil, i), forged)
+			}
+			if forgeable {
+				weak++
+			}
+			if err := auth.CheckKey(key); (err == nil) == forgeable {
+				t.Errorf("key %x: forgeable %v, %v", []byte(key), forgeable, err)
+			}
+		}
+	}
+	if weak != 14 {
+		t.Errorf("%d spellings of keys of small order, want 14", weak)
 	}
 }

@@ -175,7 +175,7 @@ func (i *Issuer) check() error {
 // for 5 minutes, or until it expires if that is sooner.
 func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal, error) {
 	if len(token) > maxToken {
-		return nil, refuse(reasonMalformed, "the token is longer than 8 KiB")
+		return nil, answer(errTooLong)
 	}
 	// Sum256 only reads, so the token is not copied for it.
 	key := sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token))) //nolint:gosec // As said.

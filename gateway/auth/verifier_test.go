@@ -2,8 +2,6 @@ package auth_test
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"strings"
@@ -66,110 +64,24 @@ func TestPrincipalExpiresWithTheLeeway(t *testing.T) {
 	}
 }
 
-func TestVerifyRefuses(t *testing.T) {
+// The attack table has one algorithm an issuer; this is what several add.
+func TestSeveralAlgorithms(t *testing.T) {
 	k := newKeys()
-	const (
-		expired, invalid, malformed = "TOKEN_EXPIRED", "TOKEN_INVALID", "CREDENTIAL_MALFORMED"
-		head                        = `{"alg":"EdDSA","typ":"JWT"}`
-	)
-	ed := func(c jwt.Claims, header ...any) string {
-		return signed(t, jwt.SigningMethodEdDSA, k.ed, c, header...)
-	}
-	payload := func(extra string) string {
-		return `{"iss":"https://issuer.example","aud":"shop","exp":1893560645` + extra + `}`
-	}
-	if _, err := verify(newVerifier(t, newClock().Now), raw(head, payload(`,"sub":"ada"`))); err != nil {
-		t.Fatalf("the cases below would prove nothing: %v", err)
-	}
-	b64 := base64.RawURLEncoding
-	sound := ed(good())
-	parts := strings.Split(sound, ".")
-	for name, tc := range map[string]struct{ token, reason string }{
-		"alg none": {signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good()), invalid},
-		"alg none with a signature": {
-			b64.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "." + parts[2], invalid,
-		},
-		"alg NONE":                        {b64.EncodeToString([]byte(`{"alg":"NONE"}`)) + "." + parts[1] + ".", invalid},
-		"no alg":                          {raw(`{"typ":"JWT"}`, payload(`,"sub":"ada"`)), invalid},
-		"alg is a number":                 {raw(`{"alg":1}`, payload(`,"sub":"ada"`)), invalid},
-		"HS256 with the public PEM":       {signed(t, jwt.SigningMethodHS256, k.rsaPEM, good()), invalid},
-		"HS256 with the public DER":       {signed(t, jwt.SigningMethodHS256, derOf(k.rsaPEM), good()), invalid},
-		"HS256 with the Ed25519 key":      {signed(t, jwt.SigningMethodHS256, []byte(k.ed[32:]), good()), invalid},
-		"HS256 with nothing":              {hmacWith(nil, `{"alg":"HS256"}`, payload(`,"sub":"ada"`)), invalid},
-		"HS256 with nothing, HMAC issuer": {hmacWith(nil, `{"alg":"HS256"}`, `{"iss":"https://hmac.example","aud":"shop","exp":1893560645,"sub":"ada"}`), invalid},
-		"HS512 where HS256 is accepted":   {signed(t, jwt.SigningMethodHS512, []byte(hmacSecret), with("iss", symmetric)), invalid},
-		"the alg of another key":          {tamperHeader(sound, `{"alg":"RS256","typ":"JWT"}`), invalid},
-		"ES384 where ES256 is accepted":   {signed(t, jwt.SigningMethodES384, k.p384, good()), invalid},
-		"a stranger's RSA key":            {signed(t, jwt.SigningMethodRS256, k.strangerRSA, good()), invalid},
-		"a stranger's Ed25519 key":        {signed(t, jwt.SigningMethodEdDSA, k.strangerEd, good()), invalid},
-		"another issuer's key":            {ed(with("iss", symmetric)), invalid},
-		"another issuer's secret":         {signed(t, jwt.SigningMethodHS256, []byte(hmacSecret), good()), invalid},
-		"a key of its own":                {signed(t, jwt.SigningMethodEdDSA, k.strangerEd, good(), "jwk", map[string]string{"kty": "OKP"}), invalid},
-		"unknown issuer":                  {ed(with("iss", "https://evil.example")), invalid},
-		"issuer with a slash":             {ed(with("iss", asymmetric+"/")), invalid},
-		"no issuer":                       {ed(with("iss", nil)), invalid},
-		"wrong audience":                  {ed(with("aud", "other")), invalid},
-		"no audience":                     {ed(with("aud", nil)), invalid},
-		"empty audience":                  {ed(with("aud", []string{})), invalid},
-		"audience of numbers":             {ed(with("aud", []int{1})), invalid},
-		"expired":                         {ed(with("exp", start.Add(-30*time.Second).Unix())), expired},
-		"expired, and forged":             {signed(t, jwt.SigningMethodEdDSA, k.strangerEd, with("exp", 1)), invalid},
-		"expired, another's audience":     {ed(with("exp", 1, "aud", "other")), invalid},
-		"no exp":                          {ed(with("exp", nil)), invalid},
-		"exp is null":                     {raw(head, `{"iss":"https://issuer.example","aud":"shop","sub":"ada","exp":null}`), invalid},
-		"exp is a string":                 {ed(with("exp", "1893560645")), invalid},
-		"exp past all time":               {ed(with("exp", 1e300)), invalid},
-		"exp past the year 9999":          {ed(with("exp", 253402300800)), invalid},
-		"exp before 1970":                 {ed(with("exp", -1)), invalid},
-		"nbf to come":                     {ed(with("nbf", start.Add(31*time.Second).Unix())), invalid},
-		"iat to come":                     {ed(with("iat", start.Add(31*time.Second).Unix())), invalid},
-		"tampered payload":                {parts[0] + "." + b64.EncodeToString([]byte(payload(`,"sub":"root"`))) + "." + parts[2], invalid},
-		"tampered signature":              {parts[0] + "." + parts[1] + "." + flip(parts[2]), invalid},
-		"no signature":                    {parts[0] + "." + parts[1] + ".", invalid},
-		"no subject":                      {ed(with("sub", nil)), invalid},
-		"empty subject":                   {ed(with("sub", "")), invalid},
-		"subject with a space":            {ed(with("sub", "ada admin")), invalid},
-		"subject with a newline":          {ed(with("sub", "ada\n")), invalid},
-		"subject with DEL":                {ed(with("sub", "ada\x7f")), invalid},
-		"subject of 256":                  {ed(with("sub", strings.Repeat("a", 256))), invalid},
-		"subject is a number":             {ed(with("sub", 7)), invalid},
-		"subject of half a character":     {raw(head, payload(`,"sub":"ada\ud800"`)), invalid},
-		"claims not UTF-8":                {raw(head, payload(",\"sub\":\"ada\xff\"")), invalid},
-		"a claim twice":                   {raw(head, payload(`,"sub":"ada","sub":"root"`)), invalid},
-		"a claim twice, escaped":          {raw(head, payload(`,"sub":"ada","s\u0075b":"root"`)), invalid},
-		"a header twice":                  {raw(`{"alg":"EdDSA","alg":"EdDSA"}`, payload(`,"sub":"ada"`)), malformed},
-		"scope is a list in a word":       {ed(with("scopes", []string{"a b"})), invalid},
-		"scope with a quote":              {ed(with("scope", `a"b`)), invalid},
-		"scope with a tab":                {ed(with("scope", "a\tb")), invalid},
-		"an empty scope in a list":        {ed(with("scp", []string{""})), invalid},
-		"scope is a number":               {ed(with("scope", 7)), invalid},
-		"crit":                            {ed(good(), "crit", []string{"exp"}), invalid},
-		"crit with b64":                   {ed(good(), "crit", []string{"b64"}, "b64", false), invalid},
-		"crit is null":                    {ed(good(), "crit", nil), invalid},
-		"kid is a number":                 {ed(good(), "kid", 7), malformed},
-		"kid of 257":                      {ed(good(), "kid", strings.Repeat("k", 257)), malformed},
-		"empty":                           {"", malformed},
-		"two parts":                       {parts[0] + "." + parts[1], malformed},
-		"four parts":                      {sound + ".x", malformed},
-		"not base64":                      {parts[0] + "." + parts[1] + ".*", malformed},
-		"padding":                         {sound + "==", malformed},
-		"a line break within":             {parts[0] + ".\n" + parts[1] + "." + parts[2], malformed},
-		"a list as payload":               {raw(head, `[]`), invalid},
-		"null as payload":                 {raw(head, `null`), invalid},
-		"a string as header":              {raw(`"x"`, payload(`,"sub":"ada"`)), malformed},
-		"not JSON":                        {raw(`{`, payload(`,"sub":"ada"`)), malformed},
-		"longer than 8 KiB":               {ed(with("pad", strings.Repeat("x", 8<<10))), malformed},
-		"one MiB of dots":                 {strings.Repeat(".", 1<<20), malformed},
+	sound := signed(t, jwt.SigningMethodEdDSA, k.ed, good())
+	for name, token := range map[string]string{
+		"the alg of another key":      tamperHeader(sound, `{"alg":"RS256","typ":"JWT"}`),
+		"the alg of no key":           tamperHeader(sound, `{"alg":"ES384","typ":"JWT"}`),
+		"HS256 with the public PEM":   signed(t, jwt.SigningMethodHS256, k.rsaPEM, good()),
+		"another issuer's key":        signed(t, jwt.SigningMethodEdDSA, k.ed, with("iss", symmetric)),
+		"another issuer's secret":     signed(t, jwt.SigningMethodHS256, []byte(hmacSecret), good()),
+		"expired, another's audience": signed(t, jwt.SigningMethodEdDSA, k.ed, with("exp", 1, "aud", "other")),
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := newVerifier(t, newClock().Now)
-			for range 2 { // Not even the second time.
-				p, err := verify(v, tc.token)
-				if p != nil {
-					t.Errorf("a principal %+v", p)
-				}
-				want(t, err, codes.Unauthenticated, tc.reason, tc.token)
+			p, err := verify(newVerifier(t, newClock().Now), token)
+			if p != nil {
+				t.Errorf("a principal %+v", p)
 			}
+			want(t, err, codes.Unauthenticated, "TOKEN_INVALID", token)
 		})
 	}
 }
@@ -183,24 +95,8 @@ func derOf(pem []byte) []byte {
 	return der
 }
 
-func hmacWith(key []byte, header, payload string) string {
-	b64 := base64.RawURLEncoding
-	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload))
-	m := hmac.New(sha256.New, key)
-	m.Write([]byte(text))
-	return text + "." + b64.EncodeToString(m.Sum(nil))
-}
-
 func tamperHeader(token, header string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(header)) + token[strings.IndexByte(token, '.'):]
-}
-
-// flip changes the first character, all of whose bits count.
-func flip(s string) string {
-	if s[0] == 'A' {
-		return "B" + s[1:]
-	}
-	return "A" + s[1:]
 }
 
 // source counts how often it is asked.
@@ -351,6 +247,10 @@ func TestNewVerifierRefuses(t *testing.T) {
 		"HS256 and public keys": {issuer(func(i *auth.Issuer) { i.Algorithms = []string{"EdDSA", "HS256"} }), "HS256 does not go with the keys"},
 		"EdDSA and a secret":    {issuer(func(i *auth.Issuer) { i.Keys = shared }), "EdDSA does not go with the keys"},
 		"a key of no use":       {issuer(func(i *auth.Issuer) { i.Algorithms = []string{"RS256"} }), "of no use"},
+		"HS512, a short secret": {issuer(func(i *auth.Issuer) { i.Keys, i.Algorithms = shared, []string{"HS512"} }), "HS512 wants 64"},
+		"a bad claim path":      {issuer(func(i *auth.Issuer) { i.Claims.Tenant = "a..b" }), "tenant: claim path"},
+		"a prefix with a space": {issuer(func(i *auth.Issuer) { i.Claims.SubjectPrefix = "a b" }), "the prefix of subjects"},
+		"a prefix of 65":        {issuer(func(i *auth.Issuer) { i.Claims.SubjectPrefix = strings.Repeat("a", 65) }), "the prefix of subjects"},
 		"twice":                 {append(issuer(func(*auth.Issuer) {}), issuer(func(*auth.Issuer) {})...), "named twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -363,7 +263,7 @@ func TestNewVerifierRefuses(t *testing.T) {
 
 func TestCacheHitDoesNotAllocate(t *testing.T) {
 	v := newVerifier(t, newClock().Now)
-	token := signed(t, jwt.SigningMethodEdDSA, newKeys().ed, good())
+	token := signed(t, jwt.SigningMethodRS256, newKeys().rsa, good())
 	ctx := context.Background()
 	if _, err := v.Verify(ctx, token); err != nil {
 		t.Fatal(err)
@@ -378,46 +278,57 @@ func TestCacheHitDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzVerify holds that nothing but the tokens that were signed is accepted,
-// and that whatever is refused is refused with a status.
+// FuzzVerify holds that no text is accepted but what an issuer signed, and that
+// whatever is refused is refused with a status. It looks at mutations, too: one
+// byte of a good token is another.
 func FuzzVerify(f *testing.F) {
-	k := newKeys()
-	v := newVerifier(f, newClock().Now)
-	signedByIssuer := map[string]bool{}
-	for _, token := range []string{
-		signed(f, jwt.SigningMethodEdDSA, k.ed, good()),
-		signed(f, jwt.SigningMethodEdDSA, k.ed, with("scopes", []string{"a"}), "kid", "k"),
-		signed(f, jwt.SigningMethodRS256, k.rsa, good()),
-		signed(f, jwt.SigningMethodHS256, []byte(hmacSecret), with("iss", symmetric)),
-	} {
-		signedByIssuer[token] = true
-		f.Add(token)
+	v := attackedVerifier(f)
+	goodTokens, signedText := []string{}, map[string]bool{}
+	for _, p := range parties() {
+		token := p.good()
+		goodTokens = append(goodTokens, token)
+		signedText[token[:strings.LastIndexByte(token, '.')]] = true
+		f.Add(token, 0, byte(0))
+		f.Add(p.forge(p.head(""), p.body(ada)), 40, byte('A'))
+		f.Add(p.sign(p.head(`,"crit":["x"]`), p.body(ada)), 100, byte('='))
+		f.Add(p.bytes(`{"alg":"none"}`, ""), 200, byte('.'))
 	}
-	f.Add(signed(f, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good()))
-	f.Add(signed(f, jwt.SigningMethodHS256, k.rsaPEM, good()))
-	f.Add(raw(`{"alg":"EdDSA","crit":["x"]}`, `{"iss":"https://issuer.example"}`))
-	f.Add("..")
-	f.Fuzz(func(t *testing.T, token string) {
-		p, err := verify(v, token)
-		switch {
-		case err == nil && !signedByIssuer[token]:
-			t.Fatalf("accepted %q as %+v", token, p)
-		case err == nil:
-		case status.Code(err) != codes.Unauthenticated || p != nil:
-			t.Fatalf("refused with %v, principal %v", err, p)
+	f.Add("..", 3, byte('\n'))
+	f.Fuzz(func(t *testing.T, token string, at int, b byte) {
+		mutated := []byte(goodTokens[int(b)%len(goodTokens)])
+		mutated[int(uint(at)%uint(len(mutated)))] = b
+		for _, token := range []string{token, string(mutated)} {
+			p, err := verify(v, token)
+			switch {
+			// Signatures on curves have a twin; what they sign has not.
+			case err == nil && !signedText[token[:strings.LastIndexByte(token, '.')]]:
+				t.Fatalf("accepted %q as %+v", token, p)
+			case err == nil && p.Subject != "ada":
+				t.Fatalf("%q is %+v", token, p)
+			case err == nil:
+			case status.Code(err) != codes.Unauthenticated || p != nil:
+				t.Fatalf("refused with %v, principal %v", err, p)
+			}
 		}
 	})
 }
 
 func BenchmarkVerifyHit(b *testing.B) {
-	v := newVerifier(b, time.Now)
-	token := signed(b, jwt.SigningMethodEdDSA, newKeys().ed, with("iat", nil, "exp", time.Now().Add(time.Hour).Unix()))
-	ctx := context.Background()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := v.Verify(ctx, token); err != nil {
-			b.Fatal(err)
-		}
+	k, v := newKeys(), newVerifier(b, time.Now)
+	claims := with("iat", nil, "exp", time.Now().Add(time.Hour).Unix())
+	for name, token := range map[string]string{
+		"RS256": signed(b, jwt.SigningMethodRS256, k.rsa, claims),
+		"EdDSA": signed(b, jwt.SigningMethodEdDSA, k.ed, claims),
+	} {
+		b.Run(name, func(b *testing.B) {
+			ctx := context.Background()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := v.Verify(ctx, token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
