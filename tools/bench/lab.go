@@ -108,6 +108,7 @@ func (l *lab) startSluice(ctx context.Context, s settings, backend string) (*pro
 		"admin":    map[string]any{"addr": addrs[2]},
 		"data_dir": data,
 		"log":      map[string]any{"access_off": !s.accessLog},
+		"limits":   unreachable(),
 		"upstreams": map[string]any{
 			"shop.user.v1.UserService":       map[string]any{"target": backend},
 			"shop.order.v1.OrderService":     map[string]any{"target": backend},
@@ -130,6 +131,17 @@ func (l *lab) startSluice(ctx context.Context, s settings, backend string) (*pro
 	}
 	p.token = strings.TrimSpace(string(out))
 	return p, nil
+}
+
+// unreachable are limits that no load of ours comes near. They are not off: what
+// is measured decides over one address and one class a request, as in production.
+func unreachable() map[string]any {
+	const most = 1_000_000_000 // The largest that the configuration takes.
+	classes := map[string]any{}
+	for _, name := range []string{"read", "write", "stream"} {
+		classes[name] = map[string]any{"rates": []any{map[string]any{"per": "principal", "requests": most, "burst": most}}}
+	}
+	return map[string]any{"address": map[string]any{"requests": most, "burst": most}, "classes": classes}
 }
 
 // writeConfig writes JSON, which is YAML.

@@ -19,7 +19,7 @@ import (
 // call over REST and with grpcurl.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, setup{})
+	g := startGateway(t, setup{defaults: true})
 	o := sameOverview(t, g, g.token(t))
 	if o.GetUser().GetEmail() != "ada@example.com" || o.GetProfile().GetLocation() != "London" || len(o.GetRecentOrders()) != 10 || len(o.GetPartial()) != 0 {
 		t.Errorf("overview of ada: %v", o)
@@ -39,7 +39,7 @@ func TestDemo(t *testing.T) {
 // TestDemoRefuses: both edges refuse the same callers.
 func TestDemoRefuses(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, setup{})
+	g := startGateway(t, setup{defaults: true})
 	for _, c := range []struct {
 		name, token, user string
 		status            int
@@ -96,7 +96,7 @@ func sameOverview(t *testing.T, g *gateway, token string) *bffv1.UserOverview {
 // TestDocsInABrowser: the page of the real gateway calls the real gateway.
 func TestDocsInABrowser(t *testing.T) {
 	t.Parallel()
-	g := startGateway(t, setup{})
+	g := startGateway(t, setup{defaults: true})
 	for _, c := range []struct {
 		name   string
 		call   portaltest.Call

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,8 +24,11 @@ type object = map[string]any
 type setup struct {
 	// dir is its data directory; empty means a new one.
 	dir string
-	// config is its configuration file; nil means none.
+	// config is its configuration file. Unless it names limits, they are far above
+	// what tests send.
 	config object
+	// defaults leaves the file out: the gateway is as it comes.
+	defaults bool
 	// env is added to its environment.
 	env []string
 	// issuer of its tokens; nil means --demo.
@@ -49,12 +53,10 @@ func startGateway(t *testing.T, s setup) *gateway {
 	args := []string{"serve"}
 	if s.issuer == nil {
 		args = append(args, "--demo")
-	} else {
-		s.config["auth"] = s.issuer.config()
 	}
-	if s.config != nil {
+	if !s.defaults {
 		file := filepath.Join(t.TempDir(), "sluice.yaml")
-		writeJSON(t, file, s.config)
+		writeJSON(t, file, s.file())
 		args = append(args, "--config", file)
 	}
 	env := append([]string{
@@ -65,6 +67,26 @@ func startGateway(t *testing.T, s setup) *gateway {
 	g.url, g.grpcAddr, g.admin = at[0], at[1], at[2]
 	g.conn = dial(t, g.grpcAddr)
 	return g
+}
+
+// file is the content of the configuration file.
+func (s setup) file() object {
+	config := object{"limits": unreachable()}
+	maps.Copy(config, s.config)
+	if s.issuer != nil {
+		config["auth"] = s.issuer.config()
+	}
+	return config
+}
+
+// unreachable are limits that no test of something else comes near.
+func unreachable() object {
+	const most = 1_000_000_000 // The largest that the configuration takes.
+	classes := object{}
+	for _, name := range []string{"read", "write", "stream"} {
+		classes[name] = object{"rates": []object{{"per": "principal", "requests": most, "burst": most}}}
+	}
+	return object{"address": object{"requests": most, "burst": most}, "classes": classes}
 }
 
 func writeJSON(t *testing.T, file string, v any) {
