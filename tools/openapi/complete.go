@@ -16,7 +16,10 @@ const (
 		"Names in JSON are lowerCamelCase; requests may use the proto's snake_case names as well. " +
 		"64-bit integers are strings. In answers a message that is not set is absent, while scalars, " +
 		"lists and maps are always present. Errors are problem details (RFC 9457) with the name of the gRPC " +
-		"code in `code`. Every answer carries `X-Request-ID`: the request's own, or one that was made."
+		"code in `code`. Every answer carries `X-Request-ID`: the request's own, or one that was made.\n\n" +
+		"What is left of the limits that count a request stands in `RateLimit`, and what they are in " +
+		"`RateLimit-Policy`. Any request may also be refused for its form before it is looked at: a URL that is " +
+		"too long is 414, too many header fields are 431."
 )
 
 // complete adds to the plugin's document what only the rules know. It fails
@@ -95,8 +98,11 @@ func completeOperation(op *operation, b *binding, media []string, schemas map[st
 	op.Summary, op.Description = describe(op.Summary, b)
 	op.Security = []map[string][]string{}
 	if !b.rule.Public {
-		op.Security = append(op.Security, map[string][]string{bearer: {}})
-		op.RequiredScopes = b.rule.Scopes
+		op.Security = alternatives(b.rule.Scopes, b.rule.AnyScopes)
+		op.RequiredScopes, op.AnyScopes = b.rule.Scopes, b.rule.AnyScopes
+	}
+	if b.rule.LimitClass != "" {
+		op.Limit = &limit{Class: b.rule.LimitClass, Cost: b.rule.LimitCost}
 	}
 	if err := completeParameters(op, b); err != nil {
 		return err
@@ -113,6 +119,25 @@ func completeOperation(op *operation, b *binding, media []string, schemas map[st
 		op.Responses[strconv.Itoa(p.status)] = &response{Ref: responsePrefix + p.name}
 	}
 	return nil
+}
+
+// alternatives are the ways to be let in: with each kind of credential, with the
+// scopes and, where one of several is enough, each of those.
+func alternatives(scopes, anyOf []string) []map[string][]string {
+	sets := [][]string{slices.Clone(scopes)}
+	if len(anyOf) > 0 {
+		sets = nil
+		for _, s := range anyOf {
+			sets = append(sets, append(slices.Clone(scopes), s))
+		}
+	}
+	var out []map[string][]string
+	for _, scheme := range []string{bearer, apiKey} {
+		for _, set := range sets {
+			out = append(out, map[string][]string{scheme: append([]string{}, set...)})
+		}
+	}
+	return out
 }
 
 // describe splits the RPC's comment into a summary, its first sentence, and a
@@ -132,21 +157,28 @@ func describe(comment string, b *binding) (summary, text string) {
 			"as the last line of a stream that failed, `error`.")
 	}
 	parts = append(parts, access(b))
+	if b.rule.LimitClass != "" {
+		parts = append(parts, spends(b))
+	}
 	return summary, strings.Join(parts, "\n\n")
 }
 
 // access says in words who may call.
 func access(b *binding) string {
 	var say []string
-	switch scopes := b.rule.Scopes; {
+	scopes, oneOf := b.rule.Scopes, b.rule.AnyScopes
+	switch {
 	case b.rule.Public:
-		return "Anyone may call this, without a credential."
-	case len(scopes) == 0:
-		say = append(say, "Requires a valid token.")
+		say = append(say, "Anyone may call this, without a credential.")
+	case len(scopes)+len(oneOf) == 0:
+		say = append(say, "Requires a valid credential.")
 	case len(scopes) == 1:
 		say = append(say, "Requires the scope `"+scopes[0]+"`.")
-	default:
+	case len(scopes) > 1:
 		say = append(say, "Requires the scopes `"+strings.Join(scopes, "`, `")+"`.")
+	}
+	if len(oneOf) > 0 {
+		say = append(say, "Requires one of the scopes `"+strings.Join(oneOf, "`, `")+"`.")
 	}
 	if b.rule.Owner != nil {
 		say = append(say, "The caller must be the user that `"+lastName(b.rule.Owner.String())+"` names, or have the scope `admin`.")
@@ -154,5 +186,20 @@ func access(b *binding) string {
 	if b.rule.OwnerByService {
 		say = append(say, "To anyone but its owner and the scope `admin`, it is not found.")
 	}
+	if b.rule.Tenant != nil {
+		say = append(say, "The caller must be of the tenant that `"+lastName(b.rule.Tenant.String())+"` names.")
+	}
+	if len(b.rule.Conditions) > 0 {
+		say = append(say, "Some requests are refused for what they ask for.")
+	}
 	return strings.Join(say, " ")
+}
+
+// spends says in words what a call takes from the caller's limits.
+func spends(b *binding) string {
+	tokens := "1 token"
+	if b.rule.LimitCost != 1 {
+		tokens = strconv.Itoa(b.rule.LimitCost) + " tokens"
+	}
+	return "Takes " + tokens + " of the limit class `" + b.rule.LimitClass + "`."
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gen/openapi"
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
@@ -115,6 +116,57 @@ func TestCompleteRefuses(t *testing.T) {
 				t.Errorf("error %v, want one that says %q", err, c.says)
 			}
 		})
+	}
+}
+
+func TestAlternatives(t *testing.T) {
+	type sets = []map[string][]string
+	for _, c := range []struct {
+		name          string
+		scopes, anyOf []string
+		want          sets
+	}{
+		{"any credential", nil, nil, sets{{bearer: {}}, {apiKey: {}}}},
+		{"all of two", []string{"a", "b"}, nil, sets{{bearer: {"a", "b"}}, {apiKey: {"a", "b"}}}},
+		{"one of two", nil, []string{"a", "b"}, sets{{bearer: {"a"}}, {bearer: {"b"}}, {apiKey: {"a"}}, {apiKey: {"b"}}}},
+		{"both", []string{"a"}, []string{"b", "c"}, sets{{bearer: {"a", "b"}}, {bearer: {"a", "c"}}, {apiKey: {"a", "b"}}, {apiKey: {"a", "c"}}}},
+	} {
+		if diff := cmp.Diff(c.want, alternatives(c.scopes, c.anyOf)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
+// What an operation says in words of who may call it, and what it takes.
+func TestAccess(t *testing.T) {
+	in := users.Get(0).Methods().ByName("GetUser").Input()
+	path, err := policy.CompileFieldPath(in, "user_id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		rule policy.Rule
+		want string
+	}{
+		{policy.Rule{Public: true}, "Anyone may call this, without a credential."},
+		{policy.Rule{Authenticated: true}, "Requires a valid credential."},
+		{policy.Rule{AnyScopes: []string{"a", "b"}}, "Requires one of the scopes `a`, `b`."},
+		{policy.Rule{Scopes: []string{"c"}, AnyScopes: []string{"a", "b"}}, "Requires the scope `c`. Requires one of the scopes `a`, `b`."},
+		{policy.Rule{Scopes: []string{"c"}, Tenant: path}, "Requires the scope `c`. The caller must be of the tenant that `user_id` names."},
+	} {
+		b := &binding{rule: c.rule}
+		if got := access(b); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+		if guarded(b) != (len(c.rule.Scopes)+len(c.rule.AnyScopes) > 0) {
+			t.Errorf("%q: 403 is %v", c.want, guarded(b))
+		}
+	}
+	if got := spends(&binding{rule: policy.Rule{LimitClass: "read", LimitCost: 3}}); got != "Takes 3 tokens of the limit class `read`." {
+		t.Error(got)
+	}
+	if got := spends(&binding{rule: policy.Rule{LimitClass: "write", LimitCost: 1}}); got != "Takes 1 token of the limit class `write`." {
+		t.Error(got)
 	}
 }
 

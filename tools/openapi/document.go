@@ -36,8 +36,10 @@ type components struct {
 
 type securityScheme struct {
 	Type         string `json:"type"`
-	Scheme       string `json:"scheme"`
-	BearerFormat string `json:"bearerFormat"`
+	Name         string `json:"name,omitempty"`
+	In           string `json:"in,omitempty"`
+	Scheme       string `json:"scheme,omitempty"`
+	BearerFormat string `json:"bearerFormat,omitempty"`
 	Description  string `json:"description,omitempty"`
 }
 
@@ -52,10 +54,21 @@ type operation struct {
 	Parameters  []*parameter         `json:"parameters,omitempty"`
 	RequestBody *requestBody         `json:"requestBody,omitempty"`
 	Responses   map[string]*response `json:"responses"`
-	// Security is written even when empty: [] says that no credential is needed.
+	// Security lists alternatives. It is written even when empty: [] says that no
+	// credential is needed.
 	Security []map[string][]string `json:"security"`
-	// RequiredScopes is absent where no scope is needed.
+	// RequiredScopes are needed all, of AnyScopes one; absent where none is needed.
 	RequiredScopes []string `json:"x-required-scopes,omitempty"`
+	AnyScopes      []string `json:"x-any-scopes,omitempty"`
+	// Limit is absent where only the limit by address holds.
+	Limit *limit `json:"x-sluice-limit,omitempty"`
+}
+
+// limit is how often the operation may be called: the class whose rates and
+// quotas count it, and how many tokens it takes from each.
+type limit struct {
+	Class string `json:"class"`
+	Cost  int    `json:"cost"`
 }
 
 type parameter struct {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,6 +33,8 @@ type want struct {
 	failures string
 	// body are the media types of the request.
 	body string
+	// limit is the class and the cost.
+	limit string
 }
 
 const pictures = "image/gif image/jpeg image/png image/webp"
@@ -39,23 +42,23 @@ const pictures = "image/gif image/jpeg image/png image/webp"
 // surface is section "The REST surface of the shop" of the design, written by
 // hand: the document must say the same.
 var surface = []want{
-	{"UserService_CreateUser", "post", "/v1/users", "201 application/json", "users.write", "403 408 409 413 415", "application/json"},
-	{"UserService_GetUser", "get", "/v1/users/{user_id}", "200 application/json", "users.read", "403 404", ""},
-	{"UserService_ListUsers", "get", "/v1/users", "200 application/json", "admin", "403", ""},
-	{"UserService_UpdateUser", "patch", "/v1/users/{user_id}", "200 application/json", "users.write", "403 404 408 409 413 415", "application/json"},
-	{"UserService_DeleteUser", "delete", "/v1/users/{user_id}", "204", "admin", "403 404 409", ""},
-	{"UserService_BatchGetUsers", "get", "/v1/users:batchGet", "200 application/json", "admin", "403 404", ""},
-	{"OrderService_CreateOrder", "post", "/v1/users/{user_id}/orders", "201 application/json", "orders.write", "403 404 408 409 413 415", "application/json"},
-	{"OrderService_GetOrder", "get", "/v1/orders/{order_id}", "200 application/json", "orders.read", "403 404", ""},
-	{"OrderService_ListOrders", "get", "/v1/users/{user_id}/orders", "200 application/json", "orders.read", "403 404", ""},
-	{"OrderService_CancelOrder", "post", "/v1/orders/{order_id}:cancel", "200 application/json", "orders.write", "403 404 408 409 413 415", "application/json"},
-	{"OrderService_WatchOrder", "get", "/v1/orders/{order_id}:watch", "200 application/x-ndjson", "orders.read", "403 404", ""},
-	{"ProfileService_GetProfile", "get", "/v1/users/{user_id}/profile", "200 application/json", "public", "404", ""},
-	{"ProfileService_UpdateProfile", "patch", "/v1/users/{user_id}/profile", "200 application/json", "profiles.write", "403 404 408 409 413 415", "application/json"},
-	{"ProfileService_UploadAvatar", "put", "/v1/users/{user_id}/profile/avatar", "200 application/json", "profiles.write", "403 404 408 409 413 415", pictures},
-	{"ProfileService_GetAvatar", "get", "/v1/users/{user_id}/profile/avatar", "200 " + pictures, "public", "404", ""},
-	{"BffService_GetUserOverview", "get", "/v1/users/{user_id}/overview", "200 application/json", "users.read orders.read", "403 404", ""},
-	{"BffService_GetOrderDetails", "get", "/v1/orders/{order_id}/details", "200 application/json", "users.read orders.read", "403 404", ""},
+	{"UserService_CreateUser", "post", "/v1/users", "201 application/json", "users.write", "403 408 409 413 415", "application/json", "write 1"},
+	{"UserService_GetUser", "get", "/v1/users/{user_id}", "200 application/json", "users.read", "403 404", "", "read 1"},
+	{"UserService_ListUsers", "get", "/v1/users", "200 application/json", "admin", "403", "", "read 1"},
+	{"UserService_UpdateUser", "patch", "/v1/users/{user_id}", "200 application/json", "users.write", "403 404 408 409 413 415", "application/json", "write 1"},
+	{"UserService_DeleteUser", "delete", "/v1/users/{user_id}", "204", "admin", "403 404 409", "", "write 1"},
+	{"UserService_BatchGetUsers", "get", "/v1/users:batchGet", "200 application/json", "admin", "403 404", "", "read 2"},
+	{"OrderService_CreateOrder", "post", "/v1/users/{user_id}/orders", "201 application/json", "orders.write", "403 404 408 409 413 415", "application/json", "write 1"},
+	{"OrderService_GetOrder", "get", "/v1/orders/{order_id}", "200 application/json", "orders.read", "403 404", "", "read 1"},
+	{"OrderService_ListOrders", "get", "/v1/users/{user_id}/orders", "200 application/json", "orders.read", "403 404", "", "read 1"},
+	{"OrderService_CancelOrder", "post", "/v1/orders/{order_id}:cancel", "200 application/json", "orders.write", "403 404 408 409 413 415", "application/json", "write 1"},
+	{"OrderService_WatchOrder", "get", "/v1/orders/{order_id}:watch", "200 application/x-ndjson", "orders.read", "403 404", "", "stream 1"},
+	{"ProfileService_GetProfile", "get", "/v1/users/{user_id}/profile", "200 application/json", "public", "404", "", "read 1"},
+	{"ProfileService_UpdateProfile", "patch", "/v1/users/{user_id}/profile", "200 application/json", "profiles.write", "403 404 408 409 413 415", "application/json", "write 1"},
+	{"ProfileService_UploadAvatar", "put", "/v1/users/{user_id}/profile/avatar", "200 application/json", "profiles.write", "403 404 408 409 413 415", pictures, "write 5"},
+	{"ProfileService_GetAvatar", "get", "/v1/users/{user_id}/profile/avatar", "200 " + pictures, "public", "404", "", "read 1"},
+	{"BffService_GetUserOverview", "get", "/v1/users/{user_id}/overview", "200 application/json", "users.read orders.read", "403 404", "", "read 3"},
+	{"BffService_GetOrderDetails", "get", "/v1/orders/{order_id}/details", "200 application/json", "users.read orders.read", "403 404", "", "read 3"},
 }
 
 func TestSurface(t *testing.T) {
@@ -84,11 +87,13 @@ func TestSurface(t *testing.T) {
 func observed(t *testing.T, doc *document, op *operation, verb, path string) want {
 	t.Helper()
 	got := want{id: op.OperationID, verb: verb, path: path, scopes: strings.Join(op.RequiredScopes, " ")}
-	switch {
-	case len(op.Security) == 0:
+	if len(op.Security) == 0 {
 		got.scopes = "public"
-	case len(op.Security) != 1 || op.Security[0][bearer] == nil:
-		t.Errorf("security: %v", op.Security)
+	} else if diff := cmp.Diff([]map[string][]string{{bearer: op.RequiredScopes}, {apiKey: op.RequiredScopes}}, op.Security); diff != "" {
+		t.Errorf("security: %s", diff)
+	}
+	if op.Limit != nil {
+		got.limit = op.Limit.Class + " " + strconv.Itoa(op.Limit.Cost)
 	}
 	if op.RequestBody != nil {
 		got.body = mediaTypes(op.RequestBody.Content)
@@ -125,14 +130,15 @@ func mediaTypes(content map[string]*mediaType) string {
 func TestHeaders(t *testing.T) {
 	doc := generated(t)
 	for _, c := range []struct{ verb, path, code, want string }{
-		{"post", "/v1/users", "201", "Idempotency-Replayed Location X-Request-ID"},
-		{"post", "/v1/users/{user_id}/orders", "201", "Idempotency-Replayed Location X-Request-ID"},
-		{"get", "/v1/users/{user_id}", "200", "X-Request-ID"},
-		{"delete", "/v1/users/{user_id}", "204", "X-Request-ID"},
+		{"post", "/v1/users", "201", "Idempotency-Replayed Location RateLimit RateLimit-Policy X-Request-ID"},
+		{"post", "/v1/users/{user_id}/orders", "201", "Idempotency-Replayed Location RateLimit RateLimit-Policy X-Request-ID"},
+		{"get", "/v1/users/{user_id}", "200", "RateLimit RateLimit-Policy X-Request-ID"},
+		{"delete", "/v1/users/{user_id}", "204", "RateLimit RateLimit-Policy X-Request-ID"},
+		{"get", "/v1/orders/{order_id}:watch", "200", "RateLimit RateLimit-Policy X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "401", "WWW-Authenticate X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "403", "WWW-Authenticate X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "404", "X-Request-ID"},
-		{"get", "/v1/users/{user_id}", "429", "Retry-After X-Request-ID"},
+		{"get", "/v1/users/{user_id}", "429", "RateLimit RateLimit-Policy Retry-After X-Request-ID"},
 		{"get", "/v1/users/{user_id}", "503", "Retry-After X-Request-ID"},
 	} {
 		r := doc.Paths[c.path][c.verb].Responses[c.code]
@@ -142,6 +148,16 @@ func TestHeaders(t *testing.T) {
 		if got := strings.Join(slices.Sorted(maps.Keys(r.Headers)), " "); got != c.want {
 			t.Errorf("%s %s %s: headers %q, want %q", c.verb, c.path, c.code, got, c.want)
 		}
+	}
+}
+
+func TestSecuritySchemes(t *testing.T) {
+	schemes := generated(t).Components.SecuritySchemes
+	if s := schemes[bearer]; s.Type != "http" || s.Scheme != "bearer" || len(schemes) != 2 {
+		t.Errorf("schemes %+v", schemes)
+	}
+	if s := schemes[apiKey]; s.Type != "apiKey" || s.In != "header" || s.Name != "X-API-Key" || s.Scheme != "" {
+		t.Errorf("API keys: %+v", s)
 	}
 }
 

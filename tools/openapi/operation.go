@@ -149,6 +149,11 @@ func completeSuccess(op *operation, b *binding) (map[string]*response, error) {
 	r := &response{Description: plugin.Description, Content: plugin.Content, Headers: map[string]*header{
 		"X-Request-ID": {Ref: headerPrefix + "X-Request-ID"},
 	}}
+	if b.rule.LimitClass != "" {
+		for _, name := range limitHeaders {
+			r.Headers[name] = &header{Ref: headerPrefix + name}
+		}
+	}
 	if b.rule.Location != "" {
 		r.Headers["Location"] = &header{Ref: headerPrefix + "Location"}
 	}
