@@ -37,37 +37,43 @@ func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 	return desc
 }
 
-// unary returns the handler of a method. The frame is taken before admission
-// only because grpc-go wants interceptors to see it; nothing reads it until
-// upstream's entry.
+// unary returns the handler of a method: admission comes before the message,
+// so that who may not call cannot make us read.
 func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
-	forward := func(ctx context.Context, req any) (any, error) {
-		var header metadata.MD
-		defer func() { s.setUnaryHeader(ctx, header) }()
-		admitted, err := s.admit(ctx, m)
-		if err != nil {
-			return nil, err
-		}
-		in := req.(*wire.Frame)
-		if err := fits(m, len(in.Data)); err != nil {
-			return nil, err
-		}
-		out := &wire.Frame{}
-		if err := s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&header)); err != nil {
-			return nil, err
-		}
-		return out, nil
-	}
-	return func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
 		in := &wire.Frame{}
-		undecoded := decode(in)
-		return interceptor(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, func(ctx context.Context, req any) (any, error) {
-			if undecoded != nil { // In the chain, so that it is logged and counted.
-				return nil, undecoded
-			}
-			return forward(ctx, req)
+		if team == nil {
+			return s.forward(ctx, m, in, decode)
+		}
+		if err := decode(in); err != nil { // A team's interceptors see the message.
+			return nil, err
+		}
+		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, func(ctx context.Context, req any) (any, error) {
+			return s.forward(ctx, m, req.(*wire.Frame), func(any) error { return nil })
 		})
 	}
+}
+
+func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, decode func(any) error) (any, error) {
+	admitted, err := s.admit(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := decode(in); err != nil {
+		return nil, err
+	}
+	if err := s.fits(m, len(in.Data)); err != nil {
+		return nil, err
+	}
+	var header metadata.MD
+	out := &wire.Frame{}
+	err = s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&header))
+	x := exchangeOf(ctx)
+	x.header = s.take(x, header)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // stream returns the handler of a streaming method: one goroutine pumps
@@ -77,16 +83,12 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 	d := m.Descriptor
 	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
-	return func(_ any, down grpc.ServerStream) (err error) {
-		ctx := down.Context()
-		defer func() {
-			if err != nil { // A stream that failed before its header still says who it was.
-				_ = down.SetHeader(s.header(ctx, nil))
-			}
-		}()
-		if ctx, err = s.admit(ctx, m); err != nil {
+	return func(_ any, down grpc.ServerStream) error {
+		ctx, err := s.admit(down.Context(), m)
+		if err != nil {
 			return err
 		}
+		exchangeOf(ctx).open(ctx) // Before another goroutine reads.
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		up, err := s.o.Conn.NewStream(ctx, desc, m.FullName)
@@ -96,8 +98,8 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		defer unstick(down.Context(), up.Context())()
 		if desc.ClientStreams {
 			arrived(ctx) // It may wait for the service before it says anything.
-			go pump(down, up, m, cancel)
-		} else if err := one(down, up, m); err != nil {
+			go s.pump(down, up, m, cancel)
+		} else if err := s.one(down, up, m); err != nil {
 			return err
 		}
 		return s.back(ctx, down, up, desc)
@@ -105,9 +107,9 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 }
 
 // one passes on the only message of a caller.
-func one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
+func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
 	in := &wire.Frame{}
-	if err := receive(down, in, m); err != nil {
+	if err := s.receive(down, in, m); err != nil {
 		return err
 	}
 	if err := up.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
@@ -119,10 +121,10 @@ func one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
 // pump passes on what the caller streams, until either side ends. A caller's
 // message that is refused ends the call: upstream answers with the cause of its
 // context.
-func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
+func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
 	for {
 		in := &wire.Frame{}
-		err := receive(down, in, m)
+		err := s.receive(down, in, m)
 		if errors.Is(err, io.EOF) {
 			if up.CloseSend() != nil {
 				cancel(nil)
@@ -139,11 +141,11 @@ func pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel
 	}
 }
 
-func receive(down grpc.ServerStream, in *wire.Frame, m *policy.Method) error {
+func (s *Server) receive(down grpc.ServerStream, in *wire.Frame, m *policy.Method) error {
 	if err := down.RecvMsg(in); err != nil {
 		return err
 	}
-	return fits(m, len(in.Data))
+	return s.fits(m, len(in.Data))
 }
 
 // back passes on what the service answers.
@@ -152,7 +154,7 @@ func (s *Server) back(ctx context.Context, down grpc.ServerStream, up grpc.Clien
 	if err != nil {
 		return err
 	}
-	if err := down.SendHeader(s.header(ctx, header)); err != nil {
+	if err := down.SendHeader(s.take(exchangeOf(ctx), header)); err != nil {
 		return err
 	}
 	for {

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
@@ -13,63 +12,54 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// admit runs the edge's checks on a call: the messages have not been looked
-// at. It is this edge's adapter of policy.Check.
+// newCall is what checks see of a call. It is this edge's adapter of
+// policy.Call, with admit that of policy.Check.
+func (s *Server) newCall(ctx context.Context, x *exchange, md metadata.MD) *policy.Call {
+	c := &policy.Call{
+		Edge:      policy.EdgeGRPC,
+		RequestID: x.observed.ID,
+		Headers:   md.Get,
+		Annotate:  x.annotate,
+		Principal: policy.Anonymous,
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		c.Peer = peerOf(p)
+		c.Client = c.Peer.Addr().Unmap().WithZone("")
+		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.VerifiedChains) > 0 {
+			c.PeerCertificate = t.State.VerifiedChains[0][0]
+		}
+	}
+	if s.o.Client != nil {
+		c.Client = s.o.Client(c.Peer.Addr(), md.Get)
+	}
+	x.observed.Peer, x.observed.Client = c.Peer, c.Client
+	return c
+}
+
+// arrive runs the checks of every call, whatever it asks for.
+func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, error) {
+	if len(s.o.Arrival) == 0 {
+		return ctx, nil
+	}
+	next, err := s.o.Arrival.Run(ctx, x.call)
+	if err != nil {
+		s.o.Denied(x.call.DeniedBy, nil)
+		return ctx, err
+	}
+	return next, nil
+}
+
+// admit runs the checks of a method's call: no message has been looked at.
 func (s *Server) admit(ctx context.Context, m *policy.Method) (context.Context, error) {
 	x := exchangeOf(ctx)
 	if x == nil {
 		return ctx, status.Error(codes.Internal, "internal error")
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
-	c := &policy.Call{
-		Method:    m,
-		Edge:      policy.EdgeGRPC,
-		RequestID: x.observed.ID,
-		Peer:      x.observed.Peer,
-		Client:    x.observed.Client,
-		Headers:   md.Get,
-		Annotate:  func(key, value string) { x.header.Append(key, value) },
-	}
-	if p, ok := peer.FromContext(ctx); ok {
-		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.VerifiedChains) > 0 {
-			c.PeerCertificate = t.State.VerifiedChains[0][0]
-		}
-	}
-	x.observed.Call = c
-	ctx, err := s.o.Edge.Admit(ctx, c)
+	x.call.Method = m
+	ctx, err := s.o.Edge.Admit(ctx, x.call)
 	if err != nil {
-		if s.o.Denied != nil {
-			s.o.Denied(c.DeniedBy, m)
-		}
+		s.o.Denied(x.call.DeniedBy, m)
 		return ctx, err
 	}
 	return ctx, nil
-}
-
-// fits bounds a message by its method's rule.
-func fits(m *policy.Method, n int) error {
-	if int64(n) > m.Rule.MaxRequestBytes+envelope {
-		return status.Errorf(codes.ResourceExhausted, "the body is larger than the %d bytes this call takes", m.Rule.MaxRequestBytes)
-	}
-	return nil
-}
-
-// header is what the caller gets: the gateway's own headers, and those of the
-// service that may pass.
-func (s *Server) header(ctx context.Context, from metadata.MD) metadata.MD {
-	out := metadata.MD{}
-	if x := exchangeOf(ctx); x != nil {
-		out = x.header.Copy()
-	}
-	for k, v := range from {
-		if s.o.ResponseMetadata(k) {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-// setUnaryHeader is best effort: a call that ended has no header any more.
-func (s *Server) setUnaryHeader(ctx context.Context, from metadata.MD) {
-	_ = grpc.SetHeader(ctx, s.header(ctx, from))
 }

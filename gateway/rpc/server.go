@@ -1,24 +1,18 @@
 package rpc
 
 import (
-	"context"
-	"fmt"
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
-	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/encoding/gzip" // Callers may compress what they send.
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -26,8 +20,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// Options of a Server. All are needed but Denied, Reflection and the
-// interceptors.
+// Options of a Server. Methods, Services, Conn, Telemetry, ResponseMetadata and
+// Logger are needed.
 type Options struct {
 	// Methods are the methods with their rules.
 	Methods *policy.Table
@@ -35,25 +29,79 @@ type Options struct {
 	Services []protoreflect.ServiceDescriptor
 	// Conn is where calls go.
 	Conn grpc.ClientConnInterface
-	// Edge are the checks before any message is looked at.
+	// Arrival are the checks of every call, also of health, reflection and what is
+	// not offered: they run first, with a Call that has no Method yet.
+	Arrival policy.Chain
+	// Edge are the checks of a method's calls, before any message is read.
 	Edge policy.Chain
+	// Client says who the caller is, given the peer and the values of a metadata
+	// key; nil means the peer.
+	Client func(peer netip.Addr, headers func(key string) []string) netip.Addr
 	// Telemetry observes.
 	Telemetry *telemetry.Telemetry
-	// Denied is told of every refusal of the chain; nil means nobody.
+	// Denied is told of every refusal of a chain, those of Arrival without a
+	// method; nil means nobody.
 	Denied func(check string, m *policy.Method)
+	// Refused is told of every call that one of the edge's own bounds ends, with
+	// the bound: one of Limits. Nil means nobody. It is called from several
+	// goroutines.
+	Refused func(limit string)
 	// ResponseMetadata says which metadata of services reach callers.
 	ResponseMetadata func(key string) bool
 	// Logger gets panics.
 	Logger *slog.Logger
 	// Reflection offers gRPC reflection.
 	Reflection bool
+	// TLS of the connections; nil means plaintext.
+	TLS *tls.Config
 	// Patience is how long a call may take to send its first message; 0 means 30s.
 	Patience time.Duration
 	// MaxConcurrentStreams bounds the streams of a connection; 0 means 250.
 	MaxConcurrentStreams uint32
-	// Unary and Stream are a team's own interceptors, inside the gateway's.
+	// MaxMetadataBytes bounds a call's metadata, as HTTP/2 counts it (RFC 9113,
+	// 6.5.2); 0 means 65536.
+	MaxMetadataBytes uint32
+	// IdleTimeout ends a connection without calls; 0 means 15m.
+	IdleTimeout time.Duration
+	// MaxConnectionAge is when a connection is asked to close, give or take a
+	// tenth; its calls end by themselves. 0 means 1h.
+	MaxConnectionAge time.Duration
+	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection; 0 means
+	// 10s.
+	HandshakeTimeout time.Duration
+	// Unary and Stream are a team's own interceptors, inside the gateway's: after
+	// Arrival, before Edge. With unary ones, messages are read before Edge, for
+	// interceptors see them.
 	Unary  []grpc.UnaryServerInterceptor
 	Stream []grpc.StreamServerInterceptor
+}
+
+func (o Options) withDefaults() Options {
+	if o.Patience <= 0 {
+		o.Patience = defaultPatience
+	}
+	if o.MaxConcurrentStreams == 0 {
+		o.MaxConcurrentStreams = 250
+	}
+	if o.MaxMetadataBytes == 0 {
+		o.MaxMetadataBytes = 64 << 10
+	}
+	if o.IdleTimeout <= 0 {
+		o.IdleTimeout = 15 * time.Minute
+	}
+	if o.MaxConnectionAge <= 0 {
+		o.MaxConnectionAge = time.Hour
+	}
+	if o.HandshakeTimeout <= 0 {
+		o.HandshakeTimeout = 10 * time.Second
+	}
+	if o.Denied == nil {
+		o.Denied = func(string, *policy.Method) {}
+	}
+	if o.Refused == nil {
+		o.Refused = func(string) {}
+	}
+	return o
 }
 
 // envelope is what a message may have beyond max_request_bytes, which counts
@@ -70,35 +118,15 @@ type Server struct {
 
 // New builds the server; Serve starts it.
 func New(o Options) *Server {
-	if o.MaxConcurrentStreams == 0 {
-		o.MaxConcurrentStreams = 250
-	}
-	if o.Patience <= 0 {
-		o.Patience = defaultPatience
-	}
-	s := &Server{o: o, health: health.NewServer(), offered: map[string]bool{}}
-	s.grpc = grpc.NewServer(
-		grpc.ForceServerCodecV2(wire.Codec{}),
-		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{s.observeUnary}, o.Unary...)...),
-		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.observeStream}, o.Stream...)...),
-		grpc.MaxRecvMsgSize(s.maxMessage()),
-		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
-		grpc.MaxHeaderListSize(64<<10),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 15 * time.Minute, Time: time.Minute, Timeout: 20 * time.Second}),
-		grpc.ConnectionTimeout(10*time.Second),
-		grpc.InTapHandle(s.tap),
-		grpc.WaitForHandlers(true),
-		// What is not offered is counted and logged too.
-		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return status.Error(codes.Unimplemented, "no such method") }),
-	)
+	s := &Server{o: o.withDefaults(), health: health.NewServer(), offered: map[string]bool{}}
+	s.grpc = grpc.NewServer(s.options()...)
 	for _, sd := range o.Services {
-		s.grpc.RegisterService(s.describe(sd), struct{}{})
+		s.register(s.describe(sd), struct{}{})
 		s.health.SetServingStatus(string(sd.FullName()), healthpb.HealthCheckResponse_SERVING)
 	}
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+	s.register(&healthpb.Health_ServiceDesc, s.health)
 	if o.Reflection {
-		reflection.Register(s.grpc)
+		reflection.Register(s.grpc) // Streams only: observeStream sees them.
 	}
 	for service, info := range s.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
@@ -106,6 +134,33 @@ func New(o Options) *Server {
 		}
 	}
 	return s
+}
+
+func (s *Server) options() []grpc.ServerOption {
+	o := &s.o
+	out := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(wire.Codec{}),
+		grpc.ChainUnaryInterceptor(o.Unary...), // The gateway's own is around each handler, see register.
+		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.observeStream}, o.Stream...)...),
+		grpc.MaxRecvMsgSize(s.maxMessage()), // Counted after decompression.
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.MaxHeaderListSize(o.MaxMetadataBytes),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionIdle: o.IdleTimeout,
+			MaxConnectionAge:  o.MaxConnectionAge, MaxConnectionAgeGrace: s.longest() + time.Minute,
+			Time: time.Minute, Timeout: 20 * time.Second,
+		}),
+		grpc.ConnectionTimeout(o.HandshakeTimeout),
+		grpc.InTapHandle(s.tap),
+		grpc.WaitForHandlers(true),
+		// What is not offered is counted and logged too.
+		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errNoSuchMethod() }),
+	}
+	if o.TLS != nil {
+		out = append(out, grpc.Creds(credentials.NewTLS(o.TLS)))
+	}
+	return out
 }
 
 // maxMessage is the most any method takes; each method's own bound follows in
@@ -116,8 +171,18 @@ func (s *Server) maxMessage() int {
 		n = max(n, m.Rule.MaxRequestBytes)
 	}
 	// At least grpc-go's own bound: what is larger than a method takes is refused
-	// by the forwarder, where it is logged and counted.
+	// by the forwarder, which can say by how much.
 	return max(int(n)+envelope, 4<<20)
+}
+
+// longest is how long a call may take that was made in a connection's last
+// moment.
+func (s *Server) longest() time.Duration {
+	d := time.Duration(0)
+	for _, m := range s.o.Methods.Methods() {
+		d = max(d, m.Rule.Deadline, m.Rule.StreamMaxAge)
+	}
+	return d
 }
 
 // GRPC returns the server to serve with.
@@ -125,112 +190,3 @@ func (s *Server) GRPC() *grpc.Server { return s.grpc }
 
 // Drain tells health checks that the server is going away.
 func (s *Server) Drain() { s.health.Shutdown() }
-
-// observeUnary sees every unary call: request id, telemetry, panics.
-func (s *Server) observeUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-	arrived(ctx)
-	x, ctx := s.begin(ctx, info.FullMethod)
-	defer func() { s.end(ctx, x, &err, recover()) }()
-	x.countIn(req)
-	if resp, err = next(ctx, req); err == nil {
-		x.countOut(resp)
-	}
-	return resp, err
-}
-
-// observeStream is the same for streams.
-func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	x, ctx := s.begin(ss.Context(), info.FullMethod)
-	defer func() { s.end(ctx, x, &err, recover()) }()
-	return next(srv, &observedStream{ServerStream: ss, ctx: ctx, x: x})
-}
-
-// exchange is one call being served, found in its context.
-type exchange struct {
-	observed *telemetry.Request
-	header   metadata.MD
-	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
-}
-
-type exchangeKey struct{}
-
-func exchangeOf(ctx context.Context) *exchange {
-	x, _ := ctx.Value(exchangeKey{}).(*exchange)
-	return x
-}
-
-func (s *Server) begin(ctx context.Context, fullMethod string) (*exchange, context.Context) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	ctx, observed := s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
-	observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
-	if s.offered[fullMethod] { // Else a caller could make up labels.
-		observed.RPC = fullMethod[1:]
-	}
-	if p, ok := peer.FromContext(ctx); ok {
-		observed.Peer, _ = netip.ParseAddrPort(p.Addr.String())
-		observed.Client = observed.Peer.Addr().Unmap()
-	}
-	// At once: grpc-go itself may end a stream, and take no more headers then.
-	_ = grpc.SetHeader(ctx, metadata.MD{"x-request-id": {observed.ID}})
-	x := &exchange{observed: observed, header: metadata.MD{}}
-	return x, context.WithValue(ctx, exchangeKey{}, x)
-}
-
-func (s *Server) end(ctx context.Context, x *exchange, err *error, panicked any) {
-	if panicked != nil {
-		s.o.Logger.ErrorContext(ctx, "the gRPC edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
-		*err = status.Error(codes.Internal, "internal error")
-	}
-	if x.observed.Call != nil {
-		x.observed.Call.Done(*err)
-	}
-	x.observed.BytesIn = x.bytesIn.Load()
-	code := status.Code(*err)
-	x.observed.End(ctx, code.String(), code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded)
-}
-
-func (x *exchange) countIn(m any) {
-	if f, ok := m.(*wire.Frame); ok {
-		x.bytesIn.Add(int64(len(f.Data)))
-	}
-}
-
-func (x *exchange) countOut(m any) {
-	if f, ok := m.(*wire.Frame); ok {
-		x.observed.BytesOut += int64(len(f.Data))
-	}
-}
-
-type observedStream struct {
-	grpc.ServerStream
-	ctx context.Context
-	x   *exchange
-}
-
-func (s *observedStream) Context() context.Context { return s.ctx }
-
-func (s *observedStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
-	if err == nil {
-		arrived(s.ctx)
-		s.x.countIn(m)
-	}
-	return err
-}
-
-func (s *observedStream) SendMsg(m any) error {
-	s.x.countOut(m)
-	return s.ServerStream.SendMsg(m)
-}
-
-// carrier reads metadata, whose keys are lower case.
-type carrier metadata.MD
-
-func (c carrier) Get(key string) string {
-	if v := metadata.MD(c).Get(key); len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-func (c carrier) Set(string, string) {}
-func (c carrier) Keys() []string     { return nil }

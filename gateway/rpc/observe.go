@@ -1,0 +1,170 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/propagation"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/wire"
+)
+
+// register offers a service whose unary handlers begin with ours. An
+// interceptor would come too late: grpc-go reads the message before it.
+func (s *Server) register(sd *grpc.ServiceDesc, impl any) {
+	own := *sd
+	own.Methods = slices.Clone(sd.Methods)
+	for i, m := range own.Methods {
+		own.Methods[i].Handler = s.observeUnary("/"+sd.ServiceName+"/"+m.MethodName, m.Handler)
+	}
+	s.grpc.RegisterService(&own, impl)
+}
+
+// observeUnary sees every unary call: request id, telemetry, panics, arrival.
+func (s *Server) observeUnary(fullMethod string, next grpc.MethodHandler) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (resp any, err error) {
+		x, ctx := s.begin(ctx, fullMethod)
+		defer func() { s.end(ctx, x, &err, recover()) }()
+		checked, err := s.arrive(ctx, x)
+		if err != nil {
+			return nil, err
+		}
+		resp, err = next(srv, checked, func(m any) error { return s.read(ctx, x, m, decode) }, team)
+		if err == nil {
+			x.countOut(resp)
+		}
+		return resp, err
+	}
+}
+
+// observeStream is the same for streams, and for what is not offered.
+func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	x, ctx := s.begin(ss.Context(), info.FullMethod)
+	defer func() { s.end(ctx, x, &err, recover()) }()
+	if ctx, err = s.arrive(ctx, x); err != nil {
+		return err
+	}
+	return next(srv, &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x})
+}
+
+// exchange is one call being served, found in its context.
+type exchange struct {
+	observed *telemetry.Request
+	call     *policy.Call
+	header   metadata.MD  // of the answer, not given to grpc-go yet
+	opened   bool         // the first of it was
+	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(ctx context.Context) *exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	return x
+}
+
+func (s *Server) begin(ctx context.Context, fullMethod string) (*exchange, context.Context) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	ctx, observed := s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
+	observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
+	if s.offered[fullMethod] { // Else a caller could make up labels.
+		observed.RPC = fullMethod[1:]
+	}
+	x := &exchange{observed: observed, header: metadata.MD{"x-request-id": {observed.ID}}}
+	x.call = s.newCall(ctx, x, md)
+	observed.Call = x.call
+	return x, context.WithValue(ctx, exchangeKey{}, x)
+}
+
+func (s *Server) end(ctx context.Context, x *exchange, err *error, panicked any) {
+	if panicked != nil {
+		s.o.Logger.ErrorContext(ctx, "the gRPC edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, "internal error")
+	}
+	x.call.Done(*err)
+	x.close(ctx, *err)
+	if l := leaseOf(ctx); l != nil {
+		if limit := l.close(); limit != "" && *err != nil {
+			s.o.Refused(limit)
+		}
+	}
+	x.observed.BytesIn = x.bytesIn.Load()
+	code := status.Code(*err)
+	x.observed.End(ctx, code.String(), code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded)
+}
+
+// read takes a message, which nobody has asked for before.
+func (s *Server) read(ctx context.Context, x *exchange, m any, decode func(any) error) error {
+	x.open(ctx)
+	if err := decode(m); err != nil {
+		if status.Code(err) == codes.ResourceExhausted {
+			s.o.Refused(limitMessageBytes)
+		}
+		return err
+	}
+	arrived(ctx)
+	if f, ok := m.(*wire.Frame); ok {
+		x.bytesIn.Add(int64(len(f.Data)))
+	}
+	return nil
+}
+
+func (x *exchange) countOut(m any) {
+	if f, ok := m.(*wire.Frame); ok {
+		x.observed.BytesOut += int64(len(f.Data))
+	}
+}
+
+type observedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+	s   *Server
+	x   *exchange
+}
+
+func (o *observedStream) Context() context.Context { return o.ctx }
+
+func (o *observedStream) RecvMsg(m any) error {
+	return o.s.read(o.ctx, o.x, m, o.ServerStream.RecvMsg)
+}
+
+func (o *observedStream) SendMsg(m any) error {
+	o.x.countOut(m)
+	return o.ServerStream.SendMsg(m)
+}
+
+// peerOf is where a connection comes from.
+func peerOf(p *peer.Peer) netip.AddrPort {
+	if tcp, ok := p.Addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort()
+	}
+	a, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return a
+}
+
+// carrier reads metadata, whose keys are lower case.
+type carrier metadata.MD
+
+func (c carrier) Get(key string) string {
+	if v := metadata.MD(c).Get(key); len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+func (c carrier) Set(string, string) {}
+func (c carrier) Keys() []string     { return nil }
