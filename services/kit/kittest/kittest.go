@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -53,7 +54,15 @@ func (s *Signer) Token(t testing.TB, c kit.Caller, audience string) string {
 // Sign returns any claims, signed.
 func (s *Signer) Sign(t testing.TB, claims jwt.Claims) string {
 	t.Helper()
-	token, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims).SignedString(s.private)
+	return s.SignWith(t, nil, claims)
+}
+
+// SignWith is Sign with more in the header.
+func (s *Signer) SignWith(t testing.TB, header map[string]any, claims jwt.Claims) string {
+	t.Helper()
+	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	maps.Copy(unsigned.Header, header)
+	token, err := unsigned.SignedString(s.private)
 	if err != nil {
 		t.Fatal(err)
 	}
