@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -25,13 +27,28 @@ type Route struct {
 	// Require says who may call.
 	Require string `json:"require"`
 	// Owner says whose the request must be; empty means anyone's.
-	Owner      string `json:"owner,omitempty"`
+	Owner string `json:"owner,omitempty"`
+	// Tenant is the request field that names the tenant; empty means that none
+	// does.
+	Tenant string `json:"tenant,omitempty"`
+	// Conditions must hold beside.
+	Conditions []Condition `json:"conditions,omitempty"`
+	// LimitClass and LimitCost are how calls are counted; no class means that
+	// they are not.
 	LimitClass string `json:"limitClass,omitempty"`
 	LimitCost  int    `json:"limitCost,omitempty"`
+	// Limit says in words what the class allows.
+	Limit string `json:"limit,omitempty"`
 	// Deadline is a Go duration such as 2s; for a stream, its maximum age.
 	Deadline string `json:"deadline,omitempty"`
 	// Target is where the service runs.
 	Target string `json:"target"`
+}
+
+// Condition is a CEL expression that must hold for a call.
+type Condition struct {
+	ID         string `json:"id"`
+	Expression string `json:"expression"`
 }
 
 // Options make the handler.
@@ -126,35 +143,48 @@ func index(pages []page) http.Handler {
 
 func routes(list func() []Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var b strings.Builder
 		switch format := r.URL.Query().Get("format"); format {
 		case "", "json":
-			all := list()
-			if all == nil {
-				all = []Route{}
-			}
+			_ = WriteRoutesJSON(&b, list()) // Into memory.
 			w.Header().Set("Content-Type", "application/json")
-			enc := json.NewEncoder(w)
-			enc.SetEscapeHTML(false)
-			enc.SetIndent("", "  ")
-			_ = enc.Encode(map[string][]Route{"routes": all}) // A client that left needs no answer.
+			_, _ = io.WriteString(w, b.String()) // A client that left needs no answer.
 		case "text":
-			plain(w, http.StatusOK, table(list()))
+			_ = WriteRoutesText(&b, list())
+			plain(w, http.StatusOK, b.String())
 		default:
 			plain(w, http.StatusBadRequest, "format is json or text\n")
 		}
 	})
 }
 
-func table(all []Route) string {
+// WriteRoutesJSON writes routes as /routes does.
+func WriteRoutesJSON(w io.Writer, all []Route) error {
+	if all == nil {
+		all = []Route{}
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(map[string][]Route{"routes": all})
+}
+
+// WriteRoutesText writes routes as /routes?format=text does: a table, and below
+// it what the classes of limits allow and the conditions say, where that is known.
+func WriteRoutesText(w io.Writer, all []Route) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "VERB\tTEMPLATE\tMETHOD\tREQUIRE\tOWNER\tLIMIT\tDEADLINE\tTARGET") // Into memory.
+	_, _ = fmt.Fprintln(t, "VERB\tTEMPLATE\tMETHOD\tREQUIRE\tOWNER\tTENANT\tCONDITIONS\tLIMIT\tDEADLINE\tTARGET") // Into memory.
 	for _, r := range all {
 		limit := ""
 		if r.LimitClass != "" {
 			limit = fmt.Sprintf("%s*%d", r.LimitClass, r.LimitCost)
 		}
-		row := []string{r.Verb, r.Template, r.Method, r.Require, r.Owner, limit, r.Deadline, r.Target}
+		var conditions []string
+		for _, c := range r.Conditions {
+			conditions = append(conditions, c.ID)
+		}
+		row := []string{r.Verb, r.Template, r.Method, r.Require, r.Owner, r.Tenant, strings.Join(conditions, " "), limit, r.Deadline, r.Target}
 		for i, cell := range row {
 			if cell == "" {
 				row[i] = "-"
@@ -163,5 +193,37 @@ func table(all []Route) string {
 		_, _ = fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
 	_ = t.Flush()
-	return b.String()
+	notes(&b, all)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// notes are what does not fit into a row.
+func notes(b *strings.Builder, all []Route) {
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	limits, seen := map[string]string{}, map[string]bool{}
+	for _, r := range all {
+		if r.Limit != "" {
+			limits[r.LimitClass] = r.Limit
+		}
+	}
+	for i, class := range slices.Sorted(maps.Keys(limits)) {
+		if i == 0 {
+			_, _ = fmt.Fprintln(t, "\nLIMIT\tALLOWS")
+		}
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", class, limits[class])
+	}
+	_ = t.Flush()
+	for _, r := range all {
+		for _, c := range r.Conditions {
+			if key := r.Method + " " + c.ID; !seen[key] {
+				if len(seen) == 0 {
+					_, _ = fmt.Fprintln(t, "\nMETHOD\tCONDITION\tEXPRESSION")
+				}
+				seen[key] = true
+				_, _ = fmt.Fprintf(t, "%s\t%s\t%s\n", r.Method, c.ID, strings.Join(strings.Fields(c.Expression), " "))
+			}
+		}
+	}
+	_ = t.Flush()
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,8 @@ import (
 
 var list = []admin.Route{
 	{Verb: "GET", Template: "/v1/users/{user_id}", Method: "shop.user.v1.UserService/GetUser", Require: "users.read", Owner: "user_id",
-		LimitClass: "read", LimitCost: 2, Deadline: "2s", Target: "in-process"},
+		Tenant: "org_id", Conditions: []admin.Condition{{ID: "small", Expression: "request.n < 3"}, {ID: "short", Expression: "size(request.s)\n  < 9"}},
+		LimitClass: "read", LimitCost: 2, Limit: "5 in 1s per principal", Deadline: "2s", Target: "in-process"},
 	{Method: "shop.user.v1.UserService/Hidden", Require: "<public>", Target: "dns:///users:9090"},
 }
 
@@ -141,7 +143,7 @@ func TestRoutes(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got.Routes, list) {
+	if !reflect.DeepEqual(got.Routes, list) {
 		t.Errorf("%+v", got.Routes)
 	}
 	_, body = do(t, h, "GET", "/routes?format=text")
@@ -150,9 +152,16 @@ func TestRoutes(t *testing.T) {
 		rows = append(rows, strings.Fields(line))
 	}
 	want := [][]string{
-		{"VERB", "TEMPLATE", "METHOD", "REQUIRE", "OWNER", "LIMIT", "DEADLINE", "TARGET"},
-		{"GET", "/v1/users/{user_id}", "shop.user.v1.UserService/GetUser", "users.read", "user_id", "read*2", "2s", "in-process"},
-		{"-", "-", "shop.user.v1.UserService/Hidden", "<public>", "-", "-", "-", "dns:///users:9090"},
+		{"VERB", "TEMPLATE", "METHOD", "REQUIRE", "OWNER", "TENANT", "CONDITIONS", "LIMIT", "DEADLINE", "TARGET"},
+		{"GET", "/v1/users/{user_id}", "shop.user.v1.UserService/GetUser", "users.read", "user_id", "org_id", "small", "short", "read*2", "2s", "in-process"},
+		{"-", "-", "shop.user.v1.UserService/Hidden", "<public>", "-", "-", "-", "-", "-", "dns:///users:9090"},
+		{},
+		{"LIMIT", "ALLOWS"},
+		{"read", "5", "in", "1s", "per", "principal"},
+		{},
+		{"METHOD", "CONDITION", "EXPRESSION"},
+		{"shop.user.v1.UserService/GetUser", "small", "request.n", "<", "3"},
+		{"shop.user.v1.UserService/GetUser", "short", "size(request.s)", "<", "9"},
 	}
 	if !slices.EqualFunc(rows, want, slices.Equal[[]string]) {
 		t.Errorf("%q", rows)

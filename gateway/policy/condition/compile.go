@@ -31,7 +31,7 @@ const (
 	MaxExpressionBytes = 4 << 10
 	// CostLimit bounds an evaluation, in CEL's units of cost: about one a step, and
 	// one for ten bytes of a string that is gone through.
-	CostLimit = 20_000
+	CostLimit = 10_000
 
 	maxNesting     = 2   // of loops: over lists of lists, no deeper
 	maxRegexp      = 500 // instructions of a compiled pattern

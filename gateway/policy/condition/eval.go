@@ -17,7 +17,7 @@ import (
 
 // evalTime bounds an evaluation that loops. CEL's cost takes some operations
 // for cheap that go through a long value, and a loop repeats them.
-const evalTime = 100 * time.Millisecond
+const evalTime = 50 * time.Millisecond
 
 // maxDepth bounds the nesting of a request on the wire: what parsers in other
 // languages take by default, and more than REST lets in.
