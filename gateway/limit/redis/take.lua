@@ -10,13 +10,11 @@
 local time = redis.call('TIME')
 local sec, nano = tonumber(time[1]), tonumber(time[2]) * 1000
 
--- The largest double below 2^63: replies are 64-bit integers.
-local LARGEST = 9223372036854774784
+-- Bounds every time, as in memory: 36 years.
+local WINDOW = 2 ^ 60
 
-local function integer(x) return math.min(x, LARGEST) end
-
--- A time to live in milliseconds that SET takes: at most 30,000 years.
-local function ttl(ns) return math.min(math.max(math.ceil(ns / 1e6), 1), 1e15) end
+-- A time to live in milliseconds.
+local function ttl(ns) return math.max(math.ceil(ns / 1e6), 1) end
 
 -- The period that now is in: its start and its end in seconds.
 local function period(kind)
@@ -53,21 +51,23 @@ end
 local function pair(a, b) return string.format('%.0f %.0f', a, b) end
 
 local function rate(key, cost, size, emission)
-  local full, ahead = size * emission, 0
+  local full, ahead = math.min(size * emission, WINDOW), 0
+  local price = math.min(cost * emission, WINDOW)
   local s, n = stored(key)
   -- Never further ahead than an empty budget is: a clock that was set back, or a
   -- limit that was made smaller, must not lock anyone out for longer.
   if s then ahead = math.min(math.max((s - sec) * 1e9 + (n - nano), 0), full) end
-  local after = ahead + cost * emission
-  if after <= full then
+  local after = ahead + price
+  local function left(debt) return math.min(math.floor((full - debt) / emission), size) end
+  if cost <= size and after <= full then
     local at = nano + after
     local carry = math.floor(at / 1e9)
     sets[key] = {pair(sec + carry, at - carry * 1e9), ttl(after)}
-    return 1, math.floor((full - after) / emission), after, 0, math.floor((full - ahead) / emission), ahead
+    return 1, left(after), after, 0, left(ahead), ahead
   end
   local retry = -1
   if cost <= size then retry = after - full end
-  return 0, math.floor((full - ahead) / emission), ahead, retry
+  return 0, left(ahead), ahead, retry
 end
 
 local function quota(key, cost, size, kind)
@@ -101,9 +101,9 @@ for _, a in ipairs(answers) do
   -- Nothing is taken: what has room stands as it did before.
   if admitted == 0 and a[1] == 1 then remaining, reset = a[5], a[6] end
   reply[#reply + 1] = a[1]
-  reply[#reply + 1] = integer(remaining)
-  reply[#reply + 1] = integer(reset)
-  reply[#reply + 1] = integer(a[4])
+  reply[#reply + 1] = remaining
+  reply[#reply + 1] = reset
+  reply[#reply + 1] = a[4]
 end
 if admitted == 1 then
   for key, set in pairs(sets) do

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 const startTimeout = 30 * time.Second
@@ -101,6 +103,30 @@ func (s *Server) Restart(t testing.TB) {
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// Client connects an operator's client, which lasts until the test ends. The
+// function it returns sends a command and returns the answer as redis-cli would
+// show a text; an error fails the test.
+func (s *Server) Client(t testing.TB) func(command ...string) string {
+	t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, ForceSingleClient: true, DisableCache: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return func(command ...string) string {
+		t.Helper()
+		m, err := client.Do(t.Context(), client.B().Arbitrary(command...).Build()).ToMessage()
+		if err != nil {
+			t.Fatalf("%s: %v", command, err)
+		}
+		text, err := m.ToString()
+		if err != nil {
+			return m.String()
+		}
+		return text
 	}
 }
 
