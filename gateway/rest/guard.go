@@ -16,6 +16,9 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	if s.o.Client != nil {
 		x.observed.Client = s.o.Client(x.observed.Peer.Addr(), headers)
 	}
+	if ambiguous(x.r, x.observed) {
+		x.w.Header()["Connection"] = connClose
+	}
 	dropHopByHop(x.r.Header)
 	c := &x.call
 	c.Edge, c.RequestID = policy.EdgeREST, x.observed.ID

@@ -19,6 +19,7 @@ type gunzip struct {
 	buf  *bufio.Reader
 	zip  gzip.Reader
 	open bool
+	err  error // how it ended, once it did
 }
 
 var errTrailing = errors.New("something stands behind the gzip data")
@@ -30,7 +31,7 @@ func newGunzip(r io.Reader, limit int64, count *atomic.Int64) *gunzip {
 	g := gunzips.Get().(*gunzip)
 	g.src = source{r: r, left: limit, count: count}
 	g.buf.Reset(&g.src)
-	g.open = false
+	g.open, g.err = false, nil
 	return g
 }
 
@@ -42,22 +43,23 @@ func (g *gunzip) release() {
 }
 
 func (g *gunzip) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
 	if !g.open {
-		if err := g.zip.Reset(g.buf); err != nil {
-			return 0, unexpected(err)
+		if g.err = unexpected(g.zip.Reset(g.buf)); g.err != nil {
+			return 0, g.err
 		}
 		g.zip.Multistream(false)
 		g.open = true
 	}
 	n, err := g.zip.Read(p)
 	if errors.Is(err, io.EOF) {
-		if _, more := g.buf.ReadByte(); !errors.Is(more, io.EOF) {
-			if more == nil {
-				more = errTrailing
-			}
-			return n, more
+		if _, err = g.buf.ReadByte(); err == nil {
+			err = errTrailing
 		}
 	}
+	g.err = err
 	return n, err
 }
 

@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -171,6 +172,11 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 	if change != nil {
 		change(&o)
 	}
+	o.Refused = func(limit string) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.hits = append(e.hits, limit)
+	}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -179,13 +185,56 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 	return e
 }
 
+// answer is what a test looks at of an answer.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	// reason is that of the problem, "" where there is none.
+	reason string
+}
+
+func readAnswer(t testing.TB, res *http.Response) answer {
+	t.Helper()
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := answer{status: res.StatusCode, header: res.Header, body: string(b)}
+	if res.StatusCode >= 400 && res.Request.Method != http.MethodHead {
+		var p Problem
+		if err := json.Unmarshal(b, &p); err != nil || p.Status != a.status || p.Code == "" || p.RequestID != res.Header.Get("X-Request-Id") || res.Header.Get("Content-Type") != problemType {
+			t.Errorf("no problem+json (%v): %v %s", err, res.Header, b)
+		}
+		for _, d := range p.Details {
+			var info struct{ Reason, Domain string }
+			if json.Unmarshal(d, &info) == nil && info.Domain == policy.ErrorDomain {
+				a.reason = info.Reason
+			}
+		}
+	}
+	return a
+}
+
+// do sends a request straight into the edge.
+func (e *edge) do(t testing.TB, r *http.Request) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, r)
+	res := w.Result()
+	res.Request = r
+	return readAnswer(t, res)
+}
+
 // serve starts a server with real sockets, HTTP/1 and HTTP/2 in plain text.
 func (e *edge) serve(t testing.TB) (addr string) {
 	t.Helper()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	srv := &httptest.Server{Config: &http.Server{Handler: e, Protocols: protocols, ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}}
+	srv := &httptest.Server{Config: &http.Server{Handler: e, Protocols: protocols, ConnContext: ConnContext, DisableGeneralOptionsHandler: true, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

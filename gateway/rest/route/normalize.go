@@ -2,6 +2,7 @@ package route
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -31,7 +32,8 @@ const (
 // different paths is refused with a *PathError rather than repaired: encoded slashes, backslashes, control
 // characters, empty segments, dot segments, broken encodings. One slash at the end is kept: "/a/" is not
 // "/a". Dot segments include those in front of a colon, because a custom verb is cut off there, and a
-// parameter would be left that is "..".
+// parameter would be left that is "..". They, and empty segments, include those in front of a semicolon,
+// because some servers cut off what follows one ("/..;/" is "/../" to them).
 //
 // A path without percent signs is returned as it is, without an allocation.
 func Normalize(escaped string) (string, error) {
@@ -88,6 +90,8 @@ func inspect(path string) string {
 				return reasonDotSegment
 			}
 			start = i + 1
+		case c == ';' && i == start:
+			return reasonEmptySegment
 		case c == '\\':
 			return reasonBackslash
 		case c < 0x20 || c == 0x7f:
@@ -99,20 +103,23 @@ func inspect(path string) string {
 	switch {
 	case isDots(path[start:]):
 		return reasonDotSegment
-	case !ascii && !utf8.ValidString(path):
-		return reasonNotUTF8
-	default:
+	case ascii:
 		return ""
+	case !utf8.ValidString(path):
+		return reasonNotUTF8
+	case strings.IndexFunc(path, unicode.IsControl) >= 0: // Those beyond ASCII, such as U+0085, a line's end to some.
+		return reasonControl
 	}
+	return ""
 }
 
-// isDots reports whether a segment is "." or "..", or would be once a verb is cut off it.
+// isDots reports whether a segment is "." or "..", or would be once a verb or a parameter is cut off it.
 func isDots(segment string) bool {
 	dots := 0
 	for dots < len(segment) && segment[dots] == '.' {
 		dots++
 	}
-	return (dots == 1 || dots == 2) && (dots == len(segment) || segment[dots] == ':')
+	return (dots == 1 || dots == 2) && (dots == len(segment) || segment[dots] == ':' || segment[dots] == ';')
 }
 
 func unhex(c byte) byte {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -39,11 +40,11 @@ func TestNormalizeRefuses(t *testing.T) {
 		reasonBadEscape:    {"/%", "/a%", "/a%2", "/a%2g", "/a%g2", "/a%%61", "/%u0041"},
 		reasonEncodedSlash: {"/a%2fb", "/a%2Fb", "/%2f", "/a/..%2f", "/a%2f"},
 		reasonBackslash:    {`/a\b`, "/a%5cb", "/a%5C..%5cb", `/\`},
-		reasonControl:      {"/a\x00", "/a%00", "/%1f", "/%7f", "/a\x7f", "/a%0d%0ab", "/a\tb", "/a\n"},
+		reasonControl:      {"/a%c2%85b", "/\u009b", "/a\x00", "/a%00", "/%1f", "/%7f", "/a\x7f", "/a%0d%0ab", "/a\tb", "/a\n"},
 		reasonNotUTF8:      {"/%c0%ae", "/%ff", "/\xff", "/a%C3/b", "/%ed%a0%80", "/%c0%af"},
-		reasonEmptySegment: {"//", "//a", "/a//b", "/a//", "///"},
+		reasonEmptySegment: {"/;", "/;x/a", "/a/;b=c", "/a/%3bb", "//", "//a", "/a//b", "/a//", "///"},
 		reasonDotSegment: {"/.", "/..", "/a/.", "/a/..", "/./a", "/a/../b", "/%2e", "/a/%2e%2e", "/a/.%2E/b", "/%2e./",
-			"/a/..:go", "/a/.:go", "/a/%2e%2e%3ago"},
+			"/..;/a", "/a/..;x=y/b", "/a/.;", "/a/%2e%2e%3b/b", "/a/..:go", "/a/.:go", "/a/%2e%2e%3ago"},
 	} {
 		for _, p := range paths {
 			got, err := Normalize(p)
@@ -72,7 +73,7 @@ func TestNormalizeAllocates(t *testing.T) {
 }
 
 func FuzzNormalize(f *testing.F) {
-	for _, s := range []string{"/", "/v1/a%20b", "/a%2fb", "/%c0%ae", "/a/../b", "/%2e%2e/", "/a//", "/a%00", `/a\b`, "/%25%32%66",
+	for _, s := range []string{"/", "/v1/a%20b", "/a%2fb", "/%c0%ae", "/a/../b", "/%2e%2e/", "/a//", "/a%00", `/a\b`, "/%25%32%66", "/a;b/..;/c", "/%c2%85", "/a%2fb{",
 		"/é/%C3%A9", "/a/..:b", "/%", "x"} {
 		f.Add(s)
 	}
@@ -108,7 +109,7 @@ func harmless(escaped, path string) bool {
 	if !strings.HasPrefix(escaped, "/") || len(escaped) > MaxPath || strings.Contains(strings.ToLower(escaped), "%2f") {
 		return false
 	}
-	if strings.ContainsAny(path, "\\\x7f") || strings.IndexFunc(path, func(r rune) bool { return r < 0x20 }) >= 0 || !utf8.ValidString(path) {
+	if strings.ContainsAny(path, "\\\x7f") || strings.IndexFunc(path, func(r rune) bool { return unicode.IsControl(r) }) >= 0 || !utf8.ValidString(path) {
 		return false
 	}
 	segments := strings.Split(path[1:], "/")
@@ -117,7 +118,9 @@ func harmless(escaped, path string) bool {
 	}
 	return !slices.ContainsFunc(segments, func(s string) bool {
 		beforeVerb, _, _ := strings.Cut(s, ":")
-		return beforeVerb == "." || beforeVerb == ".."
+		beforeParameter, _, _ := strings.Cut(s, ";")
+		beforeBoth, _, _ := strings.Cut(beforeVerb, ";")
+		return strings.HasPrefix(s, ";") || slices.ContainsFunc([]string{beforeVerb, beforeParameter, beforeBoth}, func(s string) bool { return s == "." || s == ".." })
 	})
 }
 
