@@ -95,7 +95,7 @@ func (g *Gateway) build(ctx context.Context) error {
 		return err
 	}
 	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: metrics, Tracer: tracers.Tracer("sluice")})
-	edge := edgeChain(verifier, g.o)
+	edge := g.o.explain.watch(phaseEdge, edgeChain(verifier, g.o))
 	if err := g.buildREST(t, metrics, edge); err != nil {
 		return err
 	}
@@ -116,6 +116,8 @@ func (g *Gateway) rules() (*policy.Table, error) {
 			StreamIdle:      m.GetStreamIdle().AsDuration(),
 			StreamMaxAge:    m.GetStreamMaxAge().AsDuration(),
 			MaxRequestBytes: m.GetMaxRequestBytes(),
+			LimitClass:      m.GetLimitClass(),
+			LimitCost:       int(m.GetLimitCost()),
 		}
 	}
 	return policy.NewTable(g.descriptors(), policy.Defaults{
@@ -161,7 +163,7 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 	}
 	conn, err := upstream.New(upstream.Options{
 		Methods: g.methods, Targets: targets,
-		Entry: entryChain(g.o), Branch: branchChain(g.o),
+		Entry: g.o.explain.watch(phaseEntry, entryChain(g.o)), Branch: g.o.explain.watch(phaseBranch, branchChain(g.o)),
 		Signer: signer, Logger: g.log, Tracer: tracers.Tracer("sluice/upstream"), Observer: metrics,
 	})
 	if err != nil {
@@ -174,6 +176,9 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 
 // target is where a service runs: where the configuration says, else here.
 func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.Target, error) {
+	if g.o.explain != nil {
+		return g.o.explain.target(ctx, g, s, e)
+	}
 	if u := g.cfg.GetUpstreams()[string(s.Descriptor.FullName())]; u != nil {
 		return upstream.Remote(remoteOptions(u))
 	}

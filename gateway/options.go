@@ -30,6 +30,9 @@ type Service struct {
 	// Embed runs the service in the gateway's process, where the configuration
 	// names no upstream for it. Nil means that it always needs one.
 	Embed func(ctx context.Context, e Embedding) (upstream.Host, error)
+	// Composite says that the service answers from its branches alone, and opens
+	// and keeps nothing: Explain runs it, and shows what it would call.
+	Composite bool
 }
 
 // Embedding is what a service in the gateway's process gets.
@@ -76,6 +79,7 @@ type options struct {
 	logger   *slog.Logger
 	getenv   func(string) string
 	onReady  func(*Gateway)
+	explain  *recorder // set by Explain: nothing leaves the process
 }
 
 func newOptions(opts []Option) *options {

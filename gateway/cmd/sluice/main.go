@@ -22,6 +22,8 @@ func commands() []command {
 		{"keys", "[--out DIR] [--public DIR]", "make the key pair of the assertions to the services", keys},
 		{"apikey create", "--owner NAME [--scope \"S …\"] [--expires 90d]", "print a new API key, and what to store of it", apikeyCreate},
 		{"config check", "FILE", "check a configuration file", configCheck},
+		{"routes", "[--config FILE] [--format text|json]", "print every route with its rule and limits", routes},
+		{"explain", "METHOD PATH | SERVICE/METHOD [flags]", "say what would happen to a request, and why", explain},
 		{"version", "", "print the version", version},
 	}
 }

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sluice-gateway/sluice/gateway"
+	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/shop"
+)
+
+// routes prints every route with its rule and limits. It needs no issuer, no
+// database and no service.
+func routes(args []string) error { return printRoutes(args, os.Stdout) }
+
+func printRoutes(args []string, out io.Writer) error {
+	f := flag.NewFlagSet("routes", flag.ContinueOnError)
+	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
+	format := f.String("format", "text", "text or json")
+	if err := parse(f, args); err != nil {
+		return quiet(err)
+	}
+	write := map[string]func(io.Writer, []admin.Route) error{"text": admin.WriteRoutesText, "json": admin.WriteRoutesJSON}[*format]
+	if write == nil {
+		return fmt.Errorf("--format is text or json, not %q", *format)
+	}
+	cfg, err := config.Load(*file, os.Getenv)
+	if err != nil {
+		return err
+	}
+	all, err := gateway.RoutesOf(cfg, gateway.WithServices(shop.Services()...))
+	if err != nil {
+		return err
+	}
+	return write(out, all)
+}
