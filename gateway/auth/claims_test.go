@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // generic reads claims as a program would that takes encoding/json's maps for
@@ -148,5 +149,31 @@ func TestNesting(t *testing.T) {
 		if got := nesting([]byte(in)); got != want {
 			t.Errorf("%s: %d, want %d", in, got, want)
 		}
+	}
+}
+
+// The cache is bounded by what it holds, not only by how many: tokens of one
+// caller with long lists of scopes do not fill the memory.
+func TestCacheIsBoundedByScopes(t *testing.T) {
+	key, err := OpenDevKey(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := NewVerifier(Options{Issuers: []Issuer{key.Issuer()}, CacheSize: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 {
+		token, err := key.Mint(fmt.Sprint("user", i), []string{strings.Repeat("s", 2560)}, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v.cache.CleanUp()
+	if n := v.cache.EstimatedSize(); n > 9 || v.cache.WeightedSize() > 100 {
+		t.Errorf("%d tokens, of the weight %d", n, v.cache.WeightedSize())
 	}
 }
