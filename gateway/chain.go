@@ -4,21 +4,33 @@ import (
 	"slices"
 
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // The order of the request path, in one place. Around these chains the edges
-// themselves do, in this order: request id, telemetry, recovery from panics,
-// the route, OPTIONS; then the edge chain; then body and query; then
-// gateway/upstream with the entry chain, the deadline and the assertion.
+// themselves do, in this order: request id, telemetry, recovery from panics;
+// the arrival chain; bounds on what was sent, the route, CORS and OPTIONS; the
+// edge chain; body and query; then gateway/upstream with the entry chain, the
+// deadline and the assertion.
+
+// arrivalChain runs on every request of both edges, before its route is looked
+// for: on what is not there, too.
+func arrivalChain(l *limit.Limiter) policy.Chain {
+	return policy.Chain{{Name: "address", Check: l.Arrival}} // guessing of credentials and paths costs the guesser
+}
 
 // edgeChain runs before any body is read or message looked at, on both edges.
-func edgeChain(v *auth.Verifier, o *options) policy.Chain {
+func edgeChain(a *auth.Authenticator, l *limit.Limiter, o *options) policy.Chain {
 	return slices.Concat(
-		policy.Chain{{Name: "authenticate", Check: v.Authenticate}}, // who is it? everything else asks that
-		o.checks[AfterAuthentication],                               // a team's own, which know the principal
-		policy.Chain{{Name: "scopes", Check: policy.RequireScopes}}, // may it call this at all? cheap, so before what counts
-		o.checks[AfterAuthorization],                                // a team's own, for callers who may
+		policy.Chain{{Name: stepAuthenticate, Check: a.Authenticate}}, // who is it? everything else asks that
+		o.checks[AfterAuthentication],                                 // a team's own, which know the principal
+		policy.Chain{{Name: "scopes", Check: policy.RequireScopes}},   // may it call this at all? cheap, so before what counts
+		o.checks[AfterAuthorization],                                  // a team's own, for callers who may
+		policy.Chain{
+			{Name: "in-flight", Check: l.InFlight}, // a call that finds no place costs no tokens
+			{Name: "limits", Check: l.Rates},       // last: what is counted is what goes on
+		},
 	)
 }
 
@@ -32,7 +44,11 @@ func branchChain(*options) policy.Chain {
 // typed or as bytes, whichever edge or composite it comes from.
 func entryChain(o *options) policy.Chain {
 	return slices.Concat(
-		policy.Chain{{Name: "owner", Check: policy.RequireOwner}}, // whose is it? the message says, not the URL
+		policy.Chain{
+			{Name: "owner", Check: policy.RequireOwner},           // whose is it? the message says, not the URL
+			{Name: "tenant", Check: policy.RequireTenant},         // no scope reaches into another tenant
+			{Name: "conditions", Check: policy.RequireConditions}, // the dearest, so last
+		},
 		o.checks[AtEntry], // a team's own, which see the message
 	)
 }

@@ -19,11 +19,15 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/clientaddr"
+	"github.com/sluice-gateway/sluice/gateway/limit"
+	"github.com/sluice-gateway/sluice/gateway/limit/ledger"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/portal"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/tlsfile"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -40,6 +44,12 @@ type Gateway struct {
 
 	admin    http.Handler
 	methods  *policy.Table
+	limits   *limit.Limiter
+	quotas   *ledger.Ledger // nil without quotas, and with Redis
+	client   *clientaddr.Resolver
+	metrics  *telemetry.Metrics
+	httpTLS  *tlsfile.ServerTLS // nil means plaintext
+	grpcTLS  *tlsfile.ServerTLS
 	upstream *upstream.Conn
 	devKey   *auth.DevKey
 	addrs    Addrs
@@ -82,25 +92,33 @@ func (g *Gateway) build(ctx context.Context) error {
 	if g.methods, err = g.rules(); err != nil {
 		return err
 	}
-	signer, err := auth.OpenSigner(g.assertionKeyFile(), g.cfg.GetAssertion().GetTtl().AsDuration())
+	g.metrics = telemetry.NewMetrics()
+	if g.limits, err = g.limiter(ctx); err != nil {
+		return err
+	}
+	authenticator, err := g.authenticator()
 	if err != nil {
 		return err
 	}
-	verifier, err := g.verifier()
+	signer, err := g.signer()
 	if err != nil {
 		return err
 	}
-	metrics := telemetry.NewMetrics()
-	if err := g.connect(ctx, signer, metrics, tracers); err != nil {
+	if err := g.connect(ctx, signer, tracers); err != nil {
 		return err
 	}
-	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: metrics, Tracer: tracers.Tracer("sluice")})
-	edge := g.o.explain.watch(phaseEdge, edgeChain(verifier, g.o))
-	if err := g.buildREST(t, metrics, edge); err != nil {
+	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: g.metrics, Tracer: tracers.Tracer("sluice")})
+	arrival := g.o.explain.watch(phaseArrival, arrivalChain(g.limits))
+	edge := g.o.explain.watch(phaseEdge, edgeChain(authenticator, g.limits, g.o))
+	g.client = g.clientResolver()
+	if err := g.tls(); err != nil {
 		return err
 	}
-	g.buildRPC(t, metrics, edge)
-	g.admin = admin.New(admin.Options{Ready: g.ready, Metrics: metrics.Handler(), Routes: g.Routes})
+	if err := g.buildREST(t, arrival, edge); err != nil {
+		return err
+	}
+	g.buildRPC(t, arrival, edge)
+	g.admin = admin.New(admin.Options{Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes})
 	return nil
 }
 
@@ -136,15 +154,23 @@ func (g *Gateway) descriptors() []protoreflect.ServiceDescriptor {
 	return out
 }
 
-func (g *Gateway) assertionKeyFile() string {
-	if f := g.cfg.GetAssertion().GetKeyFile(); f != "" {
-		return f
+// signer signs with the keys of a file that is read again when it changes.
+func (g *Gateway) signer() (*auth.Signer, error) {
+	file := g.cfg.GetAssertion().GetKeyFile()
+	if file == "" {
+		file = filepath.Join(g.cfg.GetDataDir(), "assertion-key.pem")
 	}
-	return filepath.Join(g.cfg.GetDataDir(), "assertion-key.pem")
+	s, err := auth.OpenSigner(file, g.cfg.GetAssertion().GetTtl().AsDuration())
+	if err != nil {
+		return nil, err
+	}
+	s.Watch(0, g.log)
+	g.onClose(func() error { s.Close(); return nil })
+	return s, nil
 }
 
 // connect gives every service a target and builds the connection to them.
-func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *telemetry.Metrics, tracers trace.TracerProvider) error {
+func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, tracers trace.TracerProvider) error {
 	late := &lateConn{}
 	targets := map[string]upstream.Target{}
 	if err := g.checkUpstreams(); err != nil {
@@ -153,7 +179,7 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 	for _, s := range g.o.services {
 		name := string(s.Descriptor.FullName())
 		t, err := g.target(ctx, s, Embedding{
-			Config: g.cfg, AssertionKey: signer.Public(), Branches: late, Demo: g.o.demo, Logger: g.log, Tracer: tracers,
+			Config: g.cfg, AssertionKeys: signer.PublicKeys, Branches: late, Demo: g.o.demo, Logger: g.log, Tracer: tracers,
 		})
 		if err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
@@ -164,7 +190,7 @@ func (g *Gateway) connect(ctx context.Context, signer *auth.Signer, metrics *tel
 	conn, err := upstream.New(upstream.Options{
 		Methods: g.methods, Targets: targets,
 		Entry: g.o.explain.watch(phaseEntry, entryChain(g.o)), Branch: g.o.explain.watch(phaseBranch, branchChain(g.o)),
-		Signer: signer, Logger: g.log, Tracer: tracers.Tracer("sluice/upstream"), Observer: metrics,
+		Signer: signer, Logger: g.log, Tracer: tracers.Tracer("sluice/upstream"), Observer: g.metrics,
 	})
 	if err != nil {
 		return err
@@ -180,7 +206,7 @@ func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.
 		return g.o.explain.target(ctx, g, s, e)
 	}
 	if u := g.cfg.GetUpstreams()[string(s.Descriptor.FullName())]; u != nil {
-		return upstream.Remote(remoteOptions(u))
+		return upstream.Remote(g.remoteOptions(u))
 	}
 	if s.Embed == nil {
 		return nil, errors.New("it cannot run in this process: name its target under upstreams")
@@ -195,10 +221,10 @@ func (g *Gateway) target(ctx context.Context, s Service, e Embedding) (upstream.
 	return upstream.InProcess(host), nil
 }
 
-func remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
+func (g *Gateway) remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
 	o := upstream.RemoteOptions{Target: u.GetTarget()}
 	if t := u.GetTls(); t != nil {
-		o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName()}
+		o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName(), Log: g.log, Metrics: g.metrics.Registry()}
 	}
 	return o
 }
@@ -207,11 +233,15 @@ func remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
 // call it.
 type lateConn struct{ grpc.ClientConnInterface }
 
-func (g *Gateway) buildREST(t *telemetry.Telemetry, metrics *telemetry.Metrics, edge policy.Chain) error {
+func (g *Gateway) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) error {
+	c := g.cfg.GetHttp()
 	o := rest.Options{
-		Methods: g.methods, Conn: g.upstream, Edge: edge, Telemetry: t, Denied: metrics.Denied,
-		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
-		ReadTimeout: g.cfg.GetHttp().GetReadTimeout().AsDuration(), Middlewares: g.o.http,
+		Methods: g.methods, Conn: g.upstream, Arrival: arrival, Edge: edge, Client: g.client.Client, Telemetry: t,
+		Denied: g.metrics.Denied, Refused: g.metrics.Refused,
+		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log, Middlewares: g.o.http,
+		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
+		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
+		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: corsOptions(c.GetCors()),
 	}
 	for _, s := range g.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(s.Descriptor.FullName()), Register: s.Handlers})
@@ -228,14 +258,20 @@ func (g *Gateway) buildREST(t *telemetry.Telemetry, metrics *telemetry.Metrics, 
 	return err
 }
 
-func (g *Gateway) buildRPC(t *telemetry.Telemetry, metrics *telemetry.Metrics, edge policy.Chain) {
-	g.rpc = rpc.New(rpc.Options{
-		Methods: g.methods, Services: g.descriptors(), Conn: g.upstream, Edge: edge, Telemetry: t, Denied: metrics.Denied,
+func (g *Gateway) buildRPC(t *telemetry.Telemetry, arrival, edge policy.Chain) {
+	c := g.cfg.GetGrpc()
+	o := rpc.Options{
+		Methods: g.methods, Services: g.descriptors(), Conn: g.upstream, Arrival: arrival, Edge: edge, Client: g.client.Client, Telemetry: t,
+		Denied: g.metrics.Denied, Refused: g.metrics.Refused,
 		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
-		Reflection:           g.cfg.GetGrpc().GetReflection() || g.o.demo,
-		MaxConcurrentStreams: g.cfg.GetGrpc().GetMaxConcurrentStreams(),
-		Unary:                g.o.unary, Stream: g.o.stream,
-	})
+		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),
+		IdleTimeout: c.GetIdleTimeout().AsDuration(), MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(),
+		Unary: g.o.unary, Stream: g.o.stream,
+	}
+	if g.grpcTLS != nil {
+		o.TLS = g.grpcTLS.Config("h2")
+	}
+	g.rpc = rpc.New(o)
 }
 
 func (g *Gateway) onClose(f func() error) { g.closers = append(g.closers, f) }

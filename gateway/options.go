@@ -39,8 +39,9 @@ type Service struct {
 type Embedding struct {
 	// Config is the whole configuration.
 	Config *configv1.Config
-	// AssertionKey verifies the gateway's assertions.
-	AssertionKey ed25519.PublicKey
+	// AssertionKeys verify the gateway's assertions. They change when the gateway's
+	// keys are rotated.
+	AssertionKeys func() []ed25519.PublicKey
 	// Branches calls other services on behalf of the caller: for composites. It
 	// may be used once the gateway serves.
 	Branches grpc.ClientConnInterface

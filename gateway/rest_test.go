@@ -151,7 +151,8 @@ func httpExchanges() []exchange {
 		{name: "trailing slash", method: "GET", path: "/test/v1/echo/", status: 404},
 
 		{name: "not JSON", method: "POST", path: echo, body: "a=1", header: h("Content-Type", "application/x-www-form-urlencoded"), status: 415},
-		{name: "compressed", method: "POST", path: echo, body: "{}", header: h("Content-Encoding", "gzip"), status: 415},
+		{name: "compressed", method: "POST", path: echo, body: "{}", header: h("Content-Encoding", "br"), status: 415},
+		{name: "compressed, it says", method: "POST", path: echo, body: "{}", header: h("Content-Encoding", "gzip"), status: 400, contains: []string{"BODY_NOT_GZIP"}},
 		{name: "JSON with a charset", method: "POST", path: echo, body: "{}", header: h("Content-Type", "application/json; charset=utf-8"), status: 200},
 		{name: "no content type", method: "POST", path: echo, body: "{}", header: h("Content-Type", ""), status: 200},
 		{name: "empty body", method: "POST", path: echo, status: 200},

@@ -3,8 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/rest"
 )
 
 // Addrs are the addresses that are listened on.
@@ -45,7 +45,12 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	}
 	httpServer, adminServer := g.httpServer(), &http.Server{Handler: g.admin, ReadHeaderTimeout: 10 * time.Second}
 	group, failed := errgroup.WithContext(ctx)
-	group.Go(func() error { return served(httpServer.Serve(ls.http)) })
+	group.Go(func() error {
+		if g.httpTLS != nil {
+			return served(httpServer.ServeTLS(ls.http, "", ""))
+		}
+		return served(httpServer.Serve(ls.http))
+	})
 	group.Go(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
 	group.Go(func() error { return served(adminServer.Serve(ls.admin)) })
 	if g.o.onReady != nil {
@@ -70,16 +75,30 @@ func (g *Gateway) httpServer() *http.Server {
 	c := g.cfg.GetHttp()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
-		Handler:           g.rest,
-		Protocols:         protocols,
+	srv := &http.Server{
+		Handler:   g.rest,
+		Protocols: protocols,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: int(c.GetMaxConcurrentStreams()),
+			SendPingTimeout:      time.Minute, // A peer that is gone without a word is noticed.
+		},
+		ConnContext:       rest.ConnContext,
+		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.
 		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
 		IdleTimeout:       c.GetIdleTimeout().AsDuration(),
 		WriteTimeout:      g.writeTimeout(),
 		MaxHeaderBytes:    int(c.GetMaxHeaderBytes()),
 	}
+	if g.httpTLS != nil {
+		srv.TLSConfig = g.httpTLS.Config("h2", "http/1.1")
+	}
+	return srv
 }
+
+// TLS says whether the HTTP and the gRPC listener speak TLS.
+func (g *Gateway) TLS() (http, grpc bool) { return g.httpTLS != nil, g.grpcTLS != nil }
 
 // writeTimeout bounds an exchange that is no stream from its headers to its last
 // byte: reading the body, the longest call, and 30s for the caller to read.
@@ -123,33 +142,6 @@ func (g *Gateway) drain(httpServer *http.Server) {
 	if err := both.Wait(); err != nil {
 		g.log.Warn("the HTTP listener did not close cleanly", "error", err)
 	}
-}
-
-type listeners struct{ http, grpc, admin net.Listener }
-
-func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
-	var lc net.ListenConfig
-	for _, l := range []struct {
-		to         *net.Listener
-		at         *string
-		name, addr string
-		env        string
-	}{
-		{&ls.http, &g.addrs.HTTP, "http.addr", g.cfg.GetHttp().GetAddr(), "SLUICE_HTTP_ADDR"},
-		{&ls.grpc, &g.addrs.GRPC, "grpc.addr", g.cfg.GetGrpc().GetAddr(), "SLUICE_GRPC_ADDR"},
-		{&ls.admin, &g.addrs.Admin, "admin.addr", g.cfg.GetAdmin().GetAddr(), "SLUICE_ADMIN_ADDR"},
-	} {
-		if *l.to, err = lc.Listen(ctx, "tcp", l.addr); err != nil {
-			for _, open := range []net.Listener{ls.http, ls.grpc} {
-				if open != nil {
-					err = errors.Join(err, open.Close())
-				}
-			}
-			return ls, fmt.Errorf("%s (%s): %w", l.name, l.env, err)
-		}
-		*l.at = (*l.to).Addr().String()
-	}
-	return ls, nil
 }
 
 func (g *Gateway) ready() error {

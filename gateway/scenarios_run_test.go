@@ -292,6 +292,9 @@ func (r *runner) credential(t *testing.T, as string) string {
 		other := gatewaytest.OtherKey(t)
 		return "Bearer " + other
 	}
+	if token, ok := strings.CutPrefix(as, "token "); ok {
+		return "Bearer " + token
+	}
 	subject, scopes, _ := strings.Cut(as, ":")
 	return "Bearer " + r.g.Token(t, subject, scopes)
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
@@ -50,7 +51,8 @@ func Start(t testing.TB, edit func(*configv1.Config), opts ...gateway.Option) *G
 	return Run(t, cfg, opts...)
 }
 
-// Config is a complete configuration with free ports and a directory of its own.
+// Config is a complete configuration with free ports, a directory of its own,
+// and limits that no test reaches who does not set its own.
 func Config(t testing.TB) *configv1.Config {
 	t.Helper()
 	env := map[string]string{
@@ -61,6 +63,7 @@ func Config(t testing.TB) *configv1.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
+	noLimits(cfg)
 	return cfg
 }
 
@@ -203,5 +206,16 @@ func (g *Gateway) dump(t testing.TB) {
 		if !strings.Contains(line, `"msg":"request"`) {
 			t.Log(line)
 		}
+	}
+}
+
+// noLimits takes the limits out of a configuration, for tests of something
+// else: the classes stay, with budgets that no test uses up.
+func noLimits(c *configv1.Config) {
+	const many = 1_000_000_000
+	c.Limits.Address = &configv1.AddressLimit{Off: true}
+	for _, class := range c.GetLimits().GetClasses() {
+		class.Rates = []*configv1.Rate{{Per: "principal", Requests: many, Interval: durationpb.New(time.Second), Burst: many}}
+		class.Quotas, class.MaxInFlightPerCaller, class.MaxInFlightPerMethod = nil, 0, 0
 	}
 }

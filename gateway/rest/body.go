@@ -40,6 +40,11 @@ type rawBody struct {
 func (x *exchange) readBody() (io.ReadCloser, error) {
 	b, rule := x.binding, &x.binding.Method.Rule
 	if b.body == bodyNone {
+		// Nothing of it is read; but who announces so much gets the answer that the
+		// same size gets over gRPC.
+		if x.r.ContentLength > rule.MaxRequestBytes {
+			return nil, bodyTooLarge(rule.MaxRequestBytes)
+		}
 		return http.NoBody, nil
 	}
 	gzipped, err := encoding(x.r.Header)

@@ -5,7 +5,6 @@ package shop
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"path/filepath"
 
@@ -72,7 +71,7 @@ func composites(_ context.Context, e gateway.Embedding) (upstream.Host, error) {
 // host puts the services' own interceptors in front: a service checks the
 // gateway's assertion wherever it runs.
 func host(name string, register func(grpc.ServiceRegistrar), closer func() error, e gateway.Embedding) (upstream.Host, error) {
-	verifier, err := kit.NewVerifier(ed25519.PublicKey(e.AssertionKey))
+	verifier, err := kit.NewVerifierFunc(e.AssertionKeys)
 	if err != nil {
 		return upstream.Host{}, err
 	}

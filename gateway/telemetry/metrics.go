@@ -20,6 +20,7 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
 	denied   *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 	upCalls  *prometheus.CounterVec
 	upTime   *prometheus.HistogramVec
 }
@@ -40,12 +41,14 @@ func NewMetrics() *Metrics {
 			Help: "Requests being served."}, []string{"edge"}),
 		denied: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_denied_total",
 			Help: "Calls that a check refused, by check and gRPC method."}, []string{"check", "method"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_refused_total",
+			Help: "Requests, calls and connections that a bound of an edge or a listener refused, by the bound (docs/limits.md)."}, []string{"limit"}),
 		upCalls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_upstream_requests_total",
 			Help: "Calls sent to services, by gRPC method, target and gRPC code."}, []string{"method", "target", "code"}),
 		upTime: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_upstream_duration_seconds", Buckets: buckets,
 			Help: "Time a service took to answer."}, []string{"method", "target"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.upCalls, m.upTime,
+	m.registry.MustRegister(m.requests, m.duration, m.inFlight, m.denied, m.refused, m.upCalls, m.upTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -67,6 +70,10 @@ func (m *Metrics) Denied(check string, method *policy.Method) {
 	}
 	m.denied.WithLabelValues(check, name).Inc()
 }
+
+// Refused counts what a bound of an edge or a listener refused. Safe for
+// concurrent use.
+func (m *Metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }
 
 // UpstreamDone counts a call that was sent to a service.
 func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.Code, took time.Duration) {
