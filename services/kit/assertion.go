@@ -145,6 +145,7 @@ func (v *Verifier) Verify(token, audience string) (Caller, error) {
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
 		jwt.WithLeeway(assertionLeeway),
+		jwt.WithStrictDecoding(), // One spelling of a token: it is remembered by its text.
 		jwt.WithTimeFunc(v.now),
 	)
 	if err != nil {

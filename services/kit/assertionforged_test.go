@@ -183,3 +183,27 @@ func TestCallerHasATenant(t *testing.T) {
 		t.Error("an admin is of every tenant")
 	}
 }
+
+// FuzzVerify: nobody but the gateway's key can make what is accepted.
+func FuzzVerify(f *testing.F) {
+	signer := kittest.NewSigner(f)
+	verifier, err := kit.NewVerifier(signer.Public)
+	if err != nil {
+		f.Fatal(err)
+	}
+	c := claims(nil)
+	c["exp"] = time.Now().Add(time.Hour).Unix()
+	good := signer.Sign(f, c)
+	for _, seed := range []string{good, "", "..", good + "=", good[:len(good)-1], good + ".x", reheaded(good, `{"alg":"none"}`), reheaded(good, `{"alg":"HS256"}`), reheaded(good, `{"alg":["EdDSA"]}`)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, token string) {
+		caller, err := verifier.Verify(token, audience)
+		if (err == nil) != (token == good) {
+			t.Fatalf("%q: %v, %v", token, caller, err)
+		}
+		if err != nil && (caller.Subject != "" || caller.Scopes != nil || caller.Tenant != "") {
+			t.Fatalf("refused as %+v", caller)
+		}
+	})
+}
