@@ -8,6 +8,8 @@ import (
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -17,11 +19,56 @@ import (
 // names need not be on the machine that checks it.
 func Check(cfg *configv1.Config, opts ...Option) error {
 	g := &Gateway{cfg: cfg, o: newOptions(opts)}
-	_, err := g.rules()
-	errs := []error{err, g.checkUpstreams()}
+	var err error
+	if g.methods, err = g.rules(); err == nil {
+		err = g.checkLimits()
+	}
+	errs := []error{err, g.checkUpstreams(), g.checkIdentity()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.GetUpstreams())) {
 		if err := upstream.CheckTarget(cfg.GetUpstreams()[name].GetTarget()); err != nil {
 			errs = append(errs, fmt.Errorf("upstreams: %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkLimits looks at the classes, and at what rules and credentials name of
+// them. Nothing is counted anywhere.
+func (g *Gateway) checkLimits() error {
+	classes, err := limitClasses(g.cfg.GetLimits())
+	if err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	rates := limit.NewMemory(limit.MemoryOptions{MaxKeys: 1})
+	l, err := limit.New(limit.Options{Classes: classes, Address: addressRate(g.cfg.GetLimits().GetAddress()), Store: rates, Arrivals: rates})
+	if err != nil {
+		return fmt.Errorf("limits: %w", err)
+	}
+	return g.checkClasses(l)
+}
+
+// checkIdentity looks at what of auth needs no file and no network.
+func (g *Gateway) checkIdentity() error {
+	var errs []error
+	for _, c := range g.cfg.GetAuth().GetIssuers() {
+		m := c.GetClaims()
+		for _, path := range append([]string{m.GetSubject(), m.GetTenant()}, m.GetScopes()...) {
+			if path == "" {
+				continue
+			}
+			if _, err := auth.CompileClaimPath(path); err != nil {
+				errs = append(errs, fmt.Errorf("issuer %s: claims: %w", c.GetIssuer(), err))
+			}
+		}
+	}
+	if keys := g.cfg.GetAuth().GetApiKeys().GetKeys(); len(keys) > 0 {
+		if _, err := auth.NewAPIKeys(auth.APIKeysOptions{Keys: apiKeyList(keys)}); err != nil {
+			errs = append(errs, fmt.Errorf("auth.api_keys: %w", err))
+		}
+	}
+	if rules := g.cfg.GetAuth().GetClientCertificates(); len(rules) > 0 {
+		if _, err := auth.NewClientCertificates(certificateRules(rules)); err != nil {
+			errs = append(errs, fmt.Errorf("auth.client_certificates: %w", err))
 		}
 	}
 	return errors.Join(errs...)

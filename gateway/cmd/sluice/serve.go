@@ -54,7 +54,14 @@ func serve(args []string) error {
 // welcome prints where the gateway is and three things to try.
 func welcome(g *gateway.Gateway, demo bool) {
 	a := g.Addrs()
-	base := "http://" + local(a.HTTP)
+	base, flag := "http://"+local(a.HTTP), "-plaintext"
+	overTLS, grpcTLS := g.TLS()
+	if overTLS {
+		base = "https://" + local(a.HTTP)
+	}
+	if grpcTLS {
+		flag = "-insecure"
+	}
 	fmt.Printf("sluice is ready\n  REST   %s   docs %s/docs\n  gRPC   %s\n  admin  http://%s\n", base, base, local(a.GRPC), local(a.Admin))
 	fmt.Println("try:")
 	if !demo {
@@ -63,9 +70,9 @@ func welcome(g *gateway.Gateway, demo bool) {
 	}
 	fmt.Printf(`  TOKEN=$(%s token --subject ada --scope "users.read orders.read orders.write")
   curl -H "Authorization: Bearer $TOKEN" %s/v1/users/ada/overview
-  grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{"user_id":"ada"}' %s shop.bff.v1.BffService/GetUserOverview
+  grpcurl %s -H "authorization: Bearer $TOKEN" -d '{"user_id":"ada"}' %s shop.bff.v1.BffService/GetUserOverview
   curl -N -H "Authorization: Bearer $TOKEN" %s/v1/orders/ada-0012:watch
-`, self(g), base, local(a.GRPC), base)
+`, self(g), base, flag, local(a.GRPC), base)
 }
 
 // self is how to run this program with the same data directory, whose key
