@@ -59,6 +59,9 @@ type edge struct {
 func (e *edge) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.log.Len() > 1<<20 { // A flood: what is held is measured.
+		return len(p), nil
+	}
 	return e.log.Write(p)
 }
 
@@ -232,19 +235,23 @@ func heap() int64 {
 // backend answers what it is sent.
 type backend struct {
 	mu    sync.Mutex
-	calls []*policy.Call
+	n     int
+	calls []*policy.Call // the first
 }
 
 func (b *backend) note(ctx context.Context) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.calls = append(b.calls, policy.Admitted(ctx))
+	b.n++
+	if len(b.calls) < 10 {
+		b.calls = append(b.calls, policy.Admitted(ctx))
+	}
 }
 
 func (b *backend) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.calls)
+	return b.n
 }
 
 func (b *backend) Invoke(ctx context.Context, _ string, in, out any, opts ...grpc.CallOption) error {

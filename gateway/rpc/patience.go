@@ -3,7 +3,7 @@ package rpc
 import (
 	"context"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/tap"
@@ -17,13 +17,18 @@ const defaultPatience = 30 * time.Second
 // ended on the other side.
 const stuck = 10 * time.Second
 
-// lease ends a call whose first message does not come. It lives in the call's
-// context, which grpc-go's transport itself waits on.
+// lease ends a call whose first message does not come, or whose answer is not
+// taken. It lives in the call's context, which grpc-go's transport itself waits
+// on.
 type lease struct {
-	timer   *time.Timer
 	end     context.CancelFunc
 	release func() bool
-	over    atomic.Pointer[string] // the limit that ended the call
+
+	mu     sync.Mutex
+	timer  *time.Timer
+	limit  string // that the timer stands for
+	over   bool   // the timer ended the call
+	closed bool
 }
 
 type leaseKey struct{}
@@ -36,12 +41,14 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		// refuses leaves its context behind in the connection's.
 		s.o.Refused(limitMethodName)
 	}
-	l := &lease{}
+	l := &lease{limit: limitSlowMessage}
 	ctx, l.end = context.WithCancel(ctx)
-	l.timer = time.AfterFunc(s.o.Patience, func() { l.expire(limitSlowMessage) })
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = time.AfterFunc(s.o.Patience, l.expire)
 	// Calls end that no handler has seen, such as those with an unknown encoding:
 	// without this, each would be kept for as long as we are patient.
-	l.release = context.AfterFunc(ctx, func() { l.timer.Stop() })
+	l.release = context.AfterFunc(ctx, func() { l.close() })
 	return context.WithValue(ctx, leaseKey{}, l), nil
 }
 
@@ -51,25 +58,36 @@ func leaseOf(ctx context.Context) *lease {
 }
 
 // expire ends the call.
-func (l *lease) expire(limit string) {
-	l.over.CompareAndSwap(nil, &limit)
+func (l *lease) expire() {
+	l.mu.Lock()
+	l.over = !l.closed
+	l.mu.Unlock()
 	l.end()
 }
 
 // close ends the lease with its call, and returns the limit that did so before;
-// empty means none.
+// empty means none. A timer that went on would keep the call in memory.
 func (l *lease) close() string {
 	l.release()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
 	l.timer.Stop()
-	if limit := l.over.Load(); limit != nil {
-		return *limit
+	if l.over {
+		return l.limit
 	}
 	return ""
 }
 
-// arrived says that the first message is there.
+// arrived says that a message is there.
 func arrived(ctx context.Context) {
-	if l := leaseOf(ctx); l != nil {
+	l := leaseOf(ctx)
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.limit == limitSlowMessage { // A later message says nothing about reading.
 		l.timer.Stop()
 	}
 }
@@ -82,5 +100,12 @@ func unstick(ctx, up context.Context) func() bool {
 	if l == nil {
 		return func() bool { return true }
 	}
-	return context.AfterFunc(up, func() { time.AfterFunc(stuck, func() { l.expire(limitSlowReader) }) })
+	return context.AfterFunc(up, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.closed {
+			l.limit = limitSlowReader
+			l.timer.Reset(stuck)
+		}
+	})
 }

@@ -23,8 +23,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// keep is how many frames a connection remembers; of more, it only counts them.
-const keep = 10_000
+// keep is how many frames a connection remembers; of more, it only counts them,
+// but for GOAWAY.
+const keep = 2_000
 
 // Frame is a frame that the server sent.
 type Frame struct {
@@ -217,7 +218,7 @@ func (c *Conn) read() {
 			c.closed = err
 		} else {
 			c.counts[f.Header().Type]++
-			if len(c.frames) < keep {
+			if len(c.frames) < keep || f.Header().Type == http2.FrameGoAway {
 				c.frames = append(c.frames, frameOf(f))
 			}
 		}
