@@ -72,9 +72,15 @@ func (r Rate) withDefaults() Rate {
 	return r
 }
 
-// emission is rounded up: what is configured is never exceeded.
+// emission is rounded down, so that 90 a minute fill in a minute and not in a
+// nanosecond more, which answers would call 61 seconds; and up where down would
+// let through a thousandth too many.
 func (r Rate) emission() time.Duration {
-	return time.Duration((int64(r.Interval) + r.Requests - 1) / r.Requests)
+	e, rest := int64(r.Interval)/r.Requests, int64(r.Interval)%r.Requests
+	if e < 1000 && rest > 0 {
+		e++
+	}
+	return time.Duration(e)
 }
 
 func (r Rate) check() error {

@@ -9,7 +9,7 @@ import (
 // A table of TATs that never grows: buckets of places, allocated once, free of
 // pointers (the collector does not look into it), 16 bytes a place. A key may
 // stand in one of two buckets and goes into the emptier one, which fills the
-// table evenly: with 95 places of 100 taken, about one key in a hundred finds
+// table evenly: with 95 places of 100 taken, about two keys in a hundred find
 // both full.
 
 const (
