@@ -42,19 +42,21 @@ type Gateway struct {
 	rest *rest.Server
 	rpc  *rpc.Server
 
-	admin    http.Handler
-	methods  *policy.Table
-	limits   *limit.Limiter
-	quotas   *ledger.Ledger // nil without quotas, and with Redis
-	client   *clientaddr.Resolver
-	metrics  *telemetry.Metrics
-	httpTLS  *tlsfile.ServerTLS // nil means plaintext
-	grpcTLS  *tlsfile.ServerTLS
-	upstream *upstream.Conn
-	devKey   *auth.DevKey
-	addrs    Addrs
-	closers  []func() error
-	draining atomic.Bool
+	admin   http.Handler
+	methods *policy.Table
+	limits  *limit.Limiter
+	// checkStandIn says what is wrong with the limit class of a credential.
+	checkStandIn func(class string) error
+	quotas       *ledger.Ledger // nil without quotas, and with Redis
+	client       *clientaddr.Resolver
+	metrics      *telemetry.Metrics
+	httpTLS      *tlsfile.ServerTLS // nil means plaintext
+	grpcTLS      *tlsfile.ServerTLS
+	upstream     *upstream.Conn
+	devKey       *auth.DevKey
+	addrs        Addrs
+	closers      []func() error
+	draining     atomic.Bool
 }
 
 // New builds a gateway from a complete configuration (config.Load). Whatever is

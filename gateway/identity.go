@@ -117,8 +117,8 @@ func (g *Gateway) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
 				return nil, err
 			}
 			for _, k := range list {
-				if class := k.GetLimitClass(); class != "" && !g.limits.Knows(class) {
-					return nil, fmt.Errorf("%s: key %s: there is no limit class %q", c.GetFile(), k.GetId(), class)
+				if err := g.checkStandIn(k.GetLimitClass()); err != nil {
+					return nil, fmt.Errorf("%s: key %s: %w", c.GetFile(), k.GetId(), err)
 				}
 			}
 			return apiKeyList(list), nil

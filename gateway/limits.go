@@ -46,22 +46,31 @@ func (g *Gateway) limiter(ctx context.Context) (*limit.Limiter, error) {
 // not there, and costs that no budget of their class can hold.
 func (g *Gateway) checkClasses(l *limit.Limiter) error {
 	var errs []error
+	dearest := 1
 	for _, m := range g.methods.Methods() {
 		if m.Rule.LimitClass == "" {
 			continue
 		}
+		dearest = max(dearest, m.Rule.LimitCost)
 		if err := l.Check(m.Rule.LimitClass, m.Rule.LimitCost); err != nil {
 			errs = append(errs, fmt.Errorf("rule of %s: limit: %w", m.FullName[1:], err))
 		}
 	}
+	// The class of a credential stands in for those of all rules.
+	g.checkStandIn = func(class string) error {
+		if class == "" {
+			return nil
+		}
+		return l.Check(class, dearest)
+	}
 	for _, k := range g.cfg.GetAuth().GetApiKeys().GetKeys() {
-		if class := k.GetLimitClass(); class != "" && !l.Knows(class) {
-			errs = append(errs, fmt.Errorf("auth.api_keys: key %s: there is no limit class %q", k.GetId(), class))
+		if err := g.checkStandIn(k.GetLimitClass()); err != nil {
+			errs = append(errs, fmt.Errorf("auth.api_keys: key %s: %w", k.GetId(), err))
 		}
 	}
 	for i, c := range g.cfg.GetAuth().GetClientCertificates() {
-		if class := c.GetLimitClass(); class != "" && !l.Knows(class) {
-			errs = append(errs, fmt.Errorf("auth.client_certificates[%d]: there is no limit class %q", i, class))
+		if err := g.checkStandIn(c.GetLimitClass()); err != nil {
+			errs = append(errs, fmt.Errorf("auth.client_certificates[%d]: %w", i, err))
 		}
 	}
 	return errors.Join(errs...)
