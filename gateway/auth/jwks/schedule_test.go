@@ -141,11 +141,11 @@ func TestNewKeyOfACallerThatJoined(t *testing.T) {
 		wg.Wait()
 		time.Sleep(26 * time.Second)
 		synctest.Wait()
+		if n := r.count(); n != 3 { // Before anyone asks again.
+			t.Errorf("%d fetches", n)
+		}
 		if found, err := keysNow(t, s, "next"); !found || err != nil {
 			t.Error(found, err)
-		}
-		if n := r.count(); n != 3 {
-			t.Errorf("%d fetches", n)
 		}
 	})
 }
@@ -159,6 +159,9 @@ func TestDemandedFetchThatFailsIsTriedAgain(t *testing.T) {
 		r.answer(set(edJWK("known", known), edJWK("next", edKey(t))), 0)
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
+		if n := r.count(); n != 3 { // Before anyone asks again.
+			t.Errorf("%d fetches", n)
+		}
 		if found, err := keysNow(t, s, "next"); !found || err != nil {
 			t.Error(found, err)
 		}
