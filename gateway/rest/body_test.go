@@ -3,6 +3,7 @@ package rest
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 )
@@ -185,6 +189,20 @@ func TestStreamedBodies(t *testing.T) {
 			t.Errorf("got %d %s", a.status, a.body)
 		}
 	})
+}
+
+// TestGoodEndOfABadStream: a service that ends well, before it is noticed that
+// the call was ended for its body, does not make a success of it.
+func TestGoodEndOfABadStream(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	s := causedStream{&fakeStream{ctx: context.Background(), answered: true}, ctx}
+	if err := s.RecvMsg(&testv1.EchoResponse{}); !errors.Is(err, io.EOF) {
+		t.Errorf("a good end: %v", err)
+	}
+	cancel(badField("body", "is wrong"))
+	if err := s.RecvMsg(&testv1.EchoResponse{}); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("a bad one: %v", err)
+	}
 }
 
 // TestSlowBody: a body that stops coming is a 408, and counted.

@@ -2,6 +2,8 @@ package rest
 
 import (
 	"context"
+	"errors"
+	"io"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -34,10 +36,29 @@ func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, 
 	}
 	x.sent = true
 	stream, err := c.next.NewStream(ctx, d, method, opts...)
-	if err == nil && x.stream != nil {
-		context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
+	if err != nil || x.stream == nil {
+		return stream, err
 	}
-	return stream, err
+	context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
+	return causedStream{stream, ctx}, nil
+}
+
+// causedStream does not end well when the call was ended for a reason: the
+// handler closes its side after a body it cannot read, and the service's good
+// end may come in before the cancelling is noticed.
+type causedStream struct {
+	grpc.ClientStream
+	ctx context.Context
+}
+
+func (s causedStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if errors.Is(err, io.EOF) {
+		if cause := endedBy(s.ctx); cause != nil {
+			return cause
+		}
+	}
+	return err
 }
 
 // fillIdempotencyKey puts the Idempotency-Key header into the request field
