@@ -1,8 +1,10 @@
 // Package rest is the HTTP edge: JSON in, gRPC out.
 //
 // The path of a request, each file entered once: server.go (ServeHTTP, the
-// table of contents) -> route (normalize, match) -> guard.go (the policy
-// chain) -> body.go and query.go (what the request carries) -> the generated
+// table of contents) -> headers.go and cors.go (what every answer has) ->
+// guard.go (the arrival checks) -> target.go (how much there is, and where it
+// goes) -> route (normalize, match) -> guard.go (the edge checks) -> body.go,
+// gunzip.go, depth.go and query.go (what the request carries) -> the generated
 // grpc-gateway handler -> conn.go -> gateway/upstream; and back through
 // respond.go as JSON, or through problem.go as problem+json (RFC 9457).
 //
