@@ -68,10 +68,10 @@ func (l *lease) expire() {
 // close ends the lease with its call, and returns the limit that did so before;
 // empty means none. A timer that went on would keep the call in memory.
 func (l *lease) close() string {
-	l.release()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	l.release()
 	l.timer.Stop()
 	if l.over {
 		return l.limit
