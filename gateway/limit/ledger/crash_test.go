@@ -24,7 +24,7 @@ import (
 // childFile names the ledger that a child process of the test uses up.
 const childFile = "SLUICE_TEST_LEDGER"
 
-const crashSize = 200_000
+const crashSize = 100_000
 
 // child takes for ever, and says so: a byte for each token, after it was given.
 func child(file string) {
@@ -54,7 +54,7 @@ func TestKill9(t *testing.T) {
 	const lives = 5
 	var before int64
 	for life := range lives {
-		before += live(t, file, 2000+700*life)
+		before += live(t, file, 2000+70*life)
 	}
 	l := open(t, ledger.Options{File: file})
 	after := drain(t, l, month("ada", 1, crashSize))

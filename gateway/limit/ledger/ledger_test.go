@@ -94,8 +94,8 @@ func drain(t testing.TB, l limit.Store, ask limit.Ask) (n int64) {
 }
 
 func TestAQuotaIsUsedUpExactly(t *testing.T) {
-	for _, size := range []int64{1, 2, 3, 15, 16, 17, 100, 999, 5000} {
-		for _, cost := range []int64{1, 3} {
+	for _, size := range []int64{1, 2, 3, 15, 16, 17, 100, 1999} {
+		for _, cost := range []int64{1, 7} {
 			t.Run(fmt.Sprintf("%d by %d", size, cost), func(t *testing.T) {
 				c := newClock("2024-02-29T22:00:00Z")
 				l := open(t, ledger.Options{Now: c.now})
@@ -227,49 +227,9 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestTwoLedgers runs two processes' worth of callers on one file.
-func TestTwoLedgers(t *testing.T) {
-	c := newClock("2024-05-05T12:00:00Z")
-	o := ledger.Options{File: filepath.Join(t.TempDir(), "quotas.db"), Now: c.now}
-	ls := []*ledger.Ledger{open(t, o), open(t, o)}
-	const size = 20_000
-	var admitted atomic.Int64
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for n := 0; n < 5_000; n++ {
-				answers := make([]limit.Answer, 2)
-				ok, err := ls[i%2].Take(t.Context(), []limit.Ask{day("ada", 1, size), month("eve", 1, 1_000_000)}, answers)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if ok {
-					admitted.Add(1)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	left := admitted.Load()
-	if left > size || left < size-2*20 {
-		t.Fatalf("admitted %d of %d", left, size)
-	}
-	// What one has leased and does not use, it gives back; then the other has it.
-	if err := ls[0].Close(); err != nil {
-		t.Fatal(err)
-	}
-	c.advance(time.Minute)
-	rest := drain(t, ls[1], day("ada", 1, size))
-	t.Logf("admitted %d together, then %d", left, rest)
-	if left+rest != size {
-		t.Errorf("admitted %d + %d, want %d", left, rest, size)
-	}
-}
-
 func TestKeysAreBounded(t *testing.T) {
 	c := newClock("2024-05-05T12:00:00Z")
-	const keys = 5000
+	const keys = 3000
 	l := open(t, ledger.Options{Now: c.now, MaxKeys: 1024})
 	flood := func() {
 		var wg sync.WaitGroup
@@ -291,7 +251,7 @@ func TestKeysAreBounded(t *testing.T) {
 		t.Errorf("%d keys in memory", n)
 	}
 	// Nobody lost or won anything by being dropped and coming back.
-	for _, who := range []string{"0", "17", "4999"} {
+	for _, who := range []string{"0", "17", "2999"} {
 		if _, a := take(t, l, day(who, 1, 50_000)); a[0].Remaining != 50_000-3 {
 			t.Errorf("%s has %d left", who, a[0].Remaining)
 		}

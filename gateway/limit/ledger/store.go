@@ -135,12 +135,12 @@ func (st *store) lease(ctx context.Context, grants []granted, returns []ret) err
 		if err != nil {
 			return err
 		}
-		defer look.Close()
+		defer func() { _ = look.Close() }() // It ends with the transaction anyway.
 		set, err := tx.PrepareContext(ctx, upsertUsed)
 		if err != nil {
 			return err
 		}
-		defer set.Close()
+		defer func() { _ = set.Close() }()
 		for i := range grants {
 			if err := grants[i].count(ctx, look, set); err != nil {
 				return err

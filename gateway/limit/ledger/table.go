@@ -48,8 +48,8 @@ func (t *table) init(maxKeys int, giveBack func(ret)) {
 }
 
 func (t *table) index(k key) int {
-	h := maphash.String(t.seed, k.who) + 31*maphash.String(t.seed, k.limit) + uint64(k.period) //nolint:gosec // 1 or 2
-	return int(h % shards)                                                                     //nolint:gosec // below 64
+	h := maphash.String(t.seed, k.who) + 31*maphash.String(t.seed, k.limit) + uint64(k.period)
+	return int(h % shards)
 }
 
 // hit is one ask of a decision: its entry and what it says.

@@ -96,13 +96,12 @@ func (s *Store) watch(ctx context.Context) {
 
 // watcher is what only the watch's goroutine touches.
 type watcher struct {
-	store  *Store
-	known  bool          // whether up was ever found out
-	up     bool          // what was said last
-	since  time.Time     // when up was said
-	good   time.Time     // when a probe of the present connection last succeeded
-	wait   time.Duration // until the next probe
-	lastly string        // the failure that was logged last
+	store *Store
+	known bool          // whether up was ever found out
+	up    bool          // what was said last
+	since time.Time     // when up was said
+	good  time.Time     // when a probe of the present connection last succeeded
+	wait  time.Duration // until the next probe
 }
 
 // judge tells the decisions, the log and the metric what a probe found out, each
