@@ -173,7 +173,7 @@ func attacksOnSignatures() []attack {
 			return append(slices.Clone(s[:32]), new(big.Int).Sub(n, new(big.Int).SetBytes(s[32:])).FillBytes(make([]byte, 32))...)
 		}),
 		sig("S and the group's order", "EdDSA", invalid, addOrder),
-		sig("R of small order and S of 0", "EdDSA", invalid, func(s []byte) []byte { s = make([]byte, 64); s[0] = 1; return s }),
+		sig("R of small order and S of 0", "EdDSA", invalid, func([]byte) []byte { return append([]byte{1}, make([]byte, 63)...) }),
 		sig("s and the modulus", "RSA", invalid, func(s []byte) []byte {
 			return new(big.Int).Add(new(big.Int).SetBytes(s), newKeys().rsa.N).FillBytes(make([]byte, len(s)+1))
 		}),

@@ -15,6 +15,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/golang-jwt/jwt/v5"
+	"google.golang.org/grpc/codes"
+
 	"github.com/sluice-gateway/sluice/gateway/auth"
 )
 
@@ -163,5 +166,33 @@ func TestKeysOfSmallOrder(t *testing.T) {
 	}
 	if weak != 14 {
 		t.Errorf("%d spellings of keys of small order, want 14", weak)
+	}
+}
+
+func TestSuits(t *testing.T) {
+	k := newKeys()
+	keys := map[string]any{"RSA": &k.rsa.PublicKey, "P-256": &k.p256.PublicKey, "P-384": &k.p384.PublicKey, "Ed25519": k.ed.Public(), "secret": []byte(hmacSecret)}
+	suited := map[string]string{
+		"RS256": "RSA", "RS384": "RSA", "RS512": "RSA", "PS256": "RSA", "PS384": "RSA", "PS512": "RSA",
+		"ES256": "P-256", "ES384": "P-384", "ES512": "", "EdDSA": "Ed25519", "HS256": "secret", "HS384": "secret", "HS512": "secret",
+		"none": "", "": "", "es256": "",
+	}
+	for alg, want := range suited {
+		for kind, key := range keys {
+			if got := auth.Suits(alg, key); got != (kind == want) {
+				t.Errorf("%s by a key of kind %s: %v", alg, kind, got)
+			}
+		}
+	}
+}
+
+// A source that hands out keys of every kind makes none of them another kind's.
+func TestKeysOfOtherKindsAreNotTried(t *testing.T) {
+	k := newKeys()
+	v := verifierOf(t, &source{keys: []any{&k.rsa.PublicKey, &k.p256.PublicKey, &k.p384.PublicKey}}, newClock().Now)
+	_, err := verify(v, signed(t, jwt.SigningMethodEdDSA, k.ed, good()))
+	want(t, err, codes.Unauthenticated, "TOKEN_INVALID", "")
+	if why := auth.Why(err); strings.Contains(why, "ed25519") || strings.Contains(why, "key") {
+		t.Errorf("a key of another kind was tried: %s", why)
 	}
 }

@@ -111,7 +111,7 @@ func TestNewKeyIsFoundWithoutItsTokenComingAgain(t *testing.T) {
 		if n := r.count(); n != 2 {
 			t.Fatalf("%d fetches within the interval", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if n := r.count(); n != 3 {
 			t.Fatalf("%d fetches at its end", n)
@@ -274,7 +274,7 @@ func TestStaleKeys(t *testing.T) {
 					t.Fatalf("at the last moment: %v, %v", found, err)
 				}
 				gauges(t, reg, 1, limit-1)
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				r.answer(bad, 4*time.Second) // Who waits now would be seen.
 				time.Sleep(time.Minute)
 				for _, kid := range []string{"known", "unknown", ""} {
@@ -334,7 +334,7 @@ func TestWithdrawnKey(t *testing.T) {
 		expect(t, v, tok, codes.OK) // Verified anew, by the old set.
 		time.Sleep(5*time.Minute - 1)
 		expect(t, v, tok, codes.OK) // Remembered.
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		expect(t, v, tok, codes.Unauthenticated)
 	})
