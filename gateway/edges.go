@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
@@ -76,11 +77,15 @@ func prefixes(from []string) []netip.Prefix {
 	return out
 }
 
-func corsOptions(c *configv1.Cors) *rest.CORSOptions {
+func (g *Gateway) corsOptions() *rest.CORSOptions {
+	c := g.cfg.GetHttp().GetCors()
 	if c == nil {
 		return nil
 	}
 	o := &rest.CORSOptions{AllowedOrigins: c.GetAllowedOrigins(), AllowCredentials: c.GetAllowCredentials(), AllowedHeaders: c.GetAllowedHeaders(), MaxAge: c.GetMaxAge().AsDuration()}
+	if h := g.cfg.GetAuth().GetApiKeys().GetHeader(); h != "" { // X-API-Key is among them by itself.
+		o.AllowedHeaders = append(slices.Clone(o.AllowedHeaders), h)
+	}
 	if o.MaxAge == 0 && c.GetMaxAge() != nil { // Said so: not at all.
 		o.MaxAge = -1
 	}

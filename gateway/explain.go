@@ -189,7 +189,6 @@ func (g *Gateway) explained(rec *recorded) *ExplainedCall {
 	}
 	out.Method = c.Method.FullName[1:]
 	out.Rule = g.route("", "", c.Method)
-	g.describe(&out.Rule)
 	if p != nil && p.LimitClass != "" { // It stands in for the rule's.
 		out.Rule.LimitClass, out.Rule.Limit = p.LimitClass, limitWords(g.cfg.GetLimits().GetClasses()[p.LimitClass])
 	}

@@ -22,9 +22,6 @@ func RoutesOf(cfg *configv1.Config, opts ...Option) ([]admin.Route, error) {
 	var out []admin.Route
 	err := offline(cfg, &recorder{}, offlineOptions{}, opts, func(g *Gateway) error {
 		out = g.Routes()
-		for i := range out {
-			g.describe(&out[i])
-		}
 		return nil
 	})
 	return out, err

@@ -243,7 +243,7 @@ func (g *Gateway) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) 
 		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log, Middlewares: g.o.http,
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
-		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: corsOptions(c.GetCors()),
+		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: g.corsOptions(),
 	}
 	for _, s := range g.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(s.Descriptor.FullName()), Register: s.Handlers})

@@ -78,8 +78,9 @@ func (g *Gateway) httpServer() *http.Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
-		Handler:   g.rest,
-		Protocols: protocols,
+		Handler:                      g.rest,
+		DisableGeneralOptionsHandler: true, // net/http would answer `OPTIONS *` past every check and log.
+		Protocols:                    protocols,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: int(c.GetMaxConcurrentStreams()),
 			SendPingTimeout:      time.Minute, // A peer that is gone without a word is noticed.
@@ -172,10 +173,12 @@ func (g *Gateway) route(verb, template string, m *policy.Method) admin.Route {
 	if m.Streaming() {
 		bound = m.Rule.StreamMaxAge
 	}
-	return admin.Route{
+	r := admin.Route{
 		Verb: verb, Template: template, Method: m.FullName[1:],
 		Require: m.Rule.Who(), Owner: m.Rule.OwnerText(),
 		LimitClass: m.Rule.LimitClass, LimitCost: m.Rule.LimitCost,
 		Deadline: bound.String(), Target: g.upstream.Target(m.FullName),
 	}
+	g.describe(&r)
+	return r
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,7 +185,7 @@ func (x *exchange) annotateFailure(p *Problem) {
 		h.Set("WWW-Authenticate", challenge(p.reason))
 	case http.StatusForbidden:
 		if p.reason == "SCOPE_MISSING" && x.binding != nil {
-			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+strings.Join(x.binding.Method.Rule.Scopes, " ")+`"`)
+			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+scopesOf(&x.binding.Method.Rule)+`"`)
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		seconds := int64((p.retryAfter + time.Second - 1) / time.Second) // Never too soon.
@@ -196,10 +197,18 @@ func (x *exchange) annotateFailure(p *Problem) {
 	}
 }
 
-// challenge is the WWW-Authenticate of a 401 (RFC 6750).
+// scopesOf are the scopes that a token may lack: all of the first, and one of
+// the alternatives.
+func scopesOf(r *policy.Rule) string {
+	return strings.Join(append(slices.Clone(r.Scopes), r.AnyScopes...), " ")
+}
+
+// challenge is the WWW-Authenticate of a 401 (RFC 6750). Only of a token may it
+// say that the token is invalid.
 func challenge(reason string) string {
-	if reason == "" {
-		return `Bearer realm="sluice"`
+	switch reason {
+	case "TOKEN_EXPIRED", "TOKEN_INVALID", "CREDENTIAL_MALFORMED":
+		return `Bearer realm="sluice", error="invalid_token"`
 	}
-	return `Bearer realm="sluice", error="invalid_token"`
+	return `Bearer realm="sluice"`
 }

@@ -30,7 +30,7 @@ func Services() []gateway.Service {
 		{Descriptor: service(userv1.File_shop_user_v1_user_proto), Handlers: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient), Embed: stored("user")},
 		{Descriptor: service(orderv1.File_shop_order_v1_order_proto), Handlers: rest.Handlers(orderv1.RegisterOrderServiceHandlerClient, orderv1.NewOrderServiceClient), Embed: stored("order")},
 		{Descriptor: service(profilev1.File_shop_profile_v1_profile_proto), Handlers: rest.Handlers(profilev1.RegisterProfileServiceHandlerClient, profilev1.NewProfileServiceClient), Embed: stored("profile")},
-		{Descriptor: service(bffv1.File_shop_bff_v1_bff_proto), Handlers: rest.Handlers(bffv1.RegisterBffServiceHandlerClient, bffv1.NewBffServiceClient), Embed: composites},
+		{Descriptor: service(bffv1.File_shop_bff_v1_bff_proto), Handlers: rest.Handlers(bffv1.RegisterBffServiceHandlerClient, bffv1.NewBffServiceClient), Embed: composites, Composite: true},
 	}
 }
 
