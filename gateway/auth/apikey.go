@@ -22,7 +22,7 @@ import (
 // a double click takes hold of it whole.
 const (
 	apiKeyPrefix = "sluice_"
-	apiKeyHeader = "X-API-Key"
+	apiKeyHeader = "X-API-Key" //nolint:gosec // The name of a header.
 	apiKeyIssuer = "api-key"
 	hashPrefix   = "sha256:"
 	maxAPIKey    = 256 // Bytes that are looked at.

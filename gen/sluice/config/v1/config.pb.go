@@ -454,7 +454,9 @@ func (x *ServerTls) GetMinVersion() string {
 type Cors struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Origins such as `https://app.example.com`, or with one `*` for part of the
-	// host: `https://*.example.com`. `*` alone means any, without credentials.
+	// first label of the host: `https://*.example.com`,
+	// `https://preview-*.example.com`. `*` alone means any but `null`, without
+	// credentials.
 	AllowedOrigins []string `protobuf:"bytes,1,rep,name=allowed_origins,json=allowedOrigins,proto3" json:"allowed_origins,omitempty"`
 	// Let pages send cookies and client certificates. Not with the origin `*`.
 	AllowCredentials bool `protobuf:"varint,2,opt,name=allow_credentials,json=allowCredentials,proto3" json:"allow_credentials,omitempty"`
@@ -1478,8 +1480,10 @@ func (x *ApiKey) GetExpires() *timestamppb.Timestamp {
 // principal.
 type ClientCertificate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which SAN, with at most one `*`, which stands for one or more characters
-	// other than `/` (and in dns names other than `.`).
+	// Which SAN, with at most one `*`, which stands for one or more characters: in
+	// a URI other than `/`, `?` and `#`, in a DNS name other than `.`, in a mail
+	// address other than `@`. DNS names and the hosts of mail addresses are
+	// compared in lower case, and the subject has them so.
 	//
 	// Types that are valid to be assigned to San:
 	//
@@ -1776,7 +1780,8 @@ type Issuer_PublicKeys struct {
 }
 
 type Issuer_HmacSecretFile struct {
-	// File with an HMAC secret of at least 32 bytes, as it stands.
+	// File with an HMAC secret, as it stands: of at least 32 bytes for HS256, 48
+	// for HS384, 64 for HS512.
 	HmacSecretFile string `protobuf:"bytes,6,opt,name=hmac_secret_file,json=hmacSecretFile,proto3,oneof"`
 }
 
@@ -2530,10 +2535,10 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x13require_client_cert\x18\x04 \x01(\bR\x11requireClientCert\x122\n" +
 	"\vmin_version\x18\x05 \x01(\tB\x11\xbaH\x0er\fR\x00R\x031.2R\x031.3R\n" +
 	"minVersion:r\xbaHo\x1am\n" +
-	"\tclient_ca\x12(require_client_cert needs client_ca_file\x1a6!this.require_client_cert || this.client_ca_file != ''\"\x95\x04\n" +
-	"\x04Cors\x12\xd7\x01\n" +
-	"\x0fallowed_origins\x18\x01 \x03(\tB\xad\x01\xbaH\xa9\x01\x92\x01\xa5\x01\b\x01\"\xa0\x01\xba\x01\x9c\x01\n" +
-	"\x06origin\x12Amust be * or scheme://host[:port], with at most one * in the host\x1aOthis == '*' || this.matches('^https?://([*][.])?[A-Za-z0-9.-]+(:[0-9]{1,5})?$')R\x0eallowedOrigins\x12+\n" +
+	"\tclient_ca\x12(require_client_cert needs client_ca_file\x1a6!this.require_client_cert || this.client_ca_file != ''\"\xe6\x04\n" +
+	"\x04Cors\x12\xa8\x02\n" +
+	"\x0fallowed_origins\x18\x01 \x03(\tB\xfe\x01\xbaH\xfa\x01\x92\x01\xf6\x01\b\x01\"\xf1\x01\xba\x01\xed\x01\n" +
+	"\x06origin\x12Umust be *, null or scheme://host[:port], with at most one * in the host's first label\x1a\x8b\x01this == '*' || this == 'null' || this.matches('^https?://([A-Za-z0-9-]*[*][A-Za-z0-9-]*[.][A-Za-z0-9-]+[.])?[A-Za-z0-9.-]+(:[0-9]{1,5})?$')R\x0eallowedOrigins\x12+\n" +
 	"\x11allow_credentials\x18\x02 \x01(\bR\x10allowCredentials\x12D\n" +
 	"\x0fallowed_headers\x18\x03 \x03(\tB\x1b\xbaH\x18\x92\x01\x15\"\x13r\x112\x0f^[A-Za-z0-9-]+$R\x0eallowedHeaders\x12<\n" +
 	"\amax_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge:\x81\x01\xbaH~\x1a|\n" +
@@ -2634,7 +2639,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x06tenant\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06tenant\x12\x1f\n" +
 	"\vlimit_class\x18\a \x01(\tR\n" +
 	"limitClassB\f\n" +
-	"\x03san\x12\x05\xbaH\x02\b\x01\"\x92\x05\n" +
+	"\x03san\x12\x05\xbaH\x02\b\x01\"\x94\x05\n" +
 	"\x06Issuer\x12\"\n" +
 	"\x06issuer\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x06issuer\x12,\n" +
@@ -2647,8 +2652,9 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"publicKeys\x123\n" +
 	"\x10hmac_secret_file\x18\x06 \x01(\tB\a\xbaH\x04r\x02\x10\x01H\x00R\x0ehmacSecretFile\x12H\n" +
 	"\x0eoidc_discovery\x18\b \x01(\v2\x1f.sluice.config.v1.OidcDiscoveryH\x00R\roidcDiscovery\x12?\n" +
-	"\x06leeway\x18\a \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x06leeway\x12E\n" +
-	"\fkeys_max_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\n" +
+	"\x06leeway\x18\a \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x06leeway\x12G\n" +
+	"\fkeys_max_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b<R\n" +
 	"keysMaxAge\x120\n" +
 	"\x06claims\x18\n" +
 	" \x01(\v2\x18.sluice.config.v1.ClaimsR\x06claimsB\r\n" +
