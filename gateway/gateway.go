@@ -21,7 +21,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
 	"github.com/sluice-gateway/sluice/gateway/limit"
-	"github.com/sluice-gateway/sluice/gateway/limit/ledger"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/portal"
 	"github.com/sluice-gateway/sluice/gateway/rest"
@@ -47,7 +46,7 @@ type Gateway struct {
 	limits  *limit.Limiter
 	// checkStandIn says what is wrong with the limit class of a credential.
 	checkStandIn func(class string) error
-	quotas       *ledger.Ledger // nil without quotas, and with Redis
+	quotas       *quotaUsage // nil without quotas, and with Redis
 	client       *clientaddr.Resolver
 	metrics      *telemetry.Metrics
 	httpTLS      *tlsfile.ServerTLS // nil means plaintext
@@ -120,7 +119,11 @@ func (g *Gateway) build(ctx context.Context) error {
 		return err
 	}
 	g.buildRPC(t, arrival, edge)
-	g.admin = admin.New(admin.Options{Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes})
+	pages := admin.Options{Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes}
+	if g.quotas != nil {
+		pages.Usage = g.quotas.top
+	}
+	g.admin = admin.New(pages)
 	return nil
 }
 

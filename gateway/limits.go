@@ -116,7 +116,12 @@ func (g *Gateway) localStore(ctx context.Context, classes []limit.Class) (limit.
 	if err != nil {
 		return nil, fmt.Errorf("quotas: %w", err)
 	}
-	g.quotas = quotas
+	if g.cfg.GetLimits().GetRedis() == nil { // With Redis, the ledger is the fallback's, and says little.
+		g.quotas = newQuotaUsage(quotas, classes, g.log)
+		if err := g.metrics.Registry().Register(g.quotas); err != nil {
+			return nil, errors.Join(fmt.Errorf("quotas: %w", err), quotas.Close())
+		}
+	}
 	return limit.NewLocal(rates, quotas), nil
 }
 

@@ -1,10 +1,11 @@
 // Package admin is the operators' listener: health, readiness, metrics,
-// profiles and the routes as the gateway resolved them. It has no
-// authentication, so it belongs on an address that only operators reach; the
-// default is loopback.
+// profiles, the routes as the gateway resolved them and what is used of quotas.
+// It has no authentication, so it belongs on an address that only operators
+// reach; the default is loopback.
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -61,6 +62,9 @@ type Options struct {
 	Metrics http.Handler
 	// Routes are listed by /routes; nil leaves it out.
 	Routes func() []Route
+	// Usage returns the max quotas that are used most, those first, for /limits;
+	// nil leaves it out. It must be safe for concurrent use.
+	Usage func(ctx context.Context, max int) ([]QuotaUsage, error)
 }
 
 // page is one thing that the listener offers.
@@ -80,6 +84,9 @@ func New(o Options) http.Handler {
 	}
 	if o.Routes != nil {
 		pages = append(pages, page{"/routes", "every route with its rule, as JSON; ?format=text for a table", routes(o.Routes)})
+	}
+	if o.Usage != nil {
+		pages = append(pages, page{"/limits", "what is used of quotas, as JSON, the most used first; ?max=100", limits(o.Usage)})
 	}
 	pages = append(pages,
 		page{"/debug/pprof/", "profiles of the process", http.HandlerFunc(pprof.Index)},

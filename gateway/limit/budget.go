@@ -180,9 +180,8 @@ func rateBudget(class string, r Rate, nth int) *budget {
 }
 
 func quotaBudget(class string, q Quota) *budget {
-	period := periodName(q.Period)
-	return &budget{name: class + "-" + q.Per.String() + "-" + period, per: q.Per, quota: true, words: q.String(), ask: Ask{
-		Key:  Key{Limit: fmt.Sprintf("%s/%v/%s", class, q.Per, period)},
+	return &budget{name: q.Name(class), per: q.Per, quota: true, words: q.String(), ask: Ask{
+		Key:  Key{Limit: q.Account(class)},
 		Size: q.Requests, Period: q.Period, Emission: 1,
 	}}
 }

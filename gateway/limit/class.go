@@ -152,6 +152,17 @@ func (q Quota) String() string {
 	return fmt.Sprintf("%d/%s per %v", q.Requests, periodName(q.Period), q.Per)
 }
 
+// Name is what answers, errors and metrics call the quota of a class, such as
+// `batch-api_key-day`.
+func (q Quota) Name(class string) string {
+	return class + "-" + q.Per.String() + "-" + periodName(q.Period)
+}
+
+// Account is the Key.Limit under which stores keep the quota of a class.
+func (q Quota) Account(class string) string {
+	return class + "/" + q.Per.String() + "/" + periodName(q.Period)
+}
+
 func periodName(p Period) string {
 	switch p {
 	case Day:

@@ -205,6 +205,10 @@ func usageOf(who string, used, size int64) ledger.Usage {
 	return ledger.Usage{Limit: "read/principal/0", Who: who, Period: "day", Used: used, Size: size}
 }
 
+func monthlyOf(who string, used int64) ledger.Usage {
+	return ledger.Usage{Limit: "read/principal/1", Who: who, Period: "month", Used: used, Size: 50}
+}
+
 func TestUsage(t *testing.T) {
 	c := newClock("2024-05-31T12:00:00Z")
 	l := open(t, ledger.Options{Now: c.now})
@@ -215,13 +219,29 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	usage, err := l.Usage(t.Context(), 3)
-	monthly := usageOf("e", 50, 50)
-	monthly.Limit, monthly.Period = "read/principal/1", "month"
-	want := []ledger.Usage{usageOf("e", 50, 1_000_000), monthly, usageOf("d", 40, 1_000_000)}
+	want := []ledger.Usage{usageOf("e", 50, 1_000_000), monthlyOf("e", 50), usageOf("d", 40, 1_000_000)}
 	if err != nil || !slices.Equal(usage, want) {
 		t.Errorf("%+v, %v", usage, err)
 	}
+	for _, of := range []struct {
+		name   string
+		period limit.Period
+		most   int
+		want   []ledger.Usage
+	}{
+		{"read/principal/1", limit.Month, 9, []ledger.Usage{monthlyOf("a", 10), monthlyOf("b", 20), monthlyOf("c", 30), monthlyOf("d", 40), monthlyOf("e", 50)}},
+		{"read/principal/1", limit.Month, 2, []ledger.Usage{monthlyOf("a", 10), monthlyOf("b", 20)}},
+		{"read/principal/1", limit.Day, 9, nil},
+		{"read/principal/2", limit.Month, 9, nil},
+	} {
+		if got, err := l.UsageOf(t.Context(), of.name, of.period, of.most); err != nil || !slices.Equal(got, of.want) {
+			t.Errorf("%+v: %+v, %v", of, got, err)
+		}
+	}
 	c.advance(12 * time.Hour)
+	if usage, err := l.UsageOf(t.Context(), "read/principal/1", limit.Month, 9); err != nil || len(usage) != 0 {
+		t.Errorf("in the next month: %+v, %v", usage, err)
+	}
 	if usage, err = l.Usage(t.Context(), 3); err != nil || len(usage) != 0 {
 		t.Errorf("in the next month: %+v, %v", usage, err)
 	}

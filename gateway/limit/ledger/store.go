@@ -14,8 +14,6 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // driver "sqlite"
-
-	"github.com/sluice-gateway/sluice/gateway/limit"
 )
 
 // busyMillis is how long a statement waits for another process's write.
@@ -38,6 +36,8 @@ const (
 		ON CONFLICT DO UPDATE SET used = excluded.used, size = excluded.size`
 	returnUsed = `UPDATE quotas SET used = max(used - ?, 0) WHERE ends = ? AND period = ? AND limit_name = ? AND who = ?`
 	present    = `SELECT ends, period, limit_name, who, used, size FROM quotas WHERE ends IN (?, ?)`
+	presentOf  = `SELECT ends, period, limit_name, who, used, size FROM quotas
+		WHERE ends = ? AND period = ? AND limit_name = ? ORDER BY who LIMIT ?`
 	deletePast = `DELETE FROM quotas WHERE (ends, period, limit_name, who) IN
 		(SELECT ends, period, limit_name, who FROM quotas WHERE ends < ? LIMIT 1000)`
 )
@@ -166,9 +166,9 @@ func (g *granted) count(ctx context.Context, look, set *sql.Stmt) error {
 	return err
 }
 
-// each calls do with the present periods' rows. It does not hold up writers.
-func (st *store) each(ctx context.Context, now time.Time, do func(row)) error {
-	rows, err := st.read.QueryContext(ctx, present, ends(now, limit.Day), ends(now, limit.Month))
+// each calls do with the rows of a query. It does not hold up writers.
+func (st *store) each(ctx context.Context, do func(row), query string, args ...any) error {
+	rows, err := st.read.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/sluice-gateway/sluice/gateway/limit"
 )
 
 // Usage is what was used of one quota in the present period.
@@ -23,13 +25,13 @@ type Usage struct {
 // rows, without holding up calls: it is for operators, not for requests.
 func (l *Ledger) Usage(ctx context.Context, max int) ([]Usage, error) {
 	var top []Usage
-	err := l.store.each(ctx, l.now(), func(r row) {
+	now := l.now()
+	err := l.store.each(ctx, func(r row) {
 		full := len(top) >= max
 		if max <= 0 || full && r.used <= top[max-1].Used {
 			return
 		}
-		u := Usage{Limit: r.key.limit, Who: r.key.who, Period: periodName(r.key.period), Size: r.size,
-			Used: r.used - l.table.leased(r.key, r.ends)}
+		u := l.usage(r)
 		at, _ := slices.BinarySearchFunc(top, u, func(a, b Usage) int {
 			return cmp.Or(cmp.Compare(b.Used, a.Used), cmp.Compare(a.Limit, b.Limit), cmp.Compare(a.Who, b.Who))
 		})
@@ -40,9 +42,27 @@ func (l *Ledger) Usage(ctx context.Context, max int) ([]Usage, error) {
 			top = top[:max-1]
 		}
 		top = slices.Insert(top, at, u)
-	})
+	}, present, ends(now, limit.Day), ends(now, limit.Month))
 	if err != nil {
 		return nil, fmt.Errorf("ledger: usage: %w", err)
 	}
 	return top, nil
+}
+
+// UsageOf returns the usage of one limit, by its limit.Key.Limit, in the present
+// period: that of most keys, in the order of their names. It reads their rows alone.
+func (l *Ledger) UsageOf(ctx context.Context, name string, period limit.Period, most int) ([]Usage, error) {
+	var all []Usage
+	err := l.store.each(ctx, func(r row) { all = append(all, l.usage(r)) },
+		presentOf, ends(l.now(), period), period, name, most)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: usage of %s: %w", name, err)
+	}
+	return all, nil
+}
+
+func (l *Ledger) usage(r row) Usage {
+	return Usage{Limit: r.key.limit, Who: r.key.who, Period: periodName(r.key.period), Size: r.size,
+		// The lease may be larger than when the row was read.
+		Used: max(r.used-l.table.leased(r.key, r.ends), 0)}
 }
