@@ -107,7 +107,7 @@ func fill(asks []Ask, budgets []*budget, c *policy.Call) {
 			*who = ""
 		case PerPrincipal, PerAddress:
 			if b.per == PerPrincipal && c.Principal.Authenticated() {
-				*who = c.Principal.Subject
+				*who = c.Principal.Account()
 				continue
 			}
 			if address == "" {
@@ -158,7 +158,7 @@ func (l *Limiter) InFlight(ctx context.Context, c *policy.Call) (context.Context
 
 func callerKey(b *bound, c *policy.Call) Key {
 	if c.Principal.Authenticated() {
-		return Key{Limit: b.name, Who: c.Principal.Subject}
+		return Key{Limit: b.name, Who: c.Principal.Account()}
 	}
 	var buf [64]byte
 	return Key{Limit: b.anonymous, Who: string(appendAddress(buf[:0], c.Client))}

@@ -42,8 +42,8 @@ func TestWhoIsCounted(t *testing.T) {
 		"a token": {"all", known("ada"), "192.0.2.1", append([]Key{{"all/principal/0", "ada"}, {"all/address/0", "192.0.2.1"},
 			{"all/principal/1", "ada"}, {"all/principal/day", "ada"}}, everyone...)},
 		"an API key of the same subject, with a tenant": {"all", withKey("ada", "k1", "acme", ""), "192.0.2.1", append([]Key{
-			{"all/principal/0", "ada"}, {"all/api_key/0", "k1"}, {"all/address/0", "192.0.2.1"}, {"all/tenant/0", "acme"},
-			{"all/principal/1", "ada"}, {"all/principal/day", "ada"}, {"all/api_key/month", "k1"}, {"all/tenant/day", "acme"}}, everyone...)},
+			{"all/principal/0", "acme ada"}, {"all/api_key/0", "k1"}, {"all/address/0", "192.0.2.1"}, {"all/tenant/0", "acme"},
+			{"all/principal/1", "acme ada"}, {"all/principal/day", "acme ada"}, {"all/api_key/month", "k1"}, {"all/tenant/day", "acme"}}, everyone...)},
 		"anonymous": {"all", policy.Anonymous, "192.0.2.1", append([]Key{{"all/principal/0/anonymous", "192.0.2.1"},
 			{"all/address/0", "192.0.2.1"}, {"all/principal/1/anonymous", "192.0.2.1"}}, everyone...)},
 		"a subject that looks like an address": {"all", known("192.0.2.1"), "192.0.2.1", append([]Key{{"all/principal/0", "192.0.2.1"},
@@ -94,7 +94,7 @@ func TestRatesOverRealBudgets(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ada, key, bob := known("ada"), withKey("ada", "k1", "acme", ""), known("bob")
+	ada, key, bob := known("ada"), withKey("ada", "k1", "", ""), known("bob")
 	const policyText = `"read-principal";q=100;w=2, "read-global";q=90;w=60`
 	refused := outcome{codes.ResourceExhausted, ReasonRateLimited, "", "read", 0}
 	for i, st := range []struct {

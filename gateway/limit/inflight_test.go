@@ -48,7 +48,7 @@ func TestInFlight(t *testing.T) {
 		want          outcome
 	}{
 		{"c", "/A", known("ada"), "192.0.2.1", 0, ok},
-		{"c", "/B", withKey("ada", "k", "t", ""), "192.0.2.2", 0, ok},   // The same caller.
+		{"c", "/B", withKey("ada", "k", "", ""), "192.0.2.2", 0, ok},    // The same caller.
 		{"c", "/A", known("ada"), "192.0.2.1", 0, perCaller},            // 3
 		{"c", "/A", known("192.0.2.9"), "192.0.2.1", 0, ok},             // 4
 		{"c", "/A", policy.Anonymous, "192.0.2.9", 0, ok},               // 5: not the subject of 4.

@@ -56,6 +56,15 @@ func (p *Principal) Has(scope string) bool {
 	return slices.Contains(p.scopes, scope) || slices.Contains(p.scopes, ScopeAdmin)
 }
 
+// Account is whom limits count: the subject within its tenant, so that equal
+// subjects of two tenants do not use up each other's budgets. Neither has spaces.
+func (p *Principal) Account() string {
+	if p.Tenant == "" {
+		return p.Subject
+	}
+	return p.Tenant + " " + p.Subject
+}
+
 // Belongs says whether the principal is of the tenant. Nobody is of no tenant,
 // and no scope stands above tenants: an admin is its own tenant's.
 func (p *Principal) Belongs(tenant string) bool { return tenant != "" && p.Tenant == tenant }
