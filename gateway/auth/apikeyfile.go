@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/textproto"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,9 +42,7 @@ type APIKeys struct {
 	keys   atomic.Pointer[map[string]*storedKey]
 	nobody *storedKey // A hash that no key has.
 
-	// The two spellings under which edges keep headers, so that looking one up
-	// makes no copy of the name.
-	canonical, lower string
+	header policy.Header
 
 	reloading sync.Mutex
 	failed    failures // Guarded by reloading.
@@ -71,8 +67,8 @@ func NewAPIKeys(o APIKeysOptions) (*APIKeys, error) {
 	o.Log = orDefaultLog(o.Log)
 	k := &APIKeys{
 		o: o, nobody: &storedKey{}, failed: failures{what: "the file of API keys"},
-		canonical: textproto.CanonicalMIMEHeaderKey(o.Header), lower: strings.ToLower(o.Header),
-		count: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_apikeys", Help: "API keys that are known, expired ones too."}),
+		header: policy.NewHeader(o.Header),
+		count:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_apikeys", Help: "API keys that are known, expired ones too."}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_apikeys_reload_failed",
 			Help: "1 while the file of API keys cannot be read and the keys from before are in use, else 0."}),
 		used: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_apikey_used_total",
@@ -161,9 +157,4 @@ func (k *APIKeys) WatchFile(path string, interval time.Duration) {
 func (k *APIKeys) Close() { k.watching.close() }
 
 // values are those of the key's header.
-func (k *APIKeys) values(c *policy.Call) []string {
-	if c.Edge == policy.EdgeGRPC {
-		return c.Headers(k.lower)
-	}
-	return c.Headers(k.canonical)
-}
+func (k *APIKeys) values(c *policy.Call) []string { return c.Headers(k.header.On(c.Edge)) }

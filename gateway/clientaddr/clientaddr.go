@@ -83,11 +83,13 @@ func (r *Resolver) Client(peer netip.Addr, headers func(key string) []string) ne
 	return r.walk(peer, headers(r.key()))
 }
 
+// key is spelt as gRPC does; net/http, which knows the usual headers, makes no
+// copy of it either.
 func (r *Resolver) key() string {
 	if r.header == Forwarded {
-		return "Forwarded"
+		return "forwarded"
 	}
-	return "X-Forwarded-For"
+	return "x-forwarded-for"
 }
 
 func (r *Resolver) trusts(a netip.Addr) bool {

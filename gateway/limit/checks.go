@@ -33,8 +33,8 @@ func (l *Limiter) Arrival(ctx context.Context, c *policy.Call) (context.Context,
 	wait := b.wait(a.Retry)
 	c.Why = "over the limit of an address, " + b.words
 	if c.Annotate != nil {
-		c.Annotate(fieldPolicy, b.policyItem())
-		c.Annotate(fieldRateLimit, string(appendRateLimit(nil, []*budget{b}, []Answer{a})))
+		c.Annotate(fieldPolicy.On(c.Edge), b.policyItem())
+		c.Annotate(fieldRateLimit.On(c.Edge), string(appendRateLimit(nil, []*budget{b}, []Answer{a})))
 	}
 	return ctx, refusal(codes.ResourceExhausted, ReasonAddressRateLimited,
 		fmt.Sprintf("too many requests from this address: the limit is %s; retry in %v", b.words, wait),
@@ -65,9 +65,9 @@ func (l *Limiter) Rates(ctx context.Context, c *policy.Call) (context.Context, e
 	}
 	defer l.pool.Put(s)
 	if c.Annotate != nil {
-		c.Annotate(fieldPolicy, v.policy)
+		c.Annotate(fieldPolicy.On(c.Edge), v.policy)
 		if text := appendRateLimit(s.text[:0], v.budgets, answers); len(text) > 0 {
-			c.Annotate(fieldRateLimit, string(text))
+			c.Annotate(fieldRateLimit.On(c.Edge), string(text))
 		}
 	}
 	if admitted {

@@ -123,7 +123,7 @@ func TestRatesOverRealBudgets(t *testing.T) {
 		if out != ctx {
 			t.Errorf("step %d: another context", i)
 		}
-		if diff := cmp.Diff(fields{{"RateLimit-Policy", policyText}, {"RateLimit", st.left}}, *got); diff != "" {
+		if diff := cmp.Diff(fields{{"Ratelimit-Policy", policyText}, {"Ratelimit", st.left}}, *got); diff != "" {
 			t.Errorf("step %d: fields (-want +got):\n%s", i, diff)
 		}
 		want := outcome{Retry: -1}
@@ -202,7 +202,7 @@ func TestFieldsAndRefusals(t *testing.T) {
 			if diff := cmp.Diff(tc.want, outcomeOf(err)); diff != "" || status.Convert(err).Message() != tc.msg {
 				t.Errorf("message %q, outcome (-want +got):\n%s", status.Convert(err).Message(), diff)
 			}
-			want := fields{{"RateLimit-Policy", policyText}, {"RateLimit", tc.left}}
+			want := fields{{"Ratelimit-Policy", policyText}, {"Ratelimit", tc.left}}
 			switch tc.left {
 			case "":
 				want = want[:1]
@@ -276,7 +276,7 @@ func TestArrival(t *testing.T) {
 		want, wantFields := outcome{Retry: -1}, fields{}
 		if st.left != "" {
 			want = outcome{codes.ResourceExhausted, ReasonAddressRateLimited, "address", "", st.retry}
-			wantFields = fields{{"RateLimit-Policy", `"address";q=2;w=2`}, {"RateLimit", st.left}}
+			wantFields = fields{{"Ratelimit-Policy", `"address";q=2;w=2`}, {"Ratelimit", st.left}}
 		}
 		if diff := cmp.Diff(want, outcomeOf(err)) + cmp.Diff(wantFields, *got); diff != "" {
 			t.Errorf("step %d (-want +got):\n%s", i, diff)

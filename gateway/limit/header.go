@@ -3,6 +3,8 @@ package limit
 import (
 	"strconv"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // The answer's fields, after draft-ietf-httpapi-ratelimit-headers-10 (RFC 9651
@@ -16,9 +18,9 @@ import (
 // full. On a refusal t of the budget without room is the time to wait, for the
 // draft asks that it agree with Retry-After. Seconds are whole, and rounded up. A
 // calendar month has no one length, so it has no w.
-const (
-	fieldPolicy    = "RateLimit-Policy"
-	fieldRateLimit = "RateLimit"
+var (
+	fieldPolicy    = policy.NewHeader("RateLimit-Policy")
+	fieldRateLimit = policy.NewHeader("RateLimit")
 )
 
 // maxInteger is the largest integer of a structured field.
