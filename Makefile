@@ -2,7 +2,7 @@
 # make test   all tests; installs what they need (PostgreSQL, Chromium, Node.js)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-FUZZTIME ?= 10s
+FUZZTIME ?= 1m
 TESTFLAGS ?=
 
 # The platform packages, not @bufbuild/buf: `npm ci` wants every platform that
@@ -13,7 +13,7 @@ NODE_MODULES = node_modules/.package-lock.json
 
 .PHONY: help
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 .PHONY: run
 run: ## Run the gateway with the demo shop: HTTP :8080, gRPC :9090, docs at /docs
@@ -76,8 +76,12 @@ generate-check: ## Generate again and fail when gen/ changes
 	{ diff -r "$$old/gen" gen || { echo 'gen/ was stale: commit what make generate wrote.' >&2; exit 1; }; }
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz test for FUZZTIME (10s)
+fuzz: ## Run every fuzz test for FUZZTIME (1m; CI: 10s)
 	@tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: h2spec
+h2spec: ## Hold the HTTP listener to HTTP/2: what plain net/http passes passes here
+	go test ./tools/e2e -run TestH2Spec -count=1 -v
 
 .PHONY: bench
 bench: ## Measure latency and throughput, and write the numbers down
