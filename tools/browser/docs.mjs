@@ -100,9 +100,10 @@ function operations(page) {
 async function authorize(page, token) {
   await page.locator("button.btn.authorize").first().click();
   const dialogue = page.locator(".dialog-ux");
-  await dialogue.locator("input").first().fill(token);
-  await dialogue.locator("button.authorize").click();
-  await dialogue.locator("button.btn-done").click();
+  const bearer = dialogue.locator("form").filter({ hasText: "bearerAuth" }); // Beside it: API keys.
+  await bearer.locator("input").first().fill(token);
+  await bearer.locator("button.authorize").click();
+  await bearer.locator("button.btn-done").click();
 }
 
 async function execute(page, { method, path, params, body, file }) {
