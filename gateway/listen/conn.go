@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -80,6 +81,18 @@ func (c *conn) Close() error {
 	err := c.Conn.Close()
 	c.closed.Do(func() { c.l.count.give(c.of) })
 	return err
+}
+
+// CloseWrite sends the end of what is written, and goes on reading. net/http
+// asks for it by this name when it refuses a request that it has not read: a
+// Close at once would make the kernel reset the connection, and the caller may
+// never see the answer.
+func (c *conn) CloseWrite() error {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return half.CloseWrite()
 }
 
 // countPeer counts the connection as its client's, or closes it: it is one too

@@ -55,6 +55,34 @@ func TestMaxConnsPerAddress(t *testing.T) {
 	h.next()
 }
 
+// TestCloseWrite: the writing half can be ended alone, as net/http does before
+// it leaves a request unread.
+func TestCloseWrite(t *testing.T) {
+	h := start(t, Options{})
+	client := h.dial()
+	server, ok := h.next().(interface {
+		net.Conn
+		CloseWrite() error
+	})
+	if !ok {
+		t.Fatal("no CloseWrite")
+	}
+	if err := server.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	if n, err := client.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("the client reads %d, %v; want the end", n, err)
+	}
+	if _, err := client.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = server.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadFull(server, make([]byte, 1)); err != nil {
+		t.Errorf("the other half is closed, too: %v", err)
+	}
+}
+
 func TestNoBounds(t *testing.T) {
 	h := start(t, Options{MaxConns: -1, MaxConnsPerAddress: -1})
 	for range 50 {

@@ -180,6 +180,7 @@ func TestSmuggling(t *testing.T) {
 		"TE that is not chunked":   {post("Content-Length: 2\r\nTransfer-Encoding: xchunked\r\n", "{}") + hidden, 0},
 		"two CL":                   {post("Content-Length: 2\r\nContent-Length: 80\r\n", "{}") + hidden, 0},
 		"TE in HTTP/1.0":           {"POST " + echoPath + " HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}" + hidden, 0},
+		"TE alone in HTTP/1.0":     {"POST " + echoPath + " HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + hidden, 0},
 		"a body of GET":            {"GET " + echoPath + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + "\r\n\r\n" + hidden, 0},
 		"a body that is refused":   {"POST " + echoPath + " HTTP/1.1\r\nHost: x\r\nContent-Type: a/b\r\nContent-Length: " + length + "\r\n\r\n" + hidden, 0},
 		"an upgrade":               {"GET " + echoPath + " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\nContent-Length: " + length + "\r\n\r\n" + hidden, 0},
