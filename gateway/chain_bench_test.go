@@ -301,19 +301,24 @@ func BenchmarkChain(b *testing.B) {
 }
 
 // TestChainAllocations: a token, a scope, the owner and two limits, beside the
-// limit of addresses, cost at most five allocations more than the open route.
+// limit of addresses, cost at most five allocations more than the open route: in
+// the chains of either edge, and in all that a request makes the REST edge do.
 func TestChainAllocations(t *testing.T) {
 	const most = 5
 	w := newWalks(t)
-	for _, rpc := range []bool{false, true} {
+	for edge, served := range map[policy.Edge]bool{policy.EdgeREST: false, policy.EdgeGRPC: false, "served": true} {
 		count := func(d demand) float64 {
-			d.rpc = rpc
+			d.rpc = edge == policy.EdgeGRPC
 			walk := w.walk(t, d)
-			return testing.AllocsPerRun(1000, func() {
+			f := func() {
 				if err := walk.run(); err != nil {
 					t.Error(err)
 				}
-			})
+			}
+			if served {
+				f = walk.served(t)
+			}
+			return testing.AllocsPerRun(1000, f)
 		}
 		open := count(demand{})
 		for name, d := range map[string]demand{
@@ -321,7 +326,7 @@ func TestChainAllocations(t *testing.T) {
 			"API key": {key: true, owner: true, rates: true, address: true},
 		} {
 			if got := count(d); got > open+most {
-				t.Errorf("%s, gRPC %v: %v allocations, and %v on an open route", name, rpc, got, open)
+				t.Errorf("%s, %s: %v allocations, and %v on an open route", edge, name, got, open)
 			}
 		}
 	}

@@ -33,8 +33,12 @@ type exchange struct {
 	sent    bool   // the handler has called the method
 	stream  *streamBody
 	bytesIn atomic.Int64 // a streamed body is read by a goroutine of its own
-	// cancel ends the call; a cause that is a status is its answer.
+	// cancel ends a call whose body is a stream; a cause that is a status is its
+	// answer.
 	cancel context.CancelCauseFunc
+
+	lines [3]string // values of annotations, as many as there usually are
+	used  int       // of lines
 
 	success int // status to send with the first byte; 0 means 200
 	status  int // status that was sent; 0 means none yet

@@ -23,7 +23,7 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	c := &x.call
 	c.Edge, c.RequestID = policy.EdgeREST, x.observed.ID
 	c.Peer, c.Client = x.observed.Peer, x.observed.Client
-	c.Headers, c.Annotate = headers, x.w.Header().Add
+	c.Headers, c.Annotate = headers, x.annotate
 	c.Principal = policy.Anonymous
 	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
 		c.PeerCertificate = t.VerifiedChains[0][0]
@@ -46,8 +46,8 @@ func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error
 	return ctx, err
 }
 
-// bound gives the call its end: the caller's timeout, and cancel for what is
-// wrong with a streamed body.
+// bound gives the call its end: the caller's timeout and, where the body is a
+// stream, cancel for what is wrong with it.
 func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 	stop := context.CancelFunc(func() {})
 	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
@@ -56,6 +56,9 @@ func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 			return ctx, stop, err
 		}
 		ctx, stop = context.WithTimeout(ctx, d)
+	}
+	if x.binding.body != bodyStream {
+		return ctx, stop, nil
 	}
 	ctx, x.cancel = context.WithCancelCause(ctx)
 	return ctx, func() {

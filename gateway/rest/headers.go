@@ -42,7 +42,7 @@ func hsts(maxAge time.Duration) []string {
 // setHeaders puts on what every answer has, whatever becomes of the request.
 func (x *exchange) setHeaders() {
 	h := x.w.Header()
-	h["X-Request-Id"] = []string{x.observed.ID}
+	x.annotate("X-Request-Id", x.observed.ID)
 	h["X-Content-Type-Options"] = nosniff
 	h["X-Frame-Options"] = deny
 	h["Content-Security-Policy"] = apiPolicy
@@ -54,6 +54,18 @@ func (x *exchange) setHeaders() {
 	if tooOld(x.r.Context(), x.server.o.MaxConnectionAge) {
 		h["Connection"] = connClose // HTTP/2 makes a GOAWAY of it.
 	}
+}
+
+// annotate is Header.Add whose first values stand in the exchange: almost every
+// answer has three, and a slice for each would be three allocations.
+func (x *exchange) annotate(key, value string) {
+	h := x.w.Header()
+	if key = http.CanonicalHeaderKey(key); len(h[key]) > 0 || x.used == len(x.lines) {
+		h[key] = append(h[key], value)
+		return
+	}
+	h[key] = append(x.lines[x.used:x.used:x.used+1], value)
+	x.used++
 }
 
 // dress puts on what only a success has.

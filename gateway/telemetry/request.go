@@ -61,12 +61,15 @@ type Request struct {
 func (t *Telemetry) Begin(ctx context.Context, edge policy.Edge, headers propagation.TextMapCarrier) (context.Context, *Request) {
 	r := &Request{t: t, start: time.Now(), Edge: edge}
 	ctx = traceContext.Extract(ctx, headers)
-	ctx, r.span = t.o.Tracer.Start(ctx, string(edge), trace.WithSpanKind(trace.SpanKindServer))
+	ctx, r.span = t.o.Tracer.Start(ctx, string(edge), serverSpan...)
 	t.o.Metrics.inFlight.WithLabelValues(string(edge)).Inc()
 	return ctx, r
 }
 
-var traceContext = propagation.TraceContext{}
+var (
+	traceContext = propagation.TraceContext{}
+	serverSpan   = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)} // Made once, not for every request.
+)
 
 // End counts and logs the request. The code is the HTTP status or, on the gRPC
 // edge, the name of the gRPC code; failed says whether it was the gateway's or
