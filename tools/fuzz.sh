@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs every fuzz test of the tree, one after the other: go test fuzzes only one
-# at a time.  tools/fuzz.sh [time each, default 10s]
+# Runs every fuzz test of the tree, as many at once as there are cores: go test
+# fuzzes only one at a time.  tools/fuzz.sh [time each, default 10s]
 set -euo pipefail
 time=${1:-10s}
+at_once=$(nproc 2>/dev/null || echo 2)
 
 list=$(git ls-files --cached --others --exclude-standard -- '*_test.go' |
 	xargs -r grep -HoE '^func Fuzz[A-Za-z0-9_]*' | LC_ALL=C sort)
@@ -11,32 +12,44 @@ if [ -z "$list" ]; then
 	exit 1
 fi
 
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
 # Go before 1.27 may report the end of -fuzztime itself as a failure (issue
 # 75804): "context deadline exceeded", with no input found. That, and only that,
 # is tried once more.
 fuzz() {
-	local log try
-	log=$(mktemp)
+	local name=$1 dir=$2 log=$3 try
 	for try in 1 2; do
-		if go test -run '^$' -fuzz "^$1\$" -fuzztime "$time" "$2" 2>&1 | tee "$log"; then
-			rm -f "$log"
-			return
+		if go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -parallel 1 "$dir" >"$log" 2>&1; then
+			echo "fuzz: $name in $dir, $time: $(grep -E 'execs: [0-9]+' "$log" | tail -1 | grep -oE 'execs: [0-9]+' || echo done)"
+			return 0
 		fi
 		if ! grep -qx '    context deadline exceeded' "$log" || grep -qiE 'failing input|panic|_test\.go:' "$log"; then
 			break
 		fi
-		echo "fuzz: $1 ended by Go's own deadline, try $try"
+		echo "fuzz: $name ended by Go's own deadline, try $try"
 	done
-	rm -f "$log"
+	echo "fuzz: $name in $dir FAILED:"
+	cat "$log"
 	return 1
 }
 
-count=0
+count=0 failed=0
 while IFS=: read -r file func; do
-	name=${func#func }
-	dir=./$(dirname "$file")
-	echo "fuzz: $name in $dir, $time"
-	fuzz "$name" "$dir"
+	if [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; then
+		wait -n || failed=$((failed + 1))
+	fi
 	count=$((count + 1))
+	fuzz "${func#func }" "./$(dirname "$file")" "$logs/$count" &
 done <<<"$list"
+while [ "$(jobs -p | wc -l)" -gt 0 ]; do
+	wait -n || failed=$((failed + 1))
+	jobs >/dev/null # Forget those that have ended.
+done
+
+if [ "$failed" -gt 0 ]; then
+	echo "fuzz: $failed of $count fuzz tests failed" >&2
+	exit 1
+fi
 echo "fuzz: $count fuzz tests passed, $time each"
