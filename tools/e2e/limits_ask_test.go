@@ -318,3 +318,11 @@ func once(t *testing.T, what string, ask asker, code codes.Code, reason string) 
 	}
 	return r
 }
+
+// unless is an error unless the answer has this code and reason.
+func (r reply) unless(code codes.Code, reason string) error {
+	if r.is(code, reason) {
+		return nil
+	}
+	return fmt.Errorf("%v; want %v %s", r, code, reason)
+}
