@@ -25,6 +25,9 @@ const (
 	reasonUnavailable = "KEYS_UNAVAILABLE"
 )
 
+// authorization is the header of bearer tokens (RFC 6750, 2.1).
+var authorization = policy.NewHeader("Authorization")
+
 var (
 	errMalformed = errors.New("malformed token")
 	errTooLong   = errors.New("the token is longer than 8 KiB")
@@ -47,7 +50,7 @@ func (v *Verifier) Authenticate(ctx context.Context, c *policy.Call) (context.Co
 // fromHeader returns whom the call's authorization header (RFC 6750) stands for:
 // nil where there is none.
 func (v *Verifier) fromHeader(ctx context.Context, c *policy.Call) (*policy.Principal, error) {
-	values := c.Headers("authorization")
+	values := c.Headers(authorization.On(c.Edge))
 	if len(values) == 0 {
 		return nil, nil
 	}

@@ -49,6 +49,7 @@ func TestAuthenticate(t *testing.T) {
 				v := newVerifier(t, newClock().Now)
 				c := &policy.Call{
 					Method: &policy.Method{Rule: policy.Rule{Public: public}},
+					Edge:   policy.EdgeGRPC,
 					Headers: func(key string) []string {
 						if key != "authorization" {
 							t.Errorf("asked for %q", key)

@@ -94,7 +94,7 @@ func (a *Authenticator) token(ctx context.Context, c *policy.Call) (*policy.Prin
 	if a.o.Tokens != nil {
 		return a.o.Tokens.fromHeader(ctx, c)
 	}
-	if len(c.Headers("authorization")) > 0 {
+	if len(c.Headers(authorization.On(c.Edge))) > 0 {
 		return nil, refuse(reasonInvalid, "the token is not valid: tokens are not accepted here")
 	}
 	return nil, nil

@@ -23,15 +23,15 @@ type shown struct {
 // call makes a call of an edge, which keeps its headers under the spelling of
 // its protocol.
 func (s shown) call(edge policy.Edge, public bool) *policy.Call {
-	key := "X-Api-Key"
+	authorization, key := "Authorization", "X-Api-Key"
 	if edge == policy.EdgeGRPC {
-		key = "x-api-key"
+		authorization, key = "authorization", "x-api-key"
 	}
 	return &policy.Call{
 		Edge: edge, Method: &policy.Method{Rule: policy.Rule{Public: public}}, PeerCertificate: s.cert,
 		Headers: func(name string) []string {
 			switch name {
-			case "authorization":
+			case authorization:
 				return s.tokens
 			case key:
 				return s.keys
