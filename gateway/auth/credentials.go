@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,16 +30,16 @@ type AuthenticatorOptions struct {
 // safe for concurrent use.
 type Authenticator struct {
 	o      AuthenticatorOptions
-	merged *otter.Cache[pair, *policy.Principal]
+	merged *otter.Cache[together, *policy.Principal]
 }
 
-// pair is a token's principal with an API key's. Both are shared between calls,
-// so that their addresses stand for them; holding them keeps the addresses from
-// being another's.
-type pair struct{ token, key *policy.Principal }
+// together are the principals of the credentials of one call; nil is that none
+// of its kind was sent. They are shared between calls, so that their addresses
+// stand for them; holding them keeps the addresses from being another's.
+type together struct{ token, key, certificate *policy.Principal }
 
-// The most pairs that are remembered.
-const maxPairs = 4096
+// The most combinations that are remembered.
+const maxMerged = 4096
 
 // NewAuthenticator returns an authenticator of the credentials that o names.
 func NewAuthenticator(o AuthenticatorOptions) (*Authenticator, error) {
@@ -48,7 +49,7 @@ func NewAuthenticator(o AuthenticatorOptions) (*Authenticator, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	merged, err := otter.New(&otter.Options[pair, *policy.Principal]{MaximumSize: maxPairs})
+	merged, err := otter.New(&otter.Options[together, *policy.Principal]{MaximumSize: maxMerged})
 	if err != nil {
 		return nil, fmt.Errorf("cache of principals: %w", err)
 	}
@@ -61,8 +62,8 @@ func NewAuthenticator(o AuthenticatorOptions) (*Authenticator, error) {
 // its token has expired. Credentials that name different subjects or tenants are
 // refused, for which of them was meant nobody can say. Of those that agree the
 // first speaks, in the order bearer token, API key, client certificate; a key
-// that was shown is counted even then. Without a credential the call is
-// Anonymous's.
+// that was shown is counted even then, and the first limit class there is
+// stands. Without a credential the call is Anonymous's.
 func (a *Authenticator) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
 	c.Principal = policy.Anonymous
 	token, err := a.token(ctx, c)
@@ -78,15 +79,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, c *policy.Call) (conte
 		return ctx, err
 	}
 	who, err := agree(c, agreed{"token", token}, agreed{"API key", key}, agreed{"client certificate", cert})
-	switch {
-	case err != nil:
+	if err != nil || who == nil {
 		return ctx, err
-	case who == nil:
-		return ctx, nil
-	case who == token && key != nil:
-		who = a.merge(token, key)
 	}
-	c.Principal = who
+	c.Principal = a.merge(who, together{token, key, cert})
 	return ctx, nil
 }
 
@@ -158,18 +154,27 @@ func agree(c *policy.Call, said ...agreed) (*policy.Principal, error) {
 	return first.who, nil
 }
 
-// merge lets the token speak and keeps the key's id, by which limits count. The
-// principal lasts as long as both.
-func (a *Authenticator) merge(token, key *policy.Principal) *policy.Principal {
-	if p, ok := a.merged.GetIfPresent(pair{token, key}); ok {
+// merge lets first speak and keeps what the others say about limits: the key's
+// id, and a class. Otherwise who adds a token to a key would leave the class that
+// was given to the key. The principal lasts as long as all of them.
+func (a *Authenticator) merge(first *policy.Principal, t together) *policy.Principal {
+	if t == (together{token: first}) || t == (together{key: first}) || t == (together{certificate: first}) {
+		return first
+	}
+	if p, ok := a.merged.GetIfPresent(t); ok {
 		return p
 	}
-	expires := token.Expires
-	if !key.Expires.IsZero() && (expires.IsZero() || key.Expires.Before(expires)) {
-		expires = key.Expires
+	p := policy.NewPrincipal(first.Subject, first.Issuer, first.Scopes(), first.Expires)
+	p.Tenant = first.Tenant
+	for _, of := range []*policy.Principal{t.token, t.key, t.certificate} {
+		if of == nil {
+			continue
+		}
+		p.APIKey, p.LimitClass = cmp.Or(p.APIKey, of.APIKey), cmp.Or(p.LimitClass, of.LimitClass)
+		if !of.Expires.IsZero() && (p.Expires.IsZero() || of.Expires.Before(p.Expires)) {
+			p.Expires = of.Expires
+		}
 	}
-	p := policy.NewPrincipal(token.Subject, token.Issuer, token.Scopes(), expires)
-	p.Tenant, p.APIKey, p.LimitClass = token.Tenant, key.APIKey, token.LimitClass
-	a.merged.Set(pair{token, key}, p)
+	a.merged.Set(t, p)
 	return p
 }

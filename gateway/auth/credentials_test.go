@@ -65,11 +65,14 @@ func TestCredentials(t *testing.T) {
 	acmeKey, acmeStored := makeKey(t, auth.APIKey{ID: "acme-ci", Owner: "ada", Tenant: "acme"})
 	oldKey, oldStored := makeKey(t, auth.APIKey{ID: "old", Owner: "ada", Expires: start})
 	adaCert, bobCert := certificate(t, name{dns, "ada.example.com"}), certificate(t, name{dns, "bob.example.com"})
+	adaSlow := certificate(t, name{dns, "ada.slow.example"})
+	plainKey, plainStored := makeKey(t, auth.APIKey{ID: "ada-plain", Owner: "ada", Expires: start.Add(30 * time.Minute)})
 	acmeCert, strangeCert := certificate(t, name{dns, "ada.acme.example"}), certificate(t, name{dns, "ada.example.org"})
-	keys := newAPIKeys(t, auth.APIKeysOptions{Keys: []auth.APIKey{adaStored, bobStored, acmeStored, oldStored}, Now: c.Now})
+	keys := newAPIKeys(t, auth.APIKeysOptions{Keys: []auth.APIKey{adaStored, bobStored, acmeStored, oldStored, plainStored}, Now: c.Now})
 	a := authenticator(t, auth.AuthenticatorOptions{
 		Tokens: newVerifier(t, c.Now), Keys: keys, Now: c.Now,
-		Certificates: certificates(t, auth.CertificateRule{DNS: "*.example.com", Scopes: []string{"cert"}}, auth.CertificateRule{DNS: "*.acme.example", Tenant: "acme", Scopes: []string{"cert"}}),
+		Certificates: certificates(t, auth.CertificateRule{DNS: "*.example.com", Scopes: []string{"cert"}}, auth.CertificateRule{DNS: "*.acme.example", Tenant: "acme", Scopes: []string{"cert"}},
+			auth.CertificateRule{DNS: "*.slow.example", LimitClass: "slow"}),
 	})
 	one := func(s string) []string { return []string{s} }
 	const tokenScope = "orders.read users.read"
@@ -84,10 +87,14 @@ func TestCredentials(t *testing.T) {
 		"a key":                                    {shown: shown{keys: one(adaKey)}, subject: "ada", scope: "admin", apiKey: "ada-ci", issuer: "api-key", class: "batch"},
 		"a certificate":                            {shown: shown{cert: adaCert}, subject: "ada", scope: "cert", issuer: "client-certificate"},
 		"a certificate that no rule knows":         {shown: shown{cert: strangeCert}},
-		"token and key: the token speaks":          {shown: shown{tokens: one(ada), keys: one(adaKey)}, subject: "ada", scope: tokenScope, apiKey: "ada-ci", issuer: asymmetric},
+		"token and key: the token speaks":          {shown: shown{tokens: one(ada), keys: one(adaKey)}, subject: "ada", scope: tokenScope, apiKey: "ada-ci", issuer: asymmetric, class: "batch"},
 		"token and certificate":                    {shown: shown{tokens: one(ada), cert: adaCert}, subject: "ada", scope: tokenScope, issuer: asymmetric},
 		"key and certificate: the key speaks":      {shown: shown{keys: one(adaKey), cert: adaCert}, subject: "ada", scope: "admin", apiKey: "ada-ci", issuer: "api-key", class: "batch"},
-		"all three":                                {shown: shown{one(ada), one(adaKey), adaCert}, subject: "ada", scope: tokenScope, apiKey: "ada-ci", issuer: asymmetric},
+		"all three":                                {shown: shown{one(ada), one(adaKey), adaCert}, subject: "ada", scope: tokenScope, apiKey: "ada-ci", issuer: asymmetric, class: "batch"},
+		"a class is the certificate's":             {shown: shown{tokens: one(ada), cert: adaSlow}, subject: "ada", scope: tokenScope, issuer: asymmetric, class: "slow"},
+		"a class is the certificate's, not key's":  {shown: shown{keys: one(plainKey), cert: adaSlow}, subject: "ada", apiKey: "ada-plain", issuer: "api-key", class: "slow"},
+		"a class is the certificate's, of three":   {shown: shown{one(ada), one(plainKey), adaSlow}, subject: "ada", scope: tokenScope, apiKey: "ada-plain", issuer: asymmetric, class: "slow"},
+		"the key's class before the certificate's": {shown: shown{one(ada), one(adaKey), adaSlow}, subject: "ada", scope: tokenScope, apiKey: "ada-ci", issuer: asymmetric, class: "batch"},
 		"key and certificate of a tenant":          {shown: shown{keys: one(acmeKey), cert: acmeCert}, subject: "ada", apiKey: "acme-ci", issuer: "api-key", tenant: "acme"},
 		"a token and a certificate of nobody":      {shown: shown{tokens: one(bob), cert: strangeCert}, subject: "bob", scope: tokenScope, issuer: asymmetric},
 		"token and another's key":                  {shown: shown{tokens: one(ada), keys: one(bobKey)}, reason: conflict},
