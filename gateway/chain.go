@@ -35,9 +35,14 @@ func edgeChain(a *auth.Authenticator, l *limit.Limiter, o *options) policy.Chain
 }
 
 // branchChain admits a composite's branch, for the branch's own method: the
-// principal is known, and the composite has paid the limits.
-func branchChain(*options) policy.Chain {
-	return policy.Chain{{Name: "scopes", Check: policy.RequireScopes}} // a composite never reads what its caller could not
+// principal is known, and the composite has paid the limits. A composite never
+// reads what its caller could not.
+func branchChain(o *options) policy.Chain {
+	return slices.Concat(
+		o.checks[AfterAuthentication],                               // a team's own: they hold for every call
+		policy.Chain{{Name: "scopes", Check: policy.RequireScopes}}, // of the branch's rule
+		o.checks[AfterAuthorization],
+	)
 }
 
 // entryChain runs in gateway/upstream on the very message that will be sent,

@@ -96,8 +96,9 @@ func WithServices(s ...Service) Option {
 	return func(o *options) { o.services = append(o.services, s...) }
 }
 
-// WithCheck adds a check of a team's own to every call, both edges alike. The
-// name appears in the access log and in sluice_denied_total.
+// WithCheck adds a check of a team's own to every call, both edges alike, and to
+// the branches of composites (Call.Edge is policy.EdgeBranch there). The name
+// appears in the access log and in sluice_denied_total.
 func WithCheck(at Place, name string, c policy.Check) Option {
 	return func(o *options) { o.checks[at] = append(o.checks[at], policy.Step{Name: name, Check: c}) }
 }

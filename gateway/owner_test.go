@@ -55,7 +55,8 @@ func TestOwnerOnTheWire(t *testing.T) {
 			"another's in a group":                {field(1, field(1, "ada")) + group(1, field(1, "bob")), codes.OK},
 			"own one level too deep":              {field(1, field(4, field(1, "ada"))), codes.PermissionDenied},
 			"own in an unknown field":             {field(1, field(9, "ada")), codes.PermissionDenied},
-			"a tag in many bytes":                 {"\x8a\x80\x80\x80\x00" + field(1, field(1, "ada"))[1:], codes.OK},
+			"a tag in many bytes":                 {"\x8a\x80\x80\x80\x00" + field(1, field(1, "ada"))[1:], codes.InvalidArgument}, // Not all parsers know it.
+			"a tag that some cut to 32 bits":      {field(1, field(1, "ada")) + "\x8a\x80\x80\x80\x10" + field(1, field(1, "bob"))[1:], codes.InvalidArgument},
 			"cut short":                           {field(1, field(1, "ada"))[:4], codes.InvalidArgument},
 			"garbage behind":                      {field(1, field(1, "ada")) + "\xff", codes.InvalidArgument},
 			"invalid UTF-8":                       {field(1, field(1, "ada\xff")), codes.InvalidArgument},

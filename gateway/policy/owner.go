@@ -98,12 +98,15 @@ func (f *FieldPath) ofProto(m protoreflect.Message) string {
 }
 
 // scan agrees with the parser: the last scalar wins across all occurrences of
-// each parent, in order; wrong wire types are unknown fields.
+// each parent, in order; wrong wire types are unknown fields. Where parsers of
+// other languages do not agree, the bytes are refused, for the service may be
+// written in one: field numbers beyond 2^29-1, which some cut to 32 bits, and
+// tags written with more bytes than they need, which some do not recognize.
 func (f *FieldPath) scan(b []byte, depth int, out *string) error {
 	want := f.fields[depth].Number()
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || num > protowire.MaxValidNumber || n != protowire.SizeTag(num) {
 			return errMalformed
 		}
 		b = b[n:]

@@ -35,7 +35,17 @@ var (
 	errIdle     = status.Error(codes.DeadlineExceeded, "stream was silent for too long")
 	errMaxAge   = status.Error(codes.DeadlineExceeded, "stream reached its maximum age")
 	errDraining = status.Error(codes.Unavailable, "the gateway is restarting, connect again")
+	errExpired  = expired()
 )
+
+// expired is what a caller gets whose credential ended before its stream did.
+func expired() error {
+	st := status.New(codes.Unauthenticated, "the credential has expired: get another, and connect again")
+	if with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: "TOKEN_EXPIRED", Domain: policy.ErrorDomain}); err == nil {
+		st = with
+	}
+	return st.Err()
+}
 
 // answer turns what a connection returned into the status the caller gets:
 // the same for both kinds of connection, and without internals. What is kept

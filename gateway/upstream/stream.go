@@ -28,7 +28,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	s.ctx, s.span = c.startSpan(s.ctx, r)
 	s.idleAfter = r.method.Rule.StreamIdle
 	s.idle = time.AfterFunc(s.idleAfter, func() { s.cancel(errIdle) })
-	s.age = time.AfterFunc(r.method.Rule.StreamMaxAge, func() { s.cancel(errMaxAge) })
+	s.age = s.endOfAge()
 	s.undrain = context.AfterFunc(c.draining, func() { s.cancel(errDraining) })
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
@@ -40,6 +40,16 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 		}
 	}
 	return s, nil
+}
+
+// endOfAge ends the stream at its maximum age, and with the caller's credential
+// if that comes first.
+func (s *stream) endOfAge() *time.Timer {
+	age, why := s.route.method.Rule.StreamMaxAge, errMaxAge
+	if e := s.call.Principal.Expires; !e.IsZero() && time.Until(e) < age {
+		age, why = time.Until(e), errExpired
+	}
+	return time.AfterFunc(age, func() { s.cancel(why) })
 }
 
 // stream is a call's stream with its checks, its bounds in time and its
