@@ -86,13 +86,14 @@ func targetBytes(r *http.Request) int {
 // anew, and an encoded slash comes out as a slash. Ok is false for a target that
 // is not the path of a resource here: CONNECT's host, a scheme that is not
 // HTTP, user information, a fragment. The authority of an absolute-form target
-// means nothing (RFC 9112, 3.2.2: it must be taken).
+// means nothing (RFC 9112, 3.2.2: it must be taken); HTTP/2 has no such form
+// (RFC 9113, 8.3.1).
 func sentPath(r *http.Request) (path string, ok bool) {
 	u := r.URL
 	switch {
 	case u.Opaque != "" || u.User != nil || strings.IndexByte(r.RequestURI, '#') >= 0:
 		return "", false
-	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
+	case u.Scheme != "" && (r.ProtoMajor > 1 || (u.Scheme != "http" && u.Scheme != "https")):
 		return "", false
 	case u.Path == "*" || (u.Path == "" && u.Scheme != "" && r.Method == http.MethodOptions):
 		return asterisk, r.Method == http.MethodOptions
