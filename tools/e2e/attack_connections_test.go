@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/gatewaytest/rawhttp2"
 )
 
 // hold opens a connection and says nothing on it. Kept is false when the other
@@ -234,5 +236,36 @@ func TestAttackProxyProtocol(t *testing.T) {
 	}
 	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the gRPC edge says %d bytes, %v, to a proxy that does not say who comes", n, err)
+	}
+}
+
+// TestAttackDeaf: who asks much and reads nothing is let go, or at least costs
+// no more than its buffers.
+func TestAttackDeaf(t *testing.T) {
+	t.Parallel()
+	plain, _, edges := http2Targets(t)
+	for _, e := range edges {
+		if e.tls != nil {
+			continue
+		}
+		t.Run(e.name, func(t *testing.T) {
+			c := rawhttp2.DialDeaf(t, e.addr, nil)
+			// The server stops reading when it cannot write.
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				_ = each(200_000, func(i uint32) error { return c.Ping() })
+			}()
+			select {
+			case <-done:
+			case <-time.After(3 * time.Second):
+			}
+			if err := plain.served(t); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+			<-done
+			plain.bounded(t)
+		})
 	}
 }

@@ -380,34 +380,3 @@ func hpackBomb(e http2Edge, c *rawhttp2.Conn) error {
 		return c.Raw(http2.FrameHeaders, http2.FlagHeadersEndHeaders|http2.FlagHeadersEndStream, 2*i+1, block.Bytes())
 	})
 }
-
-// TestAttackDeaf: who asks much and reads nothing is let go, or at least costs
-// no more than its buffers.
-func TestAttackDeaf(t *testing.T) {
-	t.Parallel()
-	plain, _, edges := http2Targets(t)
-	for _, e := range edges {
-		if e.tls != nil {
-			continue
-		}
-		t.Run(e.name, func(t *testing.T) {
-			c := rawhttp2.DialDeaf(t, e.addr, nil)
-			// The server stops reading when it cannot write.
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				_ = each(200_000, func(i uint32) error { return c.Ping() })
-			}()
-			select {
-			case <-done:
-			case <-time.After(3 * time.Second):
-			}
-			if err := plain.served(t); err != nil {
-				t.Error(err)
-			}
-			c.Close()
-			<-done
-			plain.bounded(t)
-		})
-	}
-}

@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +38,7 @@ const (
 type target struct {
 	*gateway
 	addr       string // of the HTTP edge
+	client     *http.Client
 	login      *issuer
 	partner    *issuer // another issuer that it trusts, for another audience
 	ada, grace string  // tokens
@@ -55,7 +60,8 @@ func startTarget(t *testing.T, config, auth object) *target {
 	maps.Copy(section, auth)
 	whole := object{"auth": section}
 	maps.Copy(whole, config)
-	a.gateway = startGateway(t, setup{config: whole})
+	a.gateway, a.client = startGateway(t, setup{config: whole}), &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(func() { a.client.CloseIdleConnections() })
 	_, a.addr, _ = strings.Cut(a.url, "://")
 	a.ada, a.grace = a.login.mint(t, "ada", all), a.login.mint(t, "grace", all)
 	return a
@@ -118,15 +124,54 @@ func (a *target) serves(t *testing.T) {
 // next.
 func (a *target) served(t *testing.T) error {
 	t.Helper()
-	r, err := a.send(bounded(t), "GET", "/v1/users/ada", a.ada, nil)
-	if err != nil || r.status != 200 || !strings.Contains(string(r.body), `"userId":"ada"`) {
-		return fmt.Errorf("an ordinary caller over REST: %d %s, %w", r.status, r.body, err)
+	if err := a.servedHTTP(bounded(t)); err != nil {
+		return fmt.Errorf("an ordinary caller over REST: %w", err)
 	}
 	u, err := userv1.NewUserServiceClient(a.conn).GetUser(as(t, a.ada), &userv1.GetUserRequest{UserId: "ada"})
 	if err != nil || u.GetUserId() != "ada" {
 		return fmt.Errorf("an ordinary caller over gRPC: %v, %w", u, err)
 	}
 	return nil
+}
+
+func (a *target) servedHTTP(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, "GET", a.url+"/v1/users/ada", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+a.ada)
+	res, err := a.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err == nil && (res.StatusCode != 200 || !strings.Contains(string(b), `"userId":"ada"`)) {
+		err = fmt.Errorf("%d %s", res.StatusCode, b)
+	}
+	return err
+}
+
+// trusting is a client with a TLS configuration.
+func trusting(t *testing.T, c *tls.Config) *http.Client {
+	t.Helper()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true}}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// pool reads certificates.
+func pool(t *testing.T, file string) *x509.CertPool {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(b) {
+		t.Fatalf("%s holds no certificate", file)
+	}
+	return p
 }
 
 // verdict is how a request ended: an HTTP status, the code and the reason of its
