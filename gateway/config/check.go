@@ -46,7 +46,7 @@ func checkAddr(addr string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || strings.ContainsAny(host, " \t\n/") {
-		return fmt.Errorf("expected host:port with a port up to 65535, such as :8080 or 127.0.0.1:8080, got %q", addr)
+		return fmt.Errorf("expected host:port with a port up to 65535, such as :8080 or 127.0.0.1:8080, got %q", mask(addr))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -82,6 +83,10 @@ func (f *file) syntax() bool {
 	return true
 }
 
+// quotedInYAML is what the reader of YAML repeats of the file: a password that
+// begins with * or & is an anchor to it.
+var quotedInYAML = regexp.MustCompile("(anchor|!![a-z]+) (?:'[^']*'|`[^`]*`)")
+
 func (f *file) notYAML(err error) {
 	for i, line := range strings.Split(string(f.data), "\n") {
 		indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
@@ -94,7 +99,7 @@ func (f *file) notYAML(err error) {
 	if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
 		_, text, _ = strings.Cut(text, ": ")
 	}
-	f.addf(line, 0, "not valid YAML: %s", text)
+	f.addf(line, 0, "not valid YAML: %s", quotedInYAML.ReplaceAllString(text, "$1"))
 }
 
 // foreign takes over an error of protoyaml, whose text starts with

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -24,8 +23,10 @@ type problem struct {
 	text         string
 }
 
+// addf adds a problem. The format is ours; what args hold may come from the file
+// and loses its secrets, before it is quoted.
 func (f *file) addf(line, column int, format string, args ...any) {
-	f.problems = append(f.problems, problem{line, column, fmt.Sprintf(format, args...)})
+	f.problems = append(f.problems, problem{line, column, fmt.Sprintf(format, masked(args)...)})
 }
 
 // err joins the problems in the order of the file. Of several at one place the
@@ -46,12 +47,6 @@ func (f *file) err() error {
 
 const maxSnippet = 160 // Characters of a line that are shown.
 
-// What stands between // and the last @ of a URL is a user's name and password.
-var credentials = regexp.MustCompile(`//\S+@`)
-
-// A whole API key, where its hash belongs.
-var apiKey = regexp.MustCompile(`sluice_[a-z0-9-]+_[0-9A-Za-z]+`)
-
 func (f *file) render(p problem) string {
 	if p.line == 0 {
 		return f.path + ": " + p.text
@@ -64,16 +59,13 @@ func (f *file) render(p problem) string {
 	if p.line > len(lines) {
 		return head
 	}
-	line := []rune(strings.ReplaceAll(strings.TrimRight(lines[p.line-1], "\r"), "\t", " "))
+	// Masked whole: of a secret that is cut off nobody would know that it is one.
+	line := []rune(mask(strings.ReplaceAll(strings.TrimRight(lines[p.line-1], "\r"), "\t", " ")))
 	if p.column > min(len(line)+1, maxSnippet) {
 		return head
 	}
 	if len(line) > maxSnippet {
 		line = append(line[:maxSnippet], '…')
 	}
-	shown := credentials.ReplaceAllStringFunc(string(line), func(s string) string {
-		return "//" + strings.Repeat("*", len([]rune(s))-3) + "@"
-	})
-	shown = apiKey.ReplaceAllStringFunc(shown, func(s string) string { return strings.Repeat("*", len(s)) })
-	return fmt.Sprintf("%s\n%6d | %s\n       | %s^", head, p.line, shown, strings.Repeat(" ", p.column-1))
+	return fmt.Sprintf("%s\n%6d | %s\n       | %s^", head, p.line, string(line), strings.Repeat(" ", p.column-1))
 }

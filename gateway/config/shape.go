@@ -19,13 +19,13 @@ func (f *file) shape(n yamlNode, md protoreflect.MessageDescriptor) {
 	if n.Tag == "!!null" && n.Kind == yaml.ScalarNode {
 		return // A key with nothing under it.
 	}
-	if !f.is(n, yaml.MappingNode, "keys and values") {
+	if !f.is(n, yaml.MappingNode, wantMap) {
 		return
 	}
 	seen := map[protoreflect.Name]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if !f.is(key, yaml.ScalarNode, "a key") {
+		if !f.is(key, yaml.ScalarNode, wantKey) {
 			continue
 		}
 		fd := md.Fields().ByName(protoreflect.Name(key.Value))
@@ -58,7 +58,7 @@ func (f *file) field(n yamlNode, fd protoreflect.FieldDescriptor) {
 	case fd.IsMap():
 		f.mapping(n, fd)
 	case fd.IsList():
-		if f.is(n, yaml.SequenceNode, "a list") {
+		if f.is(n, yaml.SequenceNode, wantList) {
 			for _, item := range n.Content {
 				f.value(item, fd)
 			}
@@ -69,13 +69,13 @@ func (f *file) field(n yamlNode, fd protoreflect.FieldDescriptor) {
 }
 
 func (f *file) mapping(n yamlNode, fd protoreflect.FieldDescriptor) {
-	if !f.is(n, yaml.MappingNode, "keys and values") {
+	if !f.is(n, yaml.MappingNode, wantMap) {
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		if !f.is(key, yaml.ScalarNode, "a key") {
+		if !f.is(key, yaml.ScalarNode, wantKey) {
 			continue
 		}
 		if line, twice := seen[key.Value]; twice {
@@ -149,7 +149,7 @@ func (f *file) timestamp(n yamlNode) {
 func (f *file) is(n yamlNode, kind yaml.Kind, expected string) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		f.addf(n.Line, n.Column, "an alias (*%s); write the value out", n.Value)
+		f.addf(n.Line, n.Column, "an alias; write the value out")
 	case n.Kind == kind && (kind != yaml.ScalarNode || n.Tag != "!!null"):
 		return true
 	default:
@@ -158,15 +158,29 @@ func (f *file) is(n yamlNode, kind yaml.Kind, expected string) bool {
 	return false
 }
 
+// wrong tells what stands where something else is expected. Where that is keys
+// and values or a list, text is not repeated: it may be a key or a URL with a
+// password that only needs a dash before it.
 func (f *file) wrong(n yamlNode, expected string) {
-	got := strconv.Quote(n.Value)
+	got := ""
 	switch {
 	case n.Kind == yaml.SequenceNode:
-		got = "a list"
+		got = wantList
 	case n.Kind == yaml.MappingNode:
-		got = "keys and values"
+		got = wantMap
 	case n.Tag == "!!null":
 		got = "nothing"
+	case expected == wantMap || expected == wantList || expected == wantKey:
+		got = "one value"
+	default:
+		f.addf(n.Line, n.Column, "expected %s, got %q", expected, n.Value)
+		return
 	}
 	f.addf(n.Line, n.Column, "expected %s, got %s", expected, got)
 }
+
+const (
+	wantMap  = "keys and values"
+	wantList = "a list"
+	wantKey  = "a key"
+)
