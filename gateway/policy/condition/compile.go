@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
 
 	"cel.dev/cel-go/cel"
@@ -33,9 +32,12 @@ const (
 	// one for ten bytes of a string that is gone through.
 	CostLimit = 10_000
 
+	// MaxMatchBytes bounds the text that a pattern is held against.
+	MaxMatchBytes = 8 << 10
+
 	maxNesting     = 2   // of loops: over lists of lists, no deeper
 	maxRegexp      = 500 // instructions of a compiled pattern
-	interruptEvery = 16  // steps of a loop between looks at the clock
+	interruptEvery = 1   // steps of a loop between looks at the clock: one may go through the whole request
 
 	// openCost is less than any estimate in which a size is open has: CEL takes
 	// those for 2^64, and a tenth of that for a string that is gone through.
@@ -100,12 +102,15 @@ func (p *Program) compile(input protoreflect.MessageDescriptor) (err error) {
 	if err := literalPatterns(checked); err != nil {
 		return err
 	}
+	if err := withoutAny(input, checked); err != nil {
+		return err
+	}
 	if err := affordable(e, checked); err != nil {
 		return err
 	}
 	root := ast.NavigateAST(checked.NativeRep())
 	p.loops = len(ast.MatchDescendants(root, ast.KindMatcher(ast.ComprehensionKind))) > 0
-	opts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CostLimit(CostLimit)}
+	opts := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CostLimit(CostLimit), boundedMatches()}
 	if p.loops {
 		opts = append(opts, cel.InterruptCheckFrequency(interruptEvery))
 	}
@@ -137,40 +142,6 @@ func messageType(md protoreflect.MessageDescriptor) protoreflect.MessageType {
 		return mt
 	}
 	return dynamicpb.NewMessageType(md)
-}
-
-// literalPatterns refuses patterns that the request could choose.
-func literalPatterns(checked *cel.Ast) error {
-	root := ast.NavigateAST(checked.NativeRep())
-	for _, call := range ast.MatchDescendants(root, ast.FunctionMatcher(overloads.Matches)) {
-		args := call.AsCall().Args()
-		if len(args) == 0 || args[len(args)-1].Kind() != ast.LiteralKind {
-			return errors.New("the pattern of matches must be a literal")
-		}
-		pattern, _ := args[len(args)-1].AsLiteral().Value().(string)
-		if err := smallPattern(pattern); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// smallPattern bounds a pattern as RE2 runs it, which takes time in proportion
-// to its instructions: `(a{1,40}){1,20}` is short, and has many. cel-go's own
-// RegexProgramSizeLimit panics on repetitions (v0.32.0).
-func smallPattern(pattern string) error {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return fmt.Errorf("pattern %q: %w", pattern, err)
-	}
-	compiled, err := syntax.Compile(parsed.Simplify())
-	if err != nil {
-		return fmt.Errorf("pattern %q: %w", pattern, err)
-	}
-	if n := len(compiled.Inst); n > maxRegexp {
-		return fmt.Errorf("pattern %q has %d instructions, more than %d", pattern, n, maxRegexp)
-	}
-	return nil
 }
 
 // affordable refuses what cannot be evaluated within CostLimit. Where the cost

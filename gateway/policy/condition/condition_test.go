@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -65,10 +66,13 @@ func TestEval(t *testing.T) {
 		`"nope" in request.kinds.m_string`:                             false,
 		`request.kinds.w_int32 == 5`:                                   true,
 		`request.kinds.w_int64 == null`:                                true,
-		`has(request.kinds.c_string) && !has(request.kinds.c_int64)`:   true,
-		`request.delay < duration("1s")`:                               true,
-		`request.id.matches("^e[0-9]$")`:                               true,
-		`request.kinds.renamed == "r"`:                                 true,
+		`!has(request.kinds.w_any)`:                                    true, // All that can be asked of an Any.
+		`request.inner == request.inner.inner`:                         false,
+		`request.kinds.w_timestamp == timestamp("1970-01-01T00:00:00Z") || !has(request.kinds.w_timestamp)`: true,
+		`has(request.kinds.c_string) && !has(request.kinds.c_int64)`:                                        true,
+		`request.delay < duration("1s")`:                                                                    true,
+		`request.id.matches("^e[0-9]$")`:                                                                    true,
+		`request.kinds.renamed == "r"`:                                                                      true,
 	} {
 		t.Run(expression, func(t *testing.T) {
 			p := compile(t, echo, expression)
@@ -103,15 +107,20 @@ func TestEvalErrors(t *testing.T) {
 		want       string
 		slow       bool
 	}{
-		"no such key":         {`request.m_string["k"] == ""`, &testv1.Kinds{}, "no such key: k", false},
-		"index out of bounds": {`request.r_string[3] == ""`, &testv1.Kinds{}, "index out of bounds: 3", false},
-		"overflow":            {`request.f_int64 + 1 > 0`, &testv1.Kinds{FInt64: 1<<63 - 1}, "overflow", false},
-		"division by zero":    {`10 / request.f_int32 > 1`, &testv1.Kinds{}, "division by zero", false},
-		"conversion":          {`int(request.f_string) > 1`, &testv1.Kinds{FString: "x"}, "type conversion error", false},
-		"cost of a loop":      {`request.r_string.all(s, s != "y")`, many, "cost limit exceeded", true},
-		"cost of a string":    {`(request.f_string + request.f_string).contains("y")`, &testv1.Kinds{FString: long}, "cost limit exceeded", false},
-		"cost of a pattern":   {`request.f_string.matches("(x+x+)+y")`, &testv1.Kinds{FString: long}, "cost limit exceeded", false},
-		"time":                {`request.r_string.all(s, size(request.f_string) > 1 && size(request.f_string) > 2)`, slow, "operation interrupted", false},
+		"no such key":          {`request.m_string["k"] == ""`, &testv1.Kinds{}, "no such key: k", false},
+		"index out of bounds":  {`request.r_string[3] == ""`, &testv1.Kinds{}, "index out of bounds: 3", false},
+		"overflow":             {`request.f_int64 + 1 > 0`, &testv1.Kinds{FInt64: 1<<63 - 1}, "overflow", false},
+		"division by zero":     {`10 / request.f_int32 > 1`, &testv1.Kinds{}, "division by zero", false},
+		"conversion":           {`int(request.f_string) > 1`, &testv1.Kinds{FString: "x"}, "type conversion error", false},
+		"cost of a loop":       {`request.r_string.all(s, s != "y")`, many, "cost limit exceeded", true},
+		"cost of a string":     {`(request.f_string + request.f_string).contains("y")`, &testv1.Kinds{FString: long}, "cost limit exceeded", false},
+		"cost of a pattern":    {`request.f_string.matches("` + strings.Repeat("xy", 30) + `")`, &testv1.Kinds{FString: long[:condition.MaxMatchBytes]}, "cost limit exceeded", false},
+		"text of a pattern":    {`request.f_string.matches("x")`, &testv1.Kinds{FString: long[:condition.MaxMatchBytes+1]}, "text of 8193 bytes for matches, more than 8192", false},
+		"the same, a function": {`matches(request.f_string, "x")`, &testv1.Kinds{FString: long[:condition.MaxMatchBytes+1]}, "text of 8193 bytes for matches, more than 8192", false},
+		"the same, not":        {`!request.f_string.matches("^y")`, &testv1.Kinds{FString: long[:condition.MaxMatchBytes+1]}, "text of 8193 bytes for matches, more than 8192", false},
+		"a long value":         {`timestamp(request.f_string) > timestamp("2026-01-01T00:00:00Z")`, &testv1.Kinds{FString: strings.Repeat("\x00", 1<<20)}, "invalid RFC 3339 timestamp", false},
+		"a long key":           {`request.m_string[request.f_string] == ""`, &testv1.Kinds{FString: strings.Repeat("é", 1<<19)}, "no such key: é", false},
+		"time":                 {`request.r_string.all(s, size(request.f_string) > 1 && size(request.f_string) > 2)`, slow, "operation interrupted", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := compile(t, kinds, tc.expression).Eval(t.Context(), tc.request, ada)
@@ -121,6 +130,9 @@ func TestEvalErrors(t *testing.T) {
 			// On a slow machine, the time of a long loop may be up before its cost.
 			if !strings.Contains(err.Error(), tc.want) && !(tc.slow && interrupted(err)) {
 				t.Errorf("error %q does not say %q", err, tc.want)
+			}
+			if len(err.Error()) > 300 || !utf8.ValidString(err.Error()) { // It goes to a log.
+				t.Errorf("error of %d bytes: %.100q", len(err.Error()), err)
 			}
 		})
 	}
@@ -160,6 +172,14 @@ func TestCompileErrors(t *testing.T) {
 		"huge pattern":         {"c", `request.id.matches("((a{1,40}){1,20})")`, "instructions, more than 500"},
 		"bad duration":         {"c", `request.delay < duration("1 second")`, "invalid duration argument"},
 		"too expensive":        {"c", `[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65,66,67,68,69,70,71,72,73,74,75,76,77,78,79,80].all(a, [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64,65,66,67,68,69,70,71,72,73,74,75,76,77,78,79,80].all(b, a + b > request.padding))`, "more than the 10000"},
+		"an any":               {"c", `request.kinds.w_any == null`, "looks into a google.protobuf.Any"},
+		"a field of an any":    {"c", `request.kinds.w_any.x == 1`, "looks into a google.protobuf.Any"},
+		"anys in a list":       {"c", `[request.kinds].exists(k, [k.w_any].size() == 1)`, "looks into a google.protobuf.Any"},
+		"messages with an any": {"c", `request.kinds == request.kinds`, "compares sluice.test.v1.Kinds, which may have a google.protobuf.Any in it"},
+		"such, not":            {"c", `request.kinds != request.kinds.f_message`, "compares sluice.test.v1.Kinds, which"},
+		"such, in a list":      {"c", `request.kinds in [request.kinds.f_message]`, "compares sluice.test.v1.Kinds, which"},
+		"such, made here":      {"c", `EchoResponse{kinds: request.kinds} == EchoResponse{}`, "compares sluice.test.v1.EchoResponse, which"},
+		"such, deeper":         {"c", `[[request]] == [[request]]`, "compares list(list(sluice.test.v1.EchoRequest)), which"},
 		"nested loops":         {"c", `request.inner.tags.all(a, request.inner.tags.all(b, request.inner.tags.all(c, a + b != c)))`, "comprehension exceeds nesting limit"},
 		"extension libraries":  {"c", `request.id.replace("a", "b") == ""`, "undeclared reference to 'replace'"},
 		"no id":                {"", `true`, "id must be"},

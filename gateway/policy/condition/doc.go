@@ -9,6 +9,9 @@
 // large values out of small ones at no cost that the limit would see. Patterns of
 // `matches` are literals: a pattern is a program, and not the caller's to write.
 //
-// What a caller can make an evaluation cost is bounded twice: by CEL's cost,
-// which counts steps, and where an expression loops, by time.
+// What a caller can make an evaluation cost is bounded by CEL's cost, which
+// counts steps, and where an expression loops, by time. Both look only between
+// calls, so what one call costs is bounded, too: patterns are held against short
+// texts, and the inside of a google.protobuf.Any cannot be named. All other calls
+// take time in proportion to the request.
 package condition

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -51,8 +52,15 @@ func (p *Program) Eval(ctx context.Context, request proto.Message, caller *polic
 	return isTrue(out, err)
 }
 
+// maxError bounds the text of an error, which is for a log: CEL puts values of
+// the request into it, however long.
+const maxError = 256
+
 func isTrue(out ref.Val, err error) (bool, error) {
 	if err != nil {
+		if text := err.Error(); len(text) > maxError {
+			err = errors.New(strings.ToValidUTF8(text[:maxError], "") + "…")
+		}
 		return false, err
 	}
 	yes, ok := out.(types.Bool)

@@ -1,6 +1,7 @@
 package condition_test
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -19,7 +20,7 @@ func FuzzCompile(f *testing.F) {
 		`request.f_int32 <= 100 || "admin" in principal.scopes`,
 		`request.f_string == principal.subject && has(request.f_message)`,
 		`request.r_string.all(s, s.startsWith("a")) && request.m_string["k"] != ""`,
-		`request.w_any == null || request.w_struct.x == 1 || request.w_value == "s"`,
+		`has(request.w_any) || request.w_struct.x == 1 || request.w_value == "s"`,
 		`request.w_timestamp < timestamp("2026-01-01T00:00:00Z") && request.w_duration > duration("1s")`,
 		`request.f_enum == Kinds.Color.COLOR_RED ? size(request.r_message) > 1 : request.m_bool[true] == 1`,
 		`request.f_string.matches("^[a-z]+$") || string(request.f_bytes) == "" || request.f_double / 0.0 > 1.0`,
@@ -99,6 +100,19 @@ func BenchmarkCostLimit(b *testing.B) {
 	for b.Loop() {
 		if _, err := p.Eval(b.Context(), request, ada); err == nil {
 			b.Fatal("within the limit")
+		}
+	}
+}
+
+// What the costliest text that a pattern is held against costs us: the pattern
+// is of the largest kind, and every character begins a match.
+func BenchmarkMatches(b *testing.B) {
+	request := &testv1.Kinds{FString: strings.Repeat("a", condition.MaxMatchBytes)}
+	p := compile(b, kinds, `request.f_string.matches("[a-z0-9.]{1,60}@[a-z0-9.]{1,60}[.][a-z]{2,20}$")`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if yes, err := p.Eval(b.Context(), request, ada); err != nil || yes {
+			b.Fatal(yes, err)
 		}
 	}
 }
