@@ -114,14 +114,14 @@ func (g *Gateway) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
 		o.Load = func() ([]auth.APIKey, error) {
 			list, err := config.LoadAPIKeys(c.GetFile())
 			if err != nil {
-				return nil, err
+				return apiKeyList(list), err // Those it names, all the same.
 			}
 			for _, k := range list {
-				if err := g.checkStandIn(k.GetLimitClass()); err != nil {
-					return nil, fmt.Errorf("%s: key %s: %w", c.GetFile(), k.GetId(), err)
+				if class := g.checkStandIn(k.GetLimitClass()); class != nil {
+					err = errors.Join(err, fmt.Errorf("%s: key %s: %w", c.GetFile(), k.GetId(), class))
 				}
 			}
-			return apiKeyList(list), nil
+			return apiKeyList(list), err
 		}
 	}
 	keys, err := auth.NewAPIKeys(o)

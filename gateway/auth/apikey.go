@@ -88,14 +88,10 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 	if !ValidAPIKeyID(k.ID) {
 		return sum, fmt.Errorf("API key %q: an id is 1 to 63 of a-z, 0-9 and -, and does not begin with -", k.ID)
 	}
-	text, ok := strings.CutPrefix(k.Hash, hashPrefix)
-	n, hexErr := 0, error(nil)
-	if ok && len(text) == hex.EncodedLen(len(sum)) && text == strings.ToLower(text) {
-		n, hexErr = hex.Decode(sum[:], []byte(text))
-	}
+	sum, err = k.sum()
 	switch {
-	case n != len(sum) || hexErr != nil:
-		return sum, fmt.Errorf("API key %s: the hash must be sha256: and 64 hexadecimal digits in lower case", k.ID)
+	case err != nil:
+		return sum, err
 	case !validSubject(k.Owner):
 		return sum, fmt.Errorf("API key %s: the owner must have 1 to 255 characters, and no spaces", k.ID)
 	case k.Tenant != "" && !validSubject(k.Tenant):
@@ -109,11 +105,25 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
+// sum reads the hash.
+func (k *APIKey) sum() (sum [sha256.Size]byte, err error) {
+	text, ok := strings.CutPrefix(k.Hash, hashPrefix)
+	n := 0
+	if ok && len(text) == hex.EncodedLen(len(sum)) && text == strings.ToLower(text) {
+		n, err = hex.Decode(sum[:], []byte(text))
+	}
+	if n != len(sum) || err != nil {
+		return sum, fmt.Errorf("API key %s: the hash must be sha256: and 64 hexadecimal digits in lower case", k.ID)
+	}
+	return sum, nil
+}
+
 // storedKey is a key that can be shown; its principal is made once, and shared.
 type storedKey struct {
 	hash      [sha256.Size]byte
 	principal *policy.Principal
 	used      prometheus.Counter
+	ofFile    bool // Of Load, which may fail for too long.
 }
 
 func (k *APIKey) store() (*storedKey, error) {
@@ -147,6 +157,10 @@ func (k *APIKeys) Verify(key string) (p *policy.Principal, why string, err error
 			why = "the secret of the API key " + id + " is wrong"
 		}
 		return nil, why, refuse(reasonKeyInvalid, "the API key is not valid")
+	}
+	if stored.ofFile && k.tooOld() {
+		return nil, "the file of the API key " + id + " cannot be read for " + k.o.MaxAge.String() + " and longer",
+			refuse(reasonKeyInvalid, "the API key is not valid")
 	}
 	p = stored.principal
 	if !p.Expires.IsZero() && !k.o.Now().Before(p.Expires) {

@@ -191,7 +191,7 @@ func TestAPIKeysAreCounted(t *testing.T) {
 		}
 	}
 	_, _, _ = k.Verify("sluice_other_" + strings.Repeat("0", 43)) // No label of a caller's choice.
-	if got := metrics(t, reg); got != "sluice_apikey_used_total{ci} 3\nsluice_apikeys 1\nsluice_apikeys_reload_failed 0\n" {
+	if got := metrics(t, reg); got != "sluice_apikey_used_total{ci} 3\nsluice_apikeys 1\nsluice_apikeys_age_seconds 0\nsluice_apikeys_reload_failed 0\n" {
 		t.Errorf("metrics:\n%s", got)
 	}
 	if _, err := auth.NewAPIKeys(auth.APIKeysOptions{Metrics: reg}); err == nil {

@@ -54,6 +54,9 @@ func lines(path string) func() ([]auth.APIKey, error) {
 		var keys []auth.APIKey
 		for line := range strings.Lines(string(raw)) {
 			id, hash, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if id == "" {
+				return nil, errors.New("an empty line")
+			}
 			keys = append(keys, auth.APIKey{ID: id, Owner: "ada", Hash: hash})
 		}
 		return keys, err
@@ -107,15 +110,42 @@ func TestReloadSwapsTheKeysOfTheFile(t *testing.T) {
 	good(fixed, two, newOne)
 	bad(one)
 
-	for name, content := range map[string]string{
-		"a bad hash": line(twoStored) + "x sha256:00\n", "twice": line(twoStored) + line(twoStored),
-		"an id of the configuration": line(fixedStored), "half a line": line(twoStored)[:20],
+	// A file with errors adds no key and changes none, but takes away.
+	both := line(twoStored) + line(newOneStored)
+	added, addedStored := makeKey(t, auth.APIKey{ID: "added", Owner: "ada"})
+	badTwo := "two sha256:00\n"
+	for name, tc := range map[string]struct {
+		content         string
+		hasTwo, hasOne2 bool
+	}{
+		"a bad entry":                {both + "x sha256:00\n", true, true},
+		"a bad entry of a known key": {badTwo + line(newOneStored), true, true},
+		"twice":                      {both + line(twoStored), true, true},
+		"one gone":                   {line(twoStored) + "x sha256:00\n" + line(addedStored), true, false},
+		"another hash":               {both[:len(line(twoStored))] + line(oneStored) + "x sha256:00\n", true, false},
+		"an id of the configuration": {line(fixedStored) + line(newOneStored), false, true},
+		"half a line":                {line(twoStored)[:20], true, false},
+		"nothing that can be read":   {"\n", true, true},
 	} {
-		put(content)
+		put(both)
+		if err := k.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		put(tc.content)
 		if err := k.Reload(); err == nil {
 			t.Errorf("%s was read", name)
 		}
-		good(fixed, two, newOne)
+		good(fixed)
+		bad(added, one)
+		for key, stays := range map[string]bool{two: tc.hasTwo, newOne: tc.hasOne2} {
+			if _, _, err := k.Verify(key); (err == nil) != stays {
+				t.Errorf("%s: %s: %v", name, key[:12], err)
+			}
+		}
+	}
+	put(both)
+	if err := k.Reload(); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -139,11 +169,82 @@ func TestReloadSwapsTheKeysOfTheFile(t *testing.T) {
 	good(fixed, one)
 	bad(two, newOne)
 	// The labels are those of the keys that there are.
-	if got := metrics(t, reg); strings.Contains(got, "{two}") || !strings.Contains(got, "{one} ") || !strings.HasSuffix(got, "sluice_apikeys 2\nsluice_apikeys_reload_failed 0\n") {
+	if got := metrics(t, reg); strings.Contains(got, "{two}") || !strings.Contains(got, "{one} ") || !strings.HasSuffix(got, "sluice_apikeys 2\nsluice_apikeys_age_seconds 0\nsluice_apikeys_reload_failed 0\n") {
 		t.Errorf("metrics:\n%s", got)
 	}
-	if n := log.count("can be read again"); n != 1 {
+	if n := log.count("can be read again"); n != 9 { // Eight times above.
 		t.Errorf("the end of the failure was logged %d times", n)
+	}
+}
+
+// TestKeysOfALostFileEnd: a file that cannot be read keeps its keys alive for
+// MaxAge, and not a moment longer; those of the configuration stay.
+func TestKeysOfALostFileEnd(t *testing.T) {
+	for _, maxAge := range []time.Duration{0, time.Hour} {
+		path := filepath.Join(t.TempDir(), "keys")
+		put := func(content string) {
+			t.Helper()
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fixed, fixedStored := makeKey(t, auth.APIKey{ID: "fixed", Owner: "root"})
+		one, oneStored := makeKey(t, auth.APIKey{ID: "one", Owner: "ada"})
+		put(line(oneStored))
+		c, reg, log := newClock(), prometheus.NewRegistry(), &logBuffer{}
+		k := newAPIKeys(t, auth.APIKeysOptions{Keys: []auth.APIKey{fixedStored}, Load: lines(path), MaxAge: maxAge, Now: c.Now, Metrics: reg, Log: slog.New(slog.NewTextHandler(log, nil))})
+		lost := maxAge
+		if lost == 0 {
+			lost = 24 * time.Hour
+		}
+		good := func(key string, is bool) {
+			t.Helper()
+			_, why, err := k.Verify(key)
+			switch {
+			case is && err != nil:
+				t.Errorf("%v (%s)", err, why)
+			case !is:
+				want(t, err, codes.Unauthenticated, "API_KEY_INVALID", key)
+				if !strings.Contains(why, "cannot be read for "+lost.String()) {
+					t.Errorf("why: %s", why)
+				}
+			}
+		}
+		c.Add(10 * lost) // A file that stays as it is needs no reload.
+		good(one, true)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := k.Reload(); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			c.Add(lost/2 - time.Nanosecond)
+			good(one, true)
+		}
+		c.Add(2 * time.Nanosecond)
+		good(one, false) // Before the next reload, too.
+		good(fixed, true)
+		for range 2 {
+			if err := k.Reload(); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		good(one, false)
+		if n := log.count("its keys stop working"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		if got := metrics(t, reg); !strings.Contains(got, fmt.Sprintf("sluice_apikeys_age_seconds %v\nsluice_apikeys_reload_failed 1\n", lost.Seconds())) {
+			t.Errorf("metrics:\n%s", got)
+		}
+		put(line(oneStored))
+		if err := k.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		good(one, true)
+		if got := metrics(t, reg); !strings.Contains(got, "sluice_apikeys_age_seconds 0\nsluice_apikeys_reload_failed 0\n") {
+			t.Errorf("metrics:\n%s", got)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func TestBadAPIKeyFiles(t *testing.T) {
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			keys, err := LoadAPIKeys(file)
-			if err == nil || keys != nil {
+			if err == nil {
 				t.Fatalf("accepted as %v", keys)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
@@ -50,6 +50,30 @@ func TestBadAPIKeyFiles(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", []byte(err.Error()+"\n"))
 		})
+	}
+}
+
+// A file that is no good still says which keys it names, so that those it does not
+// can be stopped.
+func TestKeysNamedByABadFile(t *testing.T) {
+	for content, want := range map[string]string{
+		"keys: [{id: a, hash: h}, {id: b, owner: [], nope: 1}, {owner: c}, 5, {id: [d]}]": "a=h b=",
+		"keys: [{id: a}]\nkeys: [{id: b}]":                                                "a= b=",
+		"keys: [{id: a}]\nmore: 1":                                                        "a=",
+		"kyes: [{id: a}]":                                                                 "",
+		"keys: {id: a}":                                                                   "",
+		"[{id: a}]":                                                                       "",
+		"keys: [{id: a}":                                                                  "",
+		"keys: [{id: a}]\n---\n":                                                          "",
+	} {
+		keys, err := loadAPIKeys(&file{path: "k.yaml", data: []byte(content)})
+		var got []string
+		for _, k := range keys {
+			got = append(got, k.GetId()+"="+k.GetHash())
+		}
+		if err == nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s, err %v", content, got, want, err)
+		}
 	}
 }
 
@@ -72,8 +96,13 @@ func FuzzLoadAPIKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		keys, err := loadAPIKeys(&file{path: "fuzz.yaml", data: data})
 		if err != nil {
-			if keys != nil || !strings.HasPrefix(err.Error(), "fuzz.yaml:") {
-				t.Fatalf("%v, %v", keys, err)
+			if !strings.HasPrefix(err.Error(), "fuzz.yaml:") {
+				t.Fatal(err)
+			}
+			for _, k := range keys {
+				if k.GetId() == "" || k.GetOwner() != "" {
+					t.Fatalf("named %v", k)
+				}
 			}
 			return
 		}

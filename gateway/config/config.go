@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 
+	"go.yaml.in/yaml/v3"
+
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
 
@@ -44,6 +46,10 @@ func Check(path string) error {
 // reads the configuration. The error joins everything that is wrong, each with
 // its line and column. The limit classes that the keys name are the caller's to
 // look up: they stand in the configuration.
+//
+// Beside an error the keys are those that the file names, with nothing but id and
+// hash, unchecked: enough to tell which keys are gone. There are none where the
+// file is no YAML or has no list of keys.
 func LoadAPIKeys(path string) ([]*configv1.ApiKey, error) {
 	data, err := read(path)
 	if err != nil {
@@ -59,9 +65,30 @@ func loadAPIKeys(f *file) ([]*configv1.ApiKey, error) {
 		f.crossCheckAPIKeys(keys.GetKeys(), "keys")
 	}
 	if err := f.err(); err != nil {
-		return nil, err
+		return f.named(), err
 	}
 	return keys.GetKeys(), nil
+}
+
+// named are the API keys that a file with problems names.
+func (f *file) named() []*configv1.ApiKey {
+	var keys []*configv1.ApiKey
+	for i := 0; f.root != nil && f.root.Kind == yaml.MappingNode && i+1 < len(f.root.Content); i += 2 {
+		list := f.root.Content[i+1]
+		if f.root.Content[i].Value != "keys" || list.Kind != yaml.SequenceNode {
+			continue // Of lists that come twice, all are looked at.
+		}
+		for _, entry := range list.Content {
+			if id := child(entry, "id"); id != nil && id.Kind == yaml.ScalarNode && id.Value != "" {
+				key := &configv1.ApiKey{Id: id.Value}
+				if hash := child(entry, "hash"); hash != nil {
+					key.Hash = hash.Value
+				}
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
 }
 
 func load(f *file, getenv func(string) string) (*configv1.Config, error) {

@@ -253,7 +253,7 @@ func everyField(t *testing.T, c *configv1.Config) {
 // A class that is named replaces the default of its name, and no other.
 func TestNamedClassReplaces(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(path, []byte("limits: {classes: {read: {}, stream: {rates: [{per: global, requests: 7}]}}}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("limits: {classes: {read: {max_in_flight_per_method: 5}, stream: {rates: [{per: global, requests: 7}]}}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Load(path, noEnv)
@@ -261,7 +261,7 @@ func TestNamedClassReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := c.GetLimits().GetClasses(), defaultClasses()
-	want["read"] = &configv1.LimitClass{}
+	want["read"] = &configv1.LimitClass{MaxInFlightPerMethod: 5}
 	want["stream"] = &configv1.LimitClass{Rates: []*configv1.Rate{{Per: "global", Requests: 7, Burst: 7, Interval: durationpb.New(time.Second)}}}
 	want["write"].Rates[0].Interval = durationpb.New(time.Second)
 	for name := range want {

@@ -83,6 +83,12 @@ func (f *file) mapping(n yamlNode, fd protoreflect.FieldDescriptor) {
 			continue
 		}
 		seen[key.Value] = key.Line
+		if value.Tag == "!!null" && value.Kind == yaml.ScalarNode && fd.MapValue().Message() != nil {
+			// Elsewhere it means the defaults. Here the key alone makes an entry, and
+			// nobody means an empty one.
+			f.addf(key.Line, key.Column, "nothing under %q; say what it is, or leave the key out", key.Value)
+			continue
+		}
 		f.value(value, fd.MapValue())
 	}
 }
