@@ -247,6 +247,7 @@ func (g *Gateway) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) 
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: g.corsOptions(),
+		APIKeyHeader: g.cfg.GetAuth().GetApiKeys().GetHeader(),
 	}
 	for _, s := range g.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(s.Descriptor.FullName()), Register: s.Handlers})

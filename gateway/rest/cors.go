@@ -38,8 +38,9 @@ var (
 
 // crossOrigin answers what browsers ask about pages of other origins.
 type crossOrigin struct {
-	cors    *cors.Cors
-	origins origins
+	cors        *cors.Cors
+	origins     origins
+	credentials bool
 }
 
 // newCrossOrigin checks the options; methods are those of all routes.
@@ -47,7 +48,7 @@ func newCrossOrigin(o *CORSOptions, methods []string) (*crossOrigin, error) {
 	if o == nil {
 		return nil, nil
 	}
-	c := &crossOrigin{}
+	c := &crossOrigin{credentials: o.AllowCredentials}
 	var err error
 	if c.origins, err = newOrigins(o); err != nil {
 		return nil, fmt.Errorf("rest: cors: %w", err)

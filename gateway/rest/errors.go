@@ -66,6 +66,11 @@ func tooManyParameters(limit int) error {
 		"the query has more than "+strconv.Itoa(limit)+" parameters")
 }
 
+func crossOriginRefused() error {
+	return edgeError(codes.PermissionDenied, http.StatusForbidden, "CROSS_ORIGIN",
+		"a page of another origin may not do this with its user's client certificate")
+}
+
 func noSuchPath() error {
 	return edgeError(codes.NotFound, http.StatusNotFound, "NO_SUCH_PATH", "no such path; /docs lists what there is")
 }

@@ -38,7 +38,7 @@ type Options struct {
 	// Refused is told of every request that one of the edge's own bounds refuses,
 	// by the bound's name: header_count, host, target, url_bytes, path,
 	// query_parameters, media_type, encoding, body_bytes, decoded_body_bytes,
-	// body_slow, json_depth. Safe for concurrent use; nil means nobody.
+	// body_slow, json_depth, cross_origin. Safe for concurrent use; nil means nobody.
 	Refused func(limit string)
 	// ResponseMetadata says which metadata of services become headers.
 	ResponseMetadata func(key string) bool
@@ -61,6 +61,10 @@ type Options struct {
 	MaxConnectionAge time.Duration
 	// CORS says which pages of other origins may call; nil means none.
 	CORS *CORSOptions
+	// APIKeyHeader is the header that API keys come in; empty means that there are
+	// none. A request that has it was not made by a page of another origin, unless
+	// CORS let it.
+	APIKeyHeader string
 	// HSTSMaxAge is the max-age of Strict-Transport-Security (RFC 6797) on answers
 	// over TLS; 0 means no such header.
 	HSTSMaxAge time.Duration

@@ -24,6 +24,9 @@ type Server struct {
 	handler http.Handler
 	hsts    []string
 	cors    *crossOrigin
+	// sameOrigin and keys are for crossSite.
+	sameOrigin http.CrossOriginProtection
+	keys       []string
 	// methods are those of all routes, for `OPTIONS *`.
 	methods []string
 }
@@ -35,7 +38,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge)}
+	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {
@@ -120,6 +123,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 // call is the rest of the walk, for a request that names a method.
 func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
+	if err := s.crossSite(x); err != nil {
+		x.fail(err)
+		return
+	}
 	ctx, err := s.admit(ctx, x)
 	if err != nil {
 		x.fail(err)
