@@ -268,7 +268,7 @@ func oneMore(before, after string) bool {
 // TestInFlightIsBounded lets 2000 callers at once ask a Redis that stands still.
 func TestInFlightIsBounded(t *testing.T) {
 	server := redistest.Start(t)
-	s := openUp(t, redis.Options{URL: server.URL(), Fallback: redis.Open, Timeout: 200 * time.Millisecond})
+	s := openUp(t, redis.Options{URL: server.URL(), Local: newLocal(t, t.TempDir(), time.Now), Timeout: 200 * time.Millisecond})
 	server.Pause(t)
 	defer server.Resume(t)
 	l := startLoad(s, 2000, rate("r", "a", 1, 1, time.Hour))

@@ -1,9 +1,14 @@
 // Package redis keeps the budgets of limits in a Redis that several gateways
 // share. One atomic script decides over all budgets of a call, by Redis's clock.
 //
-// A decision never waits for Redis longer than the timeout: after it, and as long
-// as Redis does not answer as it should, the named fallback decides. A background
-// probe alone connects, and finds out when Redis is back.
+// A decision never waits for Redis longer than the timeout, after half of it for
+// its turn at most: after it, and as long as Redis does not answer as it should,
+// the named fallback decides. A background probe alone connects, and finds out
+// when Redis is back.
+//
+// Too many decisions at once are no outage. One that does not get its turn is
+// decided by the local store, or refused where there is none, whatever the
+// fallback.
 //
 // Its neighbours: gateway/limit, whose Store this is; gateway/limit/ledger and
 // limit.Memory, which the fallback `local` is made of; gateway/limit/redistest,
@@ -43,7 +48,7 @@ const (
 	defaultTimeout = 20 * time.Millisecond
 	defaultPrefix  = "sluice:"
 	// maxInFlight bounds the decisions that Redis is asked for at once. Others wait
-	// for their turn, not longer than the timeout.
+	// for their turn, half the timeout at most.
 	maxInFlight = 256
 	// maxExact is the largest integer that Lua's numbers count up to without gaps.
 	maxExact = 1 << 53
@@ -51,6 +56,11 @@ const (
 
 // errDown is what a decision with fallback Closed fails with.
 var errDown = errors.New("redis: does not answer")
+
+// errNoSlot is what a decision fails with that has waited too long for its turn.
+// That so many are asked for is no fault of Redis's, and must not open its
+// breaker: whoever can make them would end the limits of all.
+var errNoSlot = errors.New("redis: too many decisions at once")
 
 // errClosed is what a decision after Close fails with.
 var errClosed = errors.New("redis: the store is closed")
@@ -62,7 +72,7 @@ type Options struct {
 	URL string
 	// Password is used instead of the URL's when it is not empty.
 	Password string
-	// Timeout bounds each decision; 0 means 20 ms.
+	// Timeout bounds the wait for Redis; 0 means 20 ms.
 	Timeout time.Duration
 	// Prefix of the keys; empty means `sluice:`.
 	Prefix string
@@ -74,7 +84,8 @@ type Options struct {
 	// slog.Default().
 	Log *slog.Logger
 	// Metrics, when not nil, gets sluice_limit_redis_up,
-	// sluice_limit_fallback_total and sluice_limit_redis_seconds.
+	// sluice_limit_fallback_total, sluice_limit_redis_seconds and
+	// sluice_limit_redis_crowded_total.
 	Metrics prometheus.Registerer
 }
 
@@ -162,25 +173,27 @@ func (s *Store) Take(ctx context.Context, asks []limit.Ask, answers []limit.Answ
 		if ctx.Err() != nil { // The caller has gone, or its time has: no fault of Redis's.
 			return false, ctx.Err()
 		}
-		s.fail(err)
+		switch {
+		case !errors.Is(err, errNoSlot):
+			s.fail(err)
+		case s.state.up.Load():
+			return s.crowded(ctx, asks, answers)
+		}
 	}
 	return s.without(ctx, asks, answers)
 }
 
 // ask lets Redis decide, within the timeout.
 func (s *Store) ask(ctx context.Context, c *conn, asks []limit.Ask, answers []limit.Answer) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		select {
-		case s.slots <- struct{}{}:
-		case <-ctx.Done():
-			return false, ctx.Err()
-		}
+	if err := s.slot(ctx); err != nil {
+		return false, err
 	}
 	defer func() { <-s.slots }()
+	if !s.state.up.Load() { // It has gone while this one waited.
+		return false, errDown
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout) // Redis has all of it, however long the slot took.
+	defer cancel()
 	keys, args := s.command(asks)
 	start := time.Now()
 	admitted, err := parse(s.script.Exec(ctx, c.client, keys, args), answers)
@@ -189,6 +202,34 @@ func (s *Store) ask(ctx context.Context, c *conn, asks []limit.Ask, answers []li
 		s.state.succeeded()
 	}
 	return admitted, err
+}
+
+// slot waits for a place among the decisions in flight.
+func (s *Store) slot(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	late := time.NewTimer(s.timeout / 2)
+	defer late.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-late.C:
+		return errNoSlot
+	}
+}
+
+// crowded decides what did not get its turn.
+func (s *Store) crowded(ctx context.Context, asks []limit.Ask, answers []limit.Answer) (bool, error) {
+	s.metrics.crowded.Inc()
+	if s.fallback == Local {
+		return s.local.Take(ctx, asks, answers)
+	}
+	return false, errNoSlot
 }
 
 // without decides as the fallback says.
