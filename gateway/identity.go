@@ -81,9 +81,9 @@ func (g *Gateway) issuer(c *configv1.Issuer) (auth.Issuer, error) {
 	var err error
 	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_PublicKeys:
-		is.Keys, err = auth.PublicKeyFiles(k.PublicKeys.GetFiles()...)
+		is.Keys, err = g.keyFiles(auth.PublicKeyFiles(k.PublicKeys.GetFiles()...))
 	case *configv1.Issuer_HmacSecretFile:
-		is.Keys, err = auth.SecretFile(k.HmacSecretFile)
+		is.Keys, err = g.keyFiles(auth.SecretFile(k.HmacSecretFile))
 	case *configv1.Issuer_JwksUrl:
 		is.Keys, err = g.keySet(c, jwks.Options{URL: k.JwksUrl})
 	case *configv1.Issuer_OidcDiscovery:
@@ -94,6 +94,16 @@ func (g *Gateway) issuer(c *configv1.Issuer) (auth.Issuer, error) {
 		is.Keys, err = g.keySet(c, jwks.Options{Discovery: url})
 	}
 	return is, err
+}
+
+// keyFiles has keys follow their files.
+func (g *Gateway) keyFiles(keys *auth.KeyFiles, err error) (auth.KeySource, error) {
+	if err != nil {
+		return nil, err
+	}
+	g.onClose(func() error { keys.Close(); return nil })
+	keys.Watch(0, g.log)
+	return keys, nil
 }
 
 func (g *Gateway) keySet(c *configv1.Issuer, o jwks.Options) (auth.KeySource, error) {

@@ -40,28 +40,6 @@ type publicKeys []any
 
 func (k publicKeys) Keys(context.Context, string, string) ([]any, error) { return k, nil }
 
-// PublicKeyFiles reads PEM files with one or more public keys each (PKIX, or
-// PKCS#1 for RSA): RSA of 2048 bits or more, ECDSA on P-256, P-384 or P-521,
-// Ed25519. Anything else in a file is an error.
-func PublicKeyFiles(paths ...string) (KeySource, error) {
-	var keys publicKeys
-	for _, path := range paths {
-		raw, err := readFile(path)
-		if err != nil {
-			return nil, err
-		}
-		found, err := parsePublicKeys(raw)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		keys = append(keys, found...)
-	}
-	if len(keys) == 0 {
-		return nil, errors.New("no file with public keys is named")
-	}
-	return keys, nil
-}
-
 func parsePublicKeys(raw []byte) ([]any, error) {
 	var keys []any
 	for len(bytes.TrimSpace(raw)) > 0 {
@@ -193,11 +171,6 @@ func Suits(alg string, key any) bool {
 	return false
 }
 
-// secret is the HMAC key of an issuer.
-type secret []byte
-
-func (s secret) Keys(context.Context, string, string) ([]any, error) { return []any{[]byte(s)}, nil }
-
 // minSecret is the least length of an HMAC secret in bytes: that of the hash
 // (RFC 7518, section 3.2). An empty one would verify what anyone signs.
 func minSecret(alg string) int {
@@ -208,23 +181,6 @@ func minSecret(alg string) int {
 		return 48
 	}
 	return 32
-}
-
-// SecretFile reads an HMAC secret: the bytes of the file as they stand, a last
-// newline included. Fewer than 32 are an error, and so is PEM: a certificate or a
-// public key is known to everyone, who could then sign.
-func SecretFile(path string) (KeySource, error) {
-	raw, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if n := minSecret(""); len(raw) < n {
-		return nil, fmt.Errorf("%s: an HMAC secret of %d bytes; want %d at least", path, len(raw), n)
-	}
-	if block, _ := pem.Decode(raw); block != nil {
-		return nil, fmt.Errorf("%s: holds a PEM block %q, which is no HMAC secret", path, block.Type)
-	}
-	return secret(raw), nil
 }
 
 func readFile(path string) ([]byte, error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -64,6 +65,9 @@ type Verifier struct {
 	issuers map[string]*issuer
 	now     func() time.Time
 	cache   *otter.Cache[[sha256.Size]byte, *verified]
+	// changes counts those of key files. A token counts as verified as long as
+	// there was none since before its keys were looked up.
+	changes atomic.Uint64
 }
 
 type issuer struct {
@@ -77,6 +81,7 @@ type issuer struct {
 type verified struct {
 	principal *policy.Principal
 	until     int64
+	changes   uint64 // Of the verifier, before.
 }
 
 // weight is 1 for every 256 bytes of scopes: what a token may hold of them is
@@ -106,6 +111,18 @@ func NewVerifier(o Options) (*Verifier, error) {
 			errs = append(errs, fmt.Errorf("issuer %q: named twice", i.Name))
 		}
 		v.issuers[i.Name] = &issuer{Issuer: i, parser: i.newParser(o.Now), claims: paths}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	for _, i := range v.issuers { // Last, for files hold on to who uses them.
+		files, ok := i.Keys.(*KeyFiles)
+		if !ok {
+			continue
+		}
+		if err := files.use(keyUser{check: i.checkKeys, changed: func() { v.changes.Add(1) }}); err != nil {
+			errs = append(errs, fmt.Errorf("issuer %q: %w", i.Name, err))
+		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -147,7 +164,8 @@ func (i *Issuer) check() error {
 	case i.Keys == nil:
 		return errors.New("has no keys")
 	}
-	s, symmetric := i.Keys.(secret)
+	files, _ := i.Keys.(*KeyFiles)
+	symmetric := files != nil && files.symmetric
 	for _, alg := range i.Algorithms {
 		if !slices.Contains(algorithms, alg) {
 			return fmt.Errorf("algorithm %q is not supported", alg)
@@ -155,14 +173,25 @@ func (i *Issuer) check() error {
 		if strings.HasPrefix(alg, "HS") != symmetric {
 			return fmt.Errorf("algorithm %s does not go with the keys: HS256, HS384 and HS512 need an HMAC secret, the others public keys", alg)
 		}
-		if n := minSecret(alg); symmetric && len(s) < n {
-			return fmt.Errorf("an HMAC secret of %d bytes; %s wants %d at least", len(s), alg, n)
-		}
 	}
-	static, _ := i.Keys.(publicKeys)
-	for n, key := range static {
+	if static, ok := i.Keys.(publicKeys); ok {
+		return i.checkKeys(static)
+	}
+	return nil
+}
+
+// checkKeys refuses keys that no accepted algorithm uses, or that are too short
+// for one.
+func (i *Issuer) checkKeys(keys []any) error {
+	for n, key := range keys {
 		if !slices.ContainsFunc(i.Algorithms, func(alg string) bool { return Suits(alg, key) }) {
 			return fmt.Errorf("public key %d (%T) is of no use to any of the algorithms %s", n+1, key, strings.Join(i.Algorithms, ", "))
+		}
+		secret, symmetric := key.([]byte)
+		for _, alg := range i.Algorithms {
+			if n := minSecret(alg); symmetric && len(secret) < n {
+				return fmt.Errorf("an HMAC secret of %d bytes; %s wants %d at least", len(secret), alg, n)
+			}
 		}
 	}
 	return nil
@@ -172,16 +201,16 @@ func (i *Issuer) check() error {
 // UNAUTHENTICATED for a token that is no good, UNAVAILABLE where that cannot be
 // told now. The principal's Expires is when the gateway stops taking the token:
 // its exp and the issuer's leeway. A token that was good is not verified again
-// for 5 minutes, or until it expires if that is sooner.
+// for 5 minutes, or until it expires or a key file changes if that is sooner.
 func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal, error) {
 	if len(token) > maxToken {
 		return nil, answer(errTooLong)
 	}
 	// Sum256 only reads, so the token is not copied for it.
 	key := sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token))) //nolint:gosec // As said.
-	now := v.now()
+	now, changes := v.now(), v.changes.Load()
 	if hit, ok := v.cache.GetIfPresent(key); ok {
-		if now.UnixNano() < hit.until {
+		if now.UnixNano() < hit.until && hit.changes == changes {
 			return hit.principal, nil
 		}
 		v.cache.Invalidate(key)
@@ -194,7 +223,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal,
 	if p.Expires.Before(until) {
 		until = p.Expires
 	}
-	v.cache.Set(key, &verified{principal: p, until: until.UnixNano()})
+	v.cache.Set(key, &verified{principal: p, until: until.UnixNano(), changes: changes})
 	return p, nil
 }
 
