@@ -47,6 +47,7 @@ type store struct {
 	// write has one connection, so that writers queue in order instead of spinning
 	// on a lock; read sees the last commit while a write goes on (WAL).
 	write, read *sql.DB
+	file        string
 	// failed says that the last transaction did: the file may be another now.
 	failed atomic.Bool
 }
@@ -69,7 +70,7 @@ func openStore(ctx context.Context, file string) (*store, error) {
 		return nil, errors.Join(fmt.Errorf("ledger: %w", err), write.Close())
 	}
 	read.SetMaxOpenConns(2)
-	st := &store{write: write, read: read}
+	st := &store{write: write, read: read, file: file}
 	if err := st.migrate(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("ledger: %s: %w", file, err), st.close())
 	}
@@ -77,17 +78,31 @@ func openStore(ctx context.Context, file string) (*store, error) {
 }
 
 // source names file as a URI, in which its own ? and # must not count.
-// busy_timeout comes first: the pragmas after it may already have to wait.
+// busy_timeout comes first: the pragmas after it may already have to wait. SQLite
+// never makes the file (mode=rw): everyone could read it.
 func source(file, txLock string, pragmas ...string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "file:%s?_txlock=%s&_pragma=busy_timeout(%d)", (&url.URL{Path: file}).EscapedPath(), txLock, busyMillis)
+	fmt.Fprintf(&b, "file:%s?mode=rw&_txlock=%s&_pragma=busy_timeout(%d)", (&url.URL{Path: file}).EscapedPath(), txLock, busyMillis)
 	for _, p := range pragmas {
 		b.WriteString("&_pragma=" + p)
 	}
 	return b.String()
 }
 
+// makeFile makes the file where there is none, for its owner alone: it tells who
+// called how often. SQLite gives its mode to the files beside it (-wal, -shm).
+func makeFile(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // The operator names the file.
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func (st *store) migrate(ctx context.Context) error {
+	if err := makeFile(st.file); err != nil {
+		return err
+	}
 	return st.tx(ctx, func(tx *sql.Tx) error {
 		var have int
 		if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&have); err != nil {

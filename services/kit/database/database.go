@@ -47,7 +47,8 @@ type DB struct {
 
 // Open opens dsn, "sqlite:FILE" or "postgres://…", and applies the migrations,
 // which are kept count of under the service's name: several services may share
-// one PostgreSQL database. A file's directory is made where it is missing.
+// one PostgreSQL database. A file and its directory are made, for their owner
+// alone, where they are missing.
 func Open(ctx context.Context, dsn, service string, migrations fs.FS) (*DB, error) {
 	var (
 		db  *DB
@@ -89,6 +90,9 @@ func openSQLite(file string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
+	if err := makeFile(file); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
 	// synchronous=FULL: an acknowledged write is on the disk.
 	write, err := sql.Open("sqlite", sqliteSource(file, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"))
 	if err != nil {
@@ -105,11 +109,22 @@ func openSQLite(file string) (*DB, error) {
 	return &DB{Read: read, Write: write}, nil
 }
 
+// makeFile makes the file where there is none, for its owner alone. SQLite gives
+// its mode to the files beside it (-wal, -shm).
+func makeFile(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // The operator names the file.
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // sqliteSource names file as a URI, in which its own ? and # must not count.
-// busy_timeout comes first: the pragmas after it may already have to wait.
+// busy_timeout comes first: the pragmas after it may already have to wait. SQLite
+// never makes the file (mode=rw): everyone could read it.
 func sqliteSource(file, txLock string, pragmas ...string) string {
 	path := (&url.URL{Path: file}).EscapedPath()
-	source := fmt.Sprintf("file:%s?_txlock=%s&_pragma=busy_timeout(%d)", path, txLock, sqliteBusyMillis)
+	source := fmt.Sprintf("file:%s?mode=rw&_txlock=%s&_pragma=busy_timeout(%d)", path, txLock, sqliteBusyMillis)
 	for _, p := range pragmas {
 		source += "&_pragma=" + p
 	}
