@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/auth"
 )
 
 // elsewhere runs a command where there is nothing, and checks that there is
@@ -80,7 +82,7 @@ func TestExplain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
-			if err := printExplanation(strings.Fields(tc.args), &out); err != nil {
+			if err := printExplanation(strings.Fields(tc.args), strings.NewReader(""), &out); err != nil {
 				t.Fatal(err)
 			}
 			for _, want := range tc.want {
@@ -99,10 +101,60 @@ func TestExplain(t *testing.T) {
 		"bad address":          {"GET / --from here", "--from"},
 		"bad format":           {"GET / --format xml", "--format"},
 		"bad header":           {"GET / -H x", "a colon"},
+		"two from stdin":       {"GET / --token - --api-key -", "cannot both"},
+		"an empty stdin":       {"GET / --token -", "--token: there is nothing in it"},
+		"no such file":         {"GET / --api-key @nope", "--api-key: open nope"},
+		"a huge file":          {"GET / --api-key @/dev/zero", "--api-key: more than 65536 bytes"},
 		"no configuration":     {"GET / --config nope.yaml", "nope.yaml"},
 	} {
-		if err := printExplanation(strings.Fields(tc.args), &strings.Builder{}); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if err := printExplanation(strings.Fields(tc.args), strings.NewReader(""), &strings.Builder{}); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+}
+
+// TestExplainReadsCredentials: from a file or standard input, so that they need
+// not stand on the command line.
+func TestExplainReadsCredentials(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("SLUICE_DATA_DIR", dir)
+	write := func(name, content string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	dev, err := auth.OpenDevKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := dev.Mint("ada", []string{"users.read"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, stored, err := auth.NewAPIKey(auth.APIKey{ID: "ci", Owner: "ada", Scopes: []string{"users.read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SLUICE_CONFIG", write("c.yaml", "auth: {api_keys: {keys: [{id: ci, hash: '"+stored.Hash+"', owner: ada, scopes: [users.read]}]}}\n"))
+	tokenFile, keyFile := write("token", token+"\n"), write("key", " "+key+"\r\n")
+	for args, tc := range map[string]struct{ in, want string }{
+		"--token @" + tokenFile:             {"", "200 OK"},
+		"--token -":                         {token + "\n", "200 OK"},
+		"--token " + token:                  {"", "200 OK"},
+		"--api-key @" + keyFile:             {"", "200 OK"},
+		"--api-key -":                       {key, "200 OK"},
+		"--token - --api-key @" + keyFile:   {token, "200 OK"},
+		"--token @" + keyFile:               {"", "401 Unauthorized"},
+		"--api-key -" + " --from 192.0.2.1": {key + "x", "401 Unauthorized"},
+	} {
+		var out strings.Builder
+		if err := printExplanation(append([]string{"GET", "/v1/users/ada", "--demo"}, strings.Fields(args)...), strings.NewReader(tc.in), &out); err != nil {
+			t.Errorf("%s: %v", args, err)
+		} else if !strings.Contains(out.String(), tc.want) || strings.Contains(out.String(), key) || strings.Contains(out.String(), token) {
+			t.Errorf("%s: want %s and no secret:\n%s", args, tc.want, out.String())
 		}
 	}
 }
