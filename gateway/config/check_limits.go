@@ -47,7 +47,7 @@ const (
 )
 
 func (f *file) crossCheckClass(class *configv1.LimitClass, name string) {
-	if len(class.GetRates())+len(class.GetQuotas()) == 0 && class.GetMaxInFlightPerCaller()+class.GetMaxInFlightPerMethod() == 0 {
+	if len(class.GetRates())+len(class.GetQuotas()) == 0 && max(class.GetMaxInFlightPerCaller(), class.GetMaxInFlightPerMethod()) == 0 {
 		// It would switch off what it replaces, and what is cut off by a wrong
 		// indent looks the same.
 		f.at([]any{"limits", "classes", name}, "class %s limits nothing; state rates, quotas or calls in flight (for no limit, a rate that is never reached)", name)
