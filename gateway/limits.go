@@ -83,9 +83,9 @@ func (g *Gateway) limitStore(ctx context.Context, classes []limit.Class) (limit.
 	if err != nil {
 		return nil, err
 	}
+	g.onClose(local.Close) // Once more behind Redis's, which is no harm: what follows can fail.
 	c := g.cfg.GetLimits().GetRedis()
 	if c == nil || g.o.explain != nil {
-		g.onClose(local.Close)
 		return local, nil
 	}
 	password := ""

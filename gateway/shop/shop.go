@@ -5,6 +5,7 @@ package shop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -50,12 +51,16 @@ func stored(name string) func(context.Context, gateway.Embedding) (upstream.Host
 		if err != nil {
 			return upstream.Host{}, fmt.Errorf("open its database: %w", err)
 		}
-		if e.Demo {
-			if err := svc.Seed(ctx); err != nil {
-				return upstream.Host{}, fmt.Errorf("write the demo data: %w", err)
+		h, err := host(name, svc.Register, svc.Close, e)
+		if err == nil && e.Demo {
+			if err = svc.Seed(ctx); err != nil {
+				err = fmt.Errorf("write the demo data: %w", err)
 			}
 		}
-		return host(name, svc.Register, svc.Close, e)
+		if err != nil {
+			return upstream.Host{}, errors.Join(err, svc.Close())
+		}
+		return h, nil
 	}
 }
 
