@@ -18,13 +18,15 @@ import (
 // Limits are the bounds of this edge, as Options.Refused names them. What
 // grpc-go refuses by itself, before any of our code runs, is not among them:
 // docs/decisions/0011-listeners.md lists it.
-var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName}
+var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName, limitHealthWatches}
 
 const (
 	limitMessageBytes = "message_bytes" // larger than its method takes, or than any does
 	limitSlowMessage  = "slow_message"  // the first message did not come
 	limitSlowReader   = "slow_reader"   // the answer was not taken
 	limitMethodName   = "method_name"   // no /service/method
+
+	limitHealthWatches = "health_watches" // of one address, or at all
 )
 
 // refusal is an error with the facts that the REST edge's has (problem+json).

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // Callers may compress what they send.
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -69,6 +68,9 @@ type Options struct {
 	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection; 0 means
 	// 10s.
 	HandshakeTimeout time.Duration
+	// HealthWatchTime is how long a Watch of the health service may take; it ends
+	// without an error, and may be made again. 0 means 5m.
+	HealthWatchTime time.Duration
 	// Unary and Stream are a team's own interceptors, inside the gateway's: after
 	// Arrival, before Edge. With unary ones, messages are read before Edge, for
 	// interceptors see them.
@@ -95,6 +97,9 @@ func (o Options) withDefaults() Options {
 	if o.HandshakeTimeout <= 0 {
 		o.HandshakeTimeout = 10 * time.Second
 	}
+	if o.HealthWatchTime <= 0 {
+		o.HealthWatchTime = defaultWatchTime
+	}
 	if o.Denied == nil {
 		o.Denied = func(string, *policy.Method) {}
 	}
@@ -112,13 +117,14 @@ const envelope = 4096
 type Server struct {
 	o       Options
 	grpc    *grpc.Server
-	health  *health.Server
+	health  *healthServer
 	offered map[string]bool // full names of methods
 }
 
 // New builds the server; Serve starts it.
 func New(o Options) *Server {
-	s := &Server{o: o.withDefaults(), health: health.NewServer(), offered: map[string]bool{}}
+	s := &Server{o: o.withDefaults(), offered: map[string]bool{}}
+	s.health = newHealthServer(&s.o)
 	s.grpc = grpc.NewServer(s.options()...)
 	for _, sd := range o.Services {
 		s.register(s.describe(sd), struct{}{})

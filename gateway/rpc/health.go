@@ -1,0 +1,100 @@
+package rpc
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Bounds on watches of our health. Whoever can connect may watch, without a
+// credential, and each watch holds some 15 KB for as long as it is open.
+const (
+	maxWatches           = 1024
+	maxWatchesPerAddress = 32
+	defaultWatchTime     = 5 * time.Minute
+)
+
+// healthServer is grpc-go's, with an end to each Watch and a bound on how many
+// there are. Check and List are over at once.
+type healthServer struct {
+	*health.Server
+	time    time.Duration
+	refused func(limit string)
+
+	mu    sync.Mutex
+	total int
+	of    map[netip.Addr]int
+}
+
+func newHealthServer(o *Options) *healthServer {
+	return &healthServer{Server: health.NewServer(), time: o.HealthWatchTime, refused: o.Refused, of: map[netip.Addr]int{}}
+}
+
+// Watch ends without an error when its time is up: grpc-go's client watches
+// again at once then, and an error every few minutes would look like a fault.
+func (h *healthServer) Watch(in *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
+	var client netip.Addr
+	if x := exchangeOf(stream.Context()); x != nil {
+		client = watcher(x.call)
+	}
+	if !h.enter(client) {
+		h.refused(limitHealthWatches)
+		return refusal(codes.ResourceExhausted, "TOO_MANY_IN_FLIGHT", "too many health watches at once")
+	}
+	defer h.leave(client)
+	ctx, cancel := context.WithTimeout(stream.Context(), h.time)
+	defer cancel()
+	err := h.Server.Watch(in, &watch{Health_WatchServer: stream, ctx: ctx})
+	if ctx.Err() != nil && stream.Context().Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// watcher is whom watches count against: an IPv4 address, or the /64 of an IPv6
+// address, which is what one customer has.
+func watcher(c *policy.Call) netip.Addr {
+	a := c.Client.Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+// enter counts a watch, unless there are enough.
+func (h *healthServer) enter(client netip.Addr) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.total >= maxWatches || h.of[client] >= maxWatchesPerAddress {
+		return false
+	}
+	h.total++
+	h.of[client]++
+	return true
+}
+
+func (h *healthServer) leave(client netip.Addr) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.total--
+	if h.of[client]--; h.of[client] == 0 {
+		delete(h.of, client)
+	}
+}
+
+// watch is a stream that ends by our clock, too.
+type watch struct {
+	healthpb.Health_WatchServer
+	ctx context.Context
+}
+
+func (w *watch) Context() context.Context { return w.ctx }
