@@ -14,10 +14,14 @@ import (
 // edge chain; body and query; then gateway/upstream with the entry chain, the
 // deadline and the assertion.
 
+// stepAddress refuses at any rate that anyone sends at: the access log has a part
+// of it.
+const stepAddress = "address"
+
 // arrivalChain runs on every request of both edges, before its route is looked
 // for: on what is not there, too.
 func arrivalChain(l *limit.Limiter) policy.Chain {
-	return policy.Chain{{Name: "address", Check: l.Arrival}} // guessing of credentials and paths costs the guesser
+	return policy.Chain{{Name: stepAddress, Check: l.Arrival}} // guessing of credentials and paths costs the guesser
 }
 
 // edgeChain runs before any body is read or message looked at, on both edges.

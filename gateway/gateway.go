@@ -108,7 +108,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	if err := g.connect(ctx, signer, tracers); err != nil {
 		return err
 	}
-	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: g.metrics, Tracer: tracers.Tracer("sluice")})
+	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: g.metrics, Tracer: tracers.Tracer("sluice"), Sparse: stepAddress})
 	arrival := g.o.explain.watch(phaseArrival, arrivalChain(g.limits))
 	edge := g.o.explain.watch(phaseEdge, edgeChain(authenticator, g.limits, g.o))
 	g.client = g.clientResolver()

@@ -21,13 +21,20 @@ type Options struct {
 	Access  *slog.Logger
 	Metrics *Metrics
 	Tracer  trace.Tracer
+	// Sparse names the check whose refusals anyone can cause at any rate: of these
+	// the access log has 10 a second, and says in the next line how many it has
+	// left out. Empty means that every request has its line.
+	Sparse string
 }
 
 // Telemetry observes requests. Safe for concurrent use.
-type Telemetry struct{ o Options }
+type Telemetry struct {
+	o     Options
+	flood sparse
+}
 
 // New returns a Telemetry.
-func New(o Options) *Telemetry { return &Telemetry{o} }
+func New(o Options) *Telemetry { return &Telemetry{o: o} }
 
 // Request is one request being observed, from its first byte to its last.
 type Request struct {
@@ -81,9 +88,17 @@ func (r *Request) End(ctx context.Context, code string, failed bool) {
 	m.requests.WithLabelValues(string(r.Edge), r.Route, r.methodLabel(), code).Inc()
 	m.duration.WithLabelValues(string(r.Edge), r.Route, r.methodLabel()).Observe(took.Seconds())
 	r.endSpan(code, failed)
-	if r.t.o.Access != nil {
-		r.log(ctx, code, took)
+	if r.t.o.Access == nil {
+		return
 	}
+	suppressed := 0
+	if r.Call != nil && r.Call.DeniedBy != "" && r.Call.DeniedBy == r.t.o.Sparse {
+		var ok bool
+		if suppressed, ok = r.t.flood.line(time.Now()); !ok {
+			return
+		}
+	}
+	r.log(ctx, code, took, suppressed)
 }
 
 // methodLabel is bounded: an HTTP method that is not one of the known is OTHER.
@@ -116,7 +131,7 @@ func (r *Request) endSpan(code string, failed bool) {
 	r.span.End()
 }
 
-func (r *Request) log(ctx context.Context, code string, took time.Duration) {
+func (r *Request) log(ctx context.Context, code string, took time.Duration, suppressed int) {
 	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs, slog.String("edge", string(r.Edge)), slog.String("request_id", r.ID))
 	if sc := r.span.SpanContext(); sc.HasTraceID() {
@@ -135,6 +150,9 @@ func (r *Request) log(ctx context.Context, code string, took time.Duration) {
 			attrs = append(attrs, slog.String("denied_by", c.DeniedBy))
 			if c.Why != "" {
 				attrs = append(attrs, slog.String("denied_why", c.Why))
+			}
+			if suppressed > 0 {
+				attrs = append(attrs, slog.Int("suppressed", suppressed))
 			}
 		}
 	}
