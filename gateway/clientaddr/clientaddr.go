@@ -137,7 +137,7 @@ func (r *Resolver) walk(peer netip.Addr, lines []string) netip.Addr {
 // is false where none ends within them.
 func (r *Resolver) cut(line string, limit int) (entry, rest string, more, ok bool) {
 	from := max(0, len(line)-limit)
-	at := -1
+	var at int
 	if r.header == Forwarded {
 		if at, ok = lastComma(line[from:]); !ok {
 			return "", "", false, false

@@ -25,6 +25,7 @@ var secrets = []*regexp.Regexp{
 	regexp.MustCompile(`()\beyJ[\w-]{5,}(?:\.[\w-]*)*`),
 }
 
+//nolint:gosec // The names of secrets, not one of them.
 const secretName = `(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|api[_-]?key|private[_-]?key)`
 
 // mask hides secrets of a text behind as many *, so that columns stay.
