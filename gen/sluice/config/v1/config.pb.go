@@ -1857,8 +1857,9 @@ type Claims struct {
 	Scopes []string `protobuf:"bytes,2,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// The tenant. Default none.
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	// Put before every subject of this issuer, so that it cannot speak for
-	// another issuer's, such as `partner/`.
+	// Put before every subject of this issuer, such as `partner/`, so that it
+	// cannot name another issuer's. It bounds subjects alone: which scopes its
+	// tokens grant, `admin` too, is still up to the issuer.
 	SubjectPrefix string `protobuf:"bytes,4,opt,name=subject_prefix,json=subjectPrefix,proto3" json:"subject_prefix,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
