@@ -86,7 +86,7 @@ func turns(t *testing.T, g *gateway, name, key string, want bool) {
 }
 
 // TestFileOfAPIKeys: keys come and go with their file while the gateway runs. A
-// broken file changes nothing, and is told of.
+// broken file adds and changes no key, and is told of.
 func TestFileOfAPIKeys(t *testing.T) {
 	t.Parallel()
 	scope := []string{"--owner", "ada", "--scope", "users.read"}
