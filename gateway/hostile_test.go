@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
@@ -34,6 +36,7 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 		{"no credential, no body", "POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n", 401},
 		{"no such path, no body", "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", 404},
 		{"chunks that stop", "POST /v1/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", 401},
+		{"a call that takes none", "GET /v1/users/ada/profile HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + g.Token(t, "ada", "profiles.read") + "\r\nContent-Length: 1000\r\n\r\n", 200},
 		{"too large, and slow", "POST /v1/users/ada/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer " +
 			g.Token(t, "ada", "orders.write") + "\r\nContent-Length: 2000000\r\n\r\n{", 413},
 	} {
@@ -56,6 +59,39 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 			defer res.Body.Close()
 			if res.StatusCode != x.want {
 				t.Errorf("status %d, want %d", res.StatusCode, x.want)
+			}
+		})
+	}
+}
+
+// TestStreamOutlivesItsBody: a stream that takes no body, but was sent one, is not
+// ended by the time that bodies have.
+func TestStreamOutlivesItsBody(t *testing.T) {
+	g := gatewaytest.Start(t, func(c *configv1.Config) {
+		c.Http.ReadTimeout = durationpb.New(200 * time.Millisecond)
+		override(c, "Down", &configv1.MethodOverride{StreamIdle: seconds(10), StreamMaxAge: seconds(60)})
+	}, gateway.WithServices(gatewaytest.TestService(nil)))
+	for name, body := range map[string]string{"sent": "Content-Length: 5\r\n\r\nhello", "none": "\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", g.Addrs().HTTP)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, "GET /test/v1/down?count=3&gap=0.7s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+g.Token(t, "ada", "test.write")+"\r\n"+body); err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer res.Body.Close()
+			got, err := io.ReadAll(res.Body)
+			if err != nil || res.StatusCode != 200 || strings.Count(string(got), "\n") != 3 || strings.Contains(string(got), "error") {
+				t.Errorf("%d %q, %v", res.StatusCode, got, err)
 			}
 		})
 	}

@@ -89,6 +89,7 @@ func (x *exchange) WriteHeader(code int) {
 	if code == http.StatusNoContent {
 		x.Header().Del("Content-Type")
 	}
+	x.hurryBody()
 	x.w.WriteHeader(code)
 }
 
@@ -119,6 +120,7 @@ func (x *exchange) write(b []byte) (int, error) {
 func (x *exchange) FlushError() error {
 	rc := http.NewResponseController(x.w)
 	err := rc.Flush()
+	x.dropBody()
 	if x.rolling {
 		_ = rc.SetWriteDeadline(time.Time{})
 	}

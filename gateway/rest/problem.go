@@ -166,7 +166,6 @@ func (x *exchange) problem(st *status.Status) {
 		b = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"INTERNAL"}`)
 	}
 	h := x.Header()
-	x.hurryBody()
 	h.Del("Location")
 	h.Set("Content-Type", problemType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
