@@ -18,7 +18,7 @@ import (
 // Limits are the bounds of this edge, as Options.Refused names them. What
 // grpc-go refuses by itself, before any of our code runs, is not among them:
 // docs/decisions/0011-listeners.md lists it.
-var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName, limitHealthWatches}
+var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName, limitHealthWatches, limitReflections}
 
 const (
 	limitMessageBytes = "message_bytes" // larger than its method takes, or than any does
@@ -26,7 +26,8 @@ const (
 	limitSlowReader   = "slow_reader"   // the answer was not taken
 	limitMethodName   = "method_name"   // no /service/method
 
-	limitHealthWatches = "health_watches" // of one address, or at all
+	limitHealthWatches = "health_watches"      // of one address, or at all
+	limitReflections   = "reflection_messages" // on one stream
 )
 
 // refusal is an error with the facts that the REST edge's has (problem+json).

@@ -19,12 +19,16 @@ const (
 	maxWatches           = 1024
 	maxWatchesPerAddress = 32
 	defaultWatchTime     = 5 * time.Minute
+	// watchLinger is how long a Watch goes on when the server drains: its client
+	// hears of it, and one that watches again at once does so once a second.
+	watchLinger = time.Second
 )
 
 // healthServer is grpc-go's, with an end to each Watch and a bound on how many
 // there are. Check and List are over at once.
 type healthServer struct {
 	*health.Server
+	serving context.Context // ends when the server drains
 	time    time.Duration
 	refused func(limit string)
 
@@ -33,13 +37,17 @@ type healthServer struct {
 	of    map[netip.Addr]int
 }
 
-func newHealthServer(o *Options) *healthServer {
-	return &healthServer{Server: health.NewServer(), time: o.HealthWatchTime, refused: o.Refused, of: map[netip.Addr]int{}}
+func newHealthServer(serving context.Context, o *Options) *healthServer {
+	return &healthServer{Server: health.NewServer(), serving: serving, time: o.HealthWatchTime, refused: o.Refused, of: map[netip.Addr]int{}}
 }
 
 // Watch ends without an error when its time is up: grpc-go's client watches
-// again at once then, and an error every few minutes would look like a fault.
+// again at once then, and an error every few minutes would look like a fault. A
+// name that is not ours is an error at once: it will never be served here.
 func (h *healthServer) Watch(in *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
+	if _, err := h.Check(stream.Context(), in); err != nil {
+		return err
+	}
 	var client netip.Addr
 	if x := exchangeOf(stream.Context()); x != nil {
 		client = watcher(x.call)
@@ -51,6 +59,7 @@ func (h *healthServer) Watch(in *healthpb.HealthCheckRequest, stream healthpb.He
 	defer h.leave(client)
 	ctx, cancel := context.WithTimeout(stream.Context(), h.time)
 	defer cancel()
+	defer context.AfterFunc(h.serving, func() { time.AfterFunc(watchLinger, cancel) })()
 	err := h.Server.Watch(in, &watch{Health_WatchServer: stream, ctx: ctx})
 	if ctx.Err() != nil && stream.Context().Err() == nil {
 		return nil

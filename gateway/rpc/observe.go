@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -56,7 +57,11 @@ func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamS
 	if ctx, err = s.arrive(ctx, x); err != nil {
 		return err
 	}
-	return next(srv, &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x})
+	o := &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x}
+	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
+		return s.reflect(srv, o, next)
+	}
+	return next(srv, o)
 }
 
 // exchange is one call being served, found in its context.
@@ -99,6 +104,9 @@ func (s *Server) end(ctx context.Context, x *exchange, err *error, panicked any)
 		if limit := l.close(); limit != "" && *err != nil {
 			s.o.Refused(limit)
 		}
+		if l.conn != nil {
+			l.conn.over(l)
+		}
 	}
 	x.observed.BytesIn = x.bytesIn.Load()
 	code := status.Code(*err)
@@ -115,6 +123,9 @@ func (s *Server) read(ctx context.Context, x *exchange, m any, decode func(any) 
 		return err
 	}
 	arrived(ctx)
+	if err := s.small(m); err != nil {
+		return err
+	}
 	if f, ok := m.(*wire.Frame); ok {
 		x.bytesIn.Add(int64(len(f.Data)))
 	}

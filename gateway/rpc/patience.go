@@ -13,6 +13,9 @@ import (
 // grpc-go would wait for ever.
 const defaultPatience = 30 * time.Second
 
+// defaultAnswerTimeout is how long a caller may take to read an answer.
+const defaultAnswerTimeout = 30 * time.Second
+
 // stuck is how long a caller that does not read may hold a stream that has
 // ended on the other side.
 const stuck = 10 * time.Second
@@ -22,6 +25,9 @@ const stuck = 10 * time.Second
 // on.
 type lease struct {
 	end     context.CancelFunc
+	conn    *conn     // of the call; it guards stream and due
+	stream  uint32    // of the call
+	due     time.Time // when the stream must have ended; zero while the call runs
 	release func() bool
 
 	mu     sync.Mutex
@@ -42,6 +48,9 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		s.o.Refused(limitMethodName)
 	}
 	l := &lease{limit: limitSlowMessage}
+	if l.conn = connOf(ctx); l.conn != nil {
+		l.conn.begin(l)
+	}
 	ctx, l.end = context.WithCancel(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"crypto/tls"
 	"log/slog"
 	"net/netip"
@@ -55,6 +56,9 @@ type Options struct {
 	TLS *tls.Config
 	// Patience is how long a call may take to send its first message; 0 means 30s.
 	Patience time.Duration
+	// AnswerTimeout is how long a caller may take to read an answer, from the
+	// return of its handler; 0 means 30s. Until then it is kept in memory.
+	AnswerTimeout time.Duration
 	// MaxConcurrentStreams bounds the streams of a connection; 0 means 250.
 	MaxConcurrentStreams uint32
 	// MaxMetadataBytes bounds a call's metadata, as HTTP/2 counts it (RFC 9113,
@@ -68,6 +72,8 @@ type Options struct {
 	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection; 0 means
 	// 10s.
 	HandshakeTimeout time.Duration
+	// ReflectionTime is how long a reflection stream may take; 0 means 5m.
+	ReflectionTime time.Duration
 	// HealthWatchTime is how long a Watch of the health service may take; it ends
 	// without an error, and may be made again. 0 means 5m.
 	HealthWatchTime time.Duration
@@ -81,6 +87,12 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Patience <= 0 {
 		o.Patience = defaultPatience
+	}
+	if o.ReflectionTime <= 0 {
+		o.ReflectionTime = defaultReflectionTime
+	}
+	if o.AnswerTimeout <= 0 {
+		o.AnswerTimeout = defaultAnswerTimeout
 	}
 	if o.MaxConcurrentStreams == 0 {
 		o.MaxConcurrentStreams = 250
@@ -119,12 +131,15 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *healthServer
 	offered map[string]bool // full names of methods
+	serving context.Context // ends with Drain
+	drain   context.CancelCauseFunc
 }
 
 // New builds the server; Serve starts it.
 func New(o Options) *Server {
 	s := &Server{o: o.withDefaults(), offered: map[string]bool{}}
-	s.health = newHealthServer(&s.o)
+	s.serving, s.drain = context.WithCancelCause(context.Background())
+	s.health = newHealthServer(s.serving, &s.o)
 	s.grpc = grpc.NewServer(s.options()...)
 	for _, sd := range o.Services {
 		s.register(s.describe(sd), struct{}{})
@@ -163,10 +178,11 @@ func (s *Server) options() []grpc.ServerOption {
 		// What is not offered is counted and logged too.
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errNoSuchMethod() }),
 	}
+	creds := wrap{limit: o.AnswerTimeout, refused: o.Refused}
 	if o.TLS != nil {
-		out = append(out, grpc.Creds(credentials.NewTLS(o.TLS)))
+		creds.TransportCredentials = credentials.NewTLS(o.TLS)
 	}
-	return out
+	return append(out, grpc.Creds(creds), grpc.ReadBufferSize(0)) // The connection has a buffer.
 }
 
 // maxMessage is the most any method takes; each method's own bound follows in
@@ -193,6 +209,3 @@ func (s *Server) longest() time.Duration {
 
 // GRPC returns the server to serve with.
 func (s *Server) GRPC() *grpc.Server { return s.grpc }
-
-// Drain tells health checks that the server is going away.
-func (s *Server) Drain() { s.health.Shutdown() }

@@ -1,0 +1,259 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+)
+
+// conn is a connection that knows which of its streams have not ended, by the
+// frames that pass. grpc-go does not say: to it a call is over when its handler
+// returns, and then it keeps the answer, in memory, until the caller takes it.
+type conn struct {
+	net.Conn
+	in      *bufio.Reader // grpc-go has none of its own: a tap must find the stream read last
+	limit   time.Duration
+	refused func(string)
+
+	reads, writes passing
+
+	mu      sync.Mutex
+	streams map[uint32]*lease // that have not ended
+	newest  uint32            // stream whose HEADERS passed last
+	timer   *time.Timer       // runs while calls are over whose streams are not
+	say     []byte            // frames that grpc-go is to read next
+	woken   bool              // reading has been interrupted for them
+	closed  bool
+}
+
+// wrap makes the connections of a server such ones, after their handshake.
+type wrap struct {
+	credentials.TransportCredentials // nil means plaintext
+
+	limit   time.Duration
+	refused func(string)
+}
+
+func (w wrap) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	var info credentials.AuthInfo
+	if w.TransportCredentials != nil {
+		var err error
+		if raw, info, err = w.TransportCredentials.ServerHandshake(raw); err != nil {
+			return nil, nil, err
+		}
+	}
+	c := &conn{Conn: raw, in: bufio.NewReaderSize(raw, 32<<10), limit: w.limit, refused: w.refused, streams: map[uint32]*lease{}}
+	c.reads.skip = len(http2.ClientPreface)
+	return c, info, nil
+}
+
+func (w wrap) Info() credentials.ProtocolInfo {
+	if w.TransportCredentials != nil {
+		return w.TransportCredentials.Info()
+	}
+	return credentials.ProtocolInfo{SecurityProtocol: "insecure"}
+}
+
+func (w wrap) Clone() credentials.TransportCredentials {
+	if w.TransportCredentials != nil {
+		w.TransportCredentials = w.TransportCredentials.Clone()
+	}
+	return w
+}
+
+// local is a connection's own address, which leads back to it: grpc-go gives
+// calls nothing else of it.
+type local struct {
+	net.Addr
+	conn *conn
+}
+
+func (c *conn) LocalAddr() net.Addr { return local{c.Conn.LocalAddr(), c} }
+
+// connOf is the connection that a call came by.
+func connOf(ctx context.Context) *conn {
+	if p, ok := peer.FromContext(ctx); ok {
+		if l, ok := p.LocalAddr.(local); ok {
+			return l.conn
+		}
+	}
+	return nil
+}
+
+// Read is for grpc-go's reading goroutine.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		if n := c.said(p); n > 0 {
+			return n, nil
+		}
+		n, err := c.in.Read(p)
+		c.reads.feed(p[:n], c.hasRead)
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.interrupted() {
+			continue
+		}
+		return n, err
+	}
+}
+
+// said gives grpc-go a frame of ours, between two of the caller's.
+func (c *conn) said(p []byte) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.say) == 0 || !c.reads.between() {
+		return 0
+	}
+	n := copy(p, c.say)
+	c.say = c.say[n:] // The rest is read next: reads does not see it, so that between stays true.
+	return n
+}
+
+// interrupted says whether reading was, by us, and lets it go on.
+func (c *conn) interrupted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.woken {
+		return false
+	}
+	c.woken = false
+	return c.SetReadDeadline(time.Time{}) == nil
+}
+
+// Write is for grpc-go's writing goroutine.
+func (c *conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.writes.feed(p[:n], c.hasWritten)
+	return n, err
+}
+
+func (c *conn) hasRead(t http2.FrameType, _ http2.Flags, stream uint32) {
+	switch t { //nolint:exhaustive // The others neither begin nor end a stream.
+	case http2.FrameHeaders:
+		c.mu.Lock()
+		c.newest = stream
+		c.mu.Unlock()
+	case http2.FrameRSTStream:
+		c.end(stream)
+	}
+}
+
+func (c *conn) hasWritten(t http2.FrameType, f http2.Flags, stream uint32) {
+	if t == http2.FrameRSTStream || (t == http2.FrameHeaders || t == http2.FrameData) && f.Has(http2.FlagDataEndStream) {
+		c.end(stream)
+	}
+}
+
+func (c *conn) end(stream uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.streams, stream)
+}
+
+// begin notes the call whose HEADERS grpc-go has just read.
+func (c *conn) begin(l *lease) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.stream = c.newest
+	c.streams[l.stream] = l
+}
+
+// over says that a call's handler returns: from now on its stream has so much
+// time to end.
+func (c *conn) over(l *lease) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.streams[l.stream] != l {
+		return
+	}
+	l.due = time.Now().Add(c.limit)
+	if c.timer == nil { // One for all: most streams end at once.
+		c.timer = time.AfterFunc(c.limit, c.expire)
+	}
+}
+
+// expire resets the streams whose time is over. Only what is read makes grpc-go
+// give up the answer of a call that is over: a window that grows by nothing is an
+// error of one stream (RFC 9113, 6.9), and resets it for both sides.
+func (c *conn) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = nil
+	if c.closed {
+		return
+	}
+	now, next := time.Now(), time.Time{}
+	for id, l := range c.streams {
+		switch {
+		case l.due.IsZero():
+		case !l.due.After(now):
+			delete(c.streams, id)
+			c.say = append(c.say, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
+			c.say = binary.BigEndian.AppendUint32(c.say, id)
+			c.say = append(c.say, 0, 0, 0, 0)
+			c.refused(limitSlowReader)
+		case next.IsZero() || l.due.Before(next):
+			next = l.due
+		}
+	}
+	if len(c.say) > 0 {
+		c.woken = c.SetReadDeadline(time.Unix(1, 0)) == nil
+	}
+	if !next.IsZero() {
+		c.timer = time.AfterFunc(next.Sub(now), c.expire)
+	}
+}
+
+func (c *conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	clear(c.streams)
+	c.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// passing follows the frames of one direction of a connection.
+type passing struct {
+	skip  int // bytes until the next frame's head
+	head  [9]byte
+	have  int  // bytes of head
+	block bool // HEADERS go on in CONTINUATION: nothing may come between
+}
+
+// feed calls saw for each frame whose head is complete.
+func (f *passing) feed(p []byte, saw func(http2.FrameType, http2.Flags, uint32)) {
+	for len(p) > 0 {
+		if f.skip > 0 {
+			n := min(f.skip, len(p))
+			f.skip -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(f.head[f.have:], p)
+		f.have += n
+		p = p[n:]
+		if f.have < len(f.head) {
+			return
+		}
+		f.have = 0
+		f.skip = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
+		t, flags := http2.FrameType(f.head[3]), http2.Flags(f.head[4])
+		if t == http2.FrameHeaders || t == http2.FrameContinuation {
+			f.block = !flags.Has(http2.FlagHeadersEndHeaders)
+		}
+		saw(t, flags, binary.BigEndian.Uint32(f.head[5:])&(1<<31-1))
+	}
+}
+
+// between says whether a frame ends here, and another may begin.
+func (f *passing) between() bool { return f.skip == 0 && f.have == 0 && !f.block }
