@@ -12,6 +12,7 @@ import (
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/rest"
@@ -123,6 +124,9 @@ func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
 			return ls, fmt.Errorf("%s (%s): %w", l.name, l.env, err)
 		}
 		*l.at = (*l.to).Addr().String()
+	}
+	if !admin.Loopback(g.addrs.Admin) {
+		g.log.Warn("the admin listener has no authentication, and is not on loopback: let only operators and probes reach it", "addr", g.addrs.Admin)
 	}
 	return ls, nil
 }

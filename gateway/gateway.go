@@ -119,7 +119,7 @@ func (g *Gateway) build(ctx context.Context) error {
 		return err
 	}
 	g.buildRPC(t, arrival, edge)
-	pages := admin.Options{Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes}
+	pages := admin.Options{Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes, Addr: g.cfg.GetAdmin().GetAddr()}
 	if g.quotas != nil {
 		pages.Usage = g.quotas.top
 	}

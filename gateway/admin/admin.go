@@ -65,6 +65,9 @@ type Options struct {
 	// Usage returns the max quotas that are used most, those first, for /limits;
 	// nil leaves it out. It must be safe for concurrent use.
 	Usage func(ctx context.Context, max int) ([]QuotaUsage, error)
+	// Addr is host:port as configured. Where the host is a loopback address or
+	// localhost, the Host of a request must be, too.
+	Addr string
 }
 
 // page is one thing that the listener offers.
@@ -100,7 +103,7 @@ func New(o Options) http.Handler {
 		mux.Handle(p.path, p.handler)
 	}
 	mux.Handle("/{$}", index(pages))
-	return readOnly(mux)
+	return guard(o.Addr, readOnly(mux))
 }
 
 // readOnly refuses all but GET and HEAD, and keeps browsers from guessing types
