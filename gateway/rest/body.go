@@ -186,20 +186,11 @@ func (x *exchange) unlimitReadTime() {
 
 // hurryBody gives the rest of a body that nobody will read a moment to come, from
 // when the answer begins: net/http reads it first, to keep the connection, and
-// must not wait for a caller who sends it slowly.
+// must not wait for a caller who sends it slowly. Once it has all of it, it lifts
+// the bound by itself, and a stream goes on.
 func (x *exchange) hurryBody() {
 	if x.r.ContentLength != 0 && !x.bodyRead {
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(hurry))
-	}
-}
-
-// dropBody ends the waiting for a body that nobody reads, once the head of the
-// answer is sent and more comes later: the bound on the body's time would end the
-// stream, and without a bound its end would wait for the caller.
-func (x *exchange) dropBody() {
-	if x.r.ContentLength != 0 && !x.bodyRead {
-		_ = x.r.Body.Close()
-		x.unlimitReadTime()
 	}
 }
 

@@ -120,7 +120,6 @@ func (x *exchange) write(b []byte) (int, error) {
 func (x *exchange) FlushError() error {
 	rc := http.NewResponseController(x.w)
 	err := rc.Flush()
-	x.dropBody()
 	if x.rolling {
 		_ = rc.SetWriteDeadline(time.Time{})
 	}
