@@ -272,7 +272,10 @@ func (g *Gateway) buildRPC(t *telemetry.Telemetry, arrival, edge policy.Chain) {
 		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
 		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),
 		IdleTimeout: c.GetIdleTimeout().AsDuration(), MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(),
-		Unary: g.o.unary, Stream: g.o.stream,
+		// A client that checks health is for a moment without when its watch ends, so
+		// that is when its connection does; the number of watches is bounded.
+		HealthWatchTime: c.GetMaxConnectionAge().AsDuration(),
+		Unary:           g.o.unary, Stream: g.o.stream,
 	}
 	if g.grpcTLS != nil {
 		o.TLS = g.grpcTLS.Config("h2")

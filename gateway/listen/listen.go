@@ -59,7 +59,7 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	if o.Network == "" {
 		o.Network = "tcp"
 	}
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	lc := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
 	l, err := lc.Listen(ctx, o.Network, o.Addr)
 	if err != nil {
 		return nil, err
