@@ -69,8 +69,8 @@ func newCrossOrigin(o *CORSOptions, methods []string) (*crossOrigin, error) {
 	if c.origins.any {
 		co.AllowedOrigins = []string{"*"}
 	} else {
-		co.AllowOriginRequestFunc = func(r *http.Request, origin string) bool {
-			return len(r.Header["Origin"]) == 1 && c.origins.allow(origin)
+		co.AllowOriginVaryRequestFunc = func(r *http.Request, origin string) (bool, []string) {
+			return len(r.Header["Origin"]) == 1 && c.origins.allow(origin), nil
 		}
 	}
 	c.cors = cors.New(co)

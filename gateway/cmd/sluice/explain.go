@@ -27,7 +27,7 @@ func explain(args []string) error { return printExplanation(args, os.Stdin, os.S
 
 const explainUsage = `usage: sluice explain METHOD PATH [flags]            such as GET /v1/users/ada
        sluice explain PACKAGE.SERVICE/METHOD [flags]   a gRPC call, its message in --data
-Give --token and --api-key as @FILE or - (standard input): others on this machine can read command lines.`
+Give --token and --api-key as @FILE or - (standard input): others on this machine can read command lines`
 
 // explainFlags are what the command line says beside the request.
 type explainFlags struct {
