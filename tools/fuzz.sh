@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # Runs every fuzz test of the tree, as many at once as there are cores: go test
-# fuzzes only one at a time.  tools/fuzz.sh [time each, default 10s]
+# fuzzes only one at a time.
+#   tools/fuzz.sh [time each, default 10s] [time of those that a caller does not reach]
 set -euo pipefail
 time=${1:-10s}
+# What reads a stranger's input gets the whole time: credentials, headers, paths,
+# bodies, conditions, configuration. The rest may get less.
+rest=${2:-$time}
+exposed='^(gateway/(auth|clientaddr|config|listen|policy|policy/condition|rest|rest/route|rpc))$'
 at_once=$(nproc 2>/dev/null || echo 2)
 
 list=$(git ls-files --cached --others --exclude-standard -- '*_test.go' |
@@ -19,7 +24,10 @@ trap 'rm -rf "$logs"' EXIT
 # 75804): "context deadline exceeded", with no input found. That, and only that,
 # is tried once more.
 fuzz() {
-	local name=$1 dir=$2 log=$3 try
+	local name=$1 dir=$2 log=$3 try time=$time
+	if ! [[ ${dir#./} =~ $exposed ]]; then
+		time=$rest
+	fi
 	for try in 1 2; do
 		if go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -parallel 1 "$dir" >"$log" 2>&1; then
 			echo "fuzz: $name in $dir, $time: $(grep -E 'execs: [0-9]+' "$log" | tail -1 | grep -oE 'execs: [0-9]+' || echo done)"
