@@ -46,7 +46,8 @@ type Gateway struct {
 	limits  *limit.Limiter
 	// checkStandIn says what is wrong with the limit class of a credential.
 	checkStandIn func(class string) error
-	quotas       *quotaUsage // nil without quotas, and with Redis
+	quotas       *quotaUsage   // nil without quotas
+	keys         *auth.APIKeys // nil without API keys
 	client       *clientaddr.Resolver
 	metrics      *telemetry.Metrics
 	httpTLS      *tlsfile.ServerTLS // nil means plaintext

@@ -138,6 +138,7 @@ func (g *Gateway) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("auth.api_keys: %w", err)
 	}
+	g.keys = keys
 	g.onClose(func() error { keys.Close(); return nil })
 	if c.GetFile() != "" {
 		keys.WatchFile(c.GetFile(), 0)

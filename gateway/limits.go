@@ -104,7 +104,25 @@ func (g *Gateway) limitStore(ctx context.Context, classes []limit.Class) (limit.
 		return nil, fmt.Errorf("redis: %w", err)
 	}
 	g.onClose(store.Close)
-	return store, nil
+	usage := newQuotaUsage(classes, g.log).inRedis(store, func() []string {
+		if g.keys == nil {
+			return nil
+		}
+		return g.keys.IDs()
+	})
+	if len(usage.names) == 0 {
+		return store, nil
+	}
+	return store, g.tellUsage(usage)
+}
+
+// tellUsage shows what is used of quotas in metrics and at the admin listener.
+func (g *Gateway) tellUsage(u *quotaUsage) error {
+	g.quotas = u
+	if err := g.metrics.Registry().Register(u); err != nil {
+		return fmt.Errorf("quotas: %w", err)
+	}
+	return nil
 }
 
 func (g *Gateway) localStore(ctx context.Context, classes []limit.Class) (limit.Store, error) {
@@ -117,9 +135,8 @@ func (g *Gateway) localStore(ctx context.Context, classes []limit.Class) (limit.
 		return nil, fmt.Errorf("quotas: %w", err)
 	}
 	if g.cfg.GetLimits().GetRedis() == nil { // With Redis, the ledger is the fallback's, and says little.
-		g.quotas = newQuotaUsage(quotas, classes, g.log)
-		if err := g.metrics.Registry().Register(g.quotas); err != nil {
-			return nil, errors.Join(fmt.Errorf("quotas: %w", err), quotas.Close())
+		if err := g.tellUsage(newQuotaUsage(classes, g.log).inLedger(quotas)); err != nil {
+			return nil, errors.Join(err, quotas.Close())
 		}
 	}
 	return limit.NewLocal(rates, quotas), nil

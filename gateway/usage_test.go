@@ -38,13 +38,13 @@ func TestUsageOfQuotas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	u := newQuotaUsage(l, classes, slog.New(slog.DiscardHandler))
+	u := newQuotaUsage(classes, slog.New(slog.DiscardHandler)).inLedger(l)
 	top, err := u.top(t.Context(), 10)
 	if want := "[{batch-jobs-api_key-month ci month 6 50} {batch-jobs-principal-day ada day 6 40}]"; err != nil || fmt.Sprint(top) != want {
 		t.Errorf("%v, %v; want %s", top, err, want)
 	}
 	// A quota that the configuration no longer has is shown as the ledger knows it.
-	if top, err := newQuotaUsage(l, nil, nil).top(t.Context(), 2); err != nil || len(top) != 2 || top[0].Limit != "batch-jobs/api_key/month" {
+	if top, err := newQuotaUsage(nil, nil).inLedger(l).top(t.Context(), 2); err != nil || len(top) != 2 || top[0].Limit != "batch-jobs/api_key/month" {
 		t.Errorf("%v, %v", top, err)
 	}
 	r := prometheus.NewPedanticRegistry()

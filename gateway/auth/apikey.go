@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -135,6 +137,9 @@ func (k *APIKey) store() (*storedKey, error) {
 	p.Tenant, p.APIKey, p.LimitClass = k.Tenant, k.ID, k.LimitClass
 	return &storedKey{hash: sum, principal: p}, nil
 }
+
+// IDs returns the ids of the keys that can be shown now, sorted.
+func (k *APIKeys) IDs() []string { return slices.Sorted(maps.Keys(*k.keys.Load())) }
 
 // Verify returns whom a key stands for, or a status error to answer with. Why is
 // for the operator alone, where there is an error: a caller is not told whether
