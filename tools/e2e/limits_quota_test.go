@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -70,6 +71,12 @@ func daily(per ...any) object {
 	return object{"read": object{"quotas": quotas}}
 }
 
+// usage is an entry of /limits at the admin listener.
+type usage struct {
+	Limit, Who, Period string
+	Used, Size         int64
+}
+
 // TestQuotasOutliveProcesses: what was used of a quota is known after a clean
 // stop, and after kill -9 but for a block, of a thousandth, which is lost to the
 // caller. Never is more admitted.
@@ -129,7 +136,7 @@ func TestQuotasInRedis(t *testing.T) {
 	const quota = 600
 	r := redistest.Start(t)
 	key, line := newAPIKey(t, "ci", "ada", "")
-	s := setup{config: sharing(keyed(daily("principal", quota), line), r.URL(), "timeout", "1s", "fallback", "closed")}
+	s := setup{config: sharing(keyed(daily("principal", quota, "api_key", 2*quota), line), r.URL(), "timeout", "1s", "fallback", "closed")}
 	a, b := startGateway(t, s), startGateway(t, s)
 	becomes(t, a, "sluice_limit_redis_up", 1)
 	becomes(t, b, "sluice_limit_redis_up", 1)
@@ -149,8 +156,11 @@ func TestQuotasInRedis(t *testing.T) {
 	if n := drain(t, withKey(b, key), "read-principal-day"); n != 0 {
 		t.Errorf("used up, and %d more by the other gateway", n)
 	}
-	if page := a.atAdmin(t, "/limits"); page.status != 404 {
-		t.Errorf("/limits with Redis: %d", page.status)
+	// A principal's keys in Redis are not known, those of API keys are.
+	var got struct{ Quotas []usage }
+	b.atAdmin(t, "/limits").want(t, 200, &got)
+	if want := []usage{{"read-api_key-day", "ci", "day", quota, 2 * quota}}; !slices.Equal(got.Quotas, want) {
+		t.Errorf("/limits with Redis: %v, want %v", got.Quotas, want)
 	}
 }
 
@@ -168,10 +178,6 @@ func TestQuotasOfKeysAndPrincipals(t *testing.T) {
 	}
 	if n := drain(t, withKey(g, two), "read-principal-day"); n != 20 {
 		t.Errorf("key two: %d, want what its owner has left", n)
-	}
-	type usage struct {
-		Limit, Who, Period string
-		Used, Size         int64
 	}
 	var got struct{ Quotas []usage }
 	g.atAdmin(t, "/limits").want(t, 200, &got)
