@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -65,6 +66,13 @@ func (r *remote) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.fetches)
+}
+
+// times are when the fetches began; another may begin meanwhile.
+func (r *remote) times() []time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.fetches)
 }
 
 // bubble runs f with a source that holds the key "known" since this moment.
@@ -191,7 +199,7 @@ func TestFloodOverTime(t *testing.T) {
 			t.Errorf("%d fetches in ten minutes", n)
 		}
 		last := began
-		for _, at := range r.fetches[2:] {
+		for _, at := range r.times()[2:] {
 			if at.Sub(last) < 30*time.Second {
 				t.Errorf("a fetch %v after the last", at.Sub(last))
 			}
