@@ -15,16 +15,6 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Frame is a message in its wire form. Its bytes are not changed once the frame
-// has been sent or received, and never return to a pool: after a cancel, the
-// serving side of an in-process call may still be reading them.
-type Frame struct{ Data []byte }
-
-// Free gives the memory of a frame that was received back to its pool, and takes
-// its bytes away. It is for the frame's only reader, once it has read; a frame
-// that nobody frees is left to the garbage collector.
-func (f *Frame) Free() {}
-
 // Codec carries frames as they are and typed messages as protobuf, under the
 // name proto, so that one server or connection serves both.
 type Codec struct{}
@@ -37,49 +27,39 @@ func (Codec) Name() string { return "proto" }
 // Marshal returns v's wire form.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f, ok := v.(*Frame); ok {
-		return mem.BufferSlice{mem.SliceBuffer(f.Data)}, nil
+		return f.buffers()
 	}
 	return typed.Marshal(v)
 }
 
-// Unmarshal reads v from its wire form; a frame keeps a copy of its own.
+// Unmarshal reads v from its wire form. A frame keeps a message that lies in one
+// piece by reference, and one in several as a copy, in memory of the same pool.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if f, ok := v.(*Frame); ok {
-		f.Data = data.Materialize()
+		f.hold(data.MaterializeToBuffer(mem.DefaultBufferPool()))
 		return nil
 	}
 	return typed.Unmarshal(data, v)
 }
 
 // Cloner copies messages between the two sides of an in-process connection
-// (inprocgrpc.Cloner), whichever side is typed.
+// (inprocgrpc.Cloner), whichever side is typed. The sides never share memory:
+// each may give its own back to the pool.
 type Cloner struct{}
 
 // Copy sets out to in.
 func (Cloner) Copy(out, in any) error {
 	switch out := out.(type) {
 	case *Frame:
-		b, err := bytesOf(in)
-		if err != nil {
-			return err
-		}
-		out.Data = b
-		return nil
+		return out.copy(in)
 	case proto.Message:
-		if in, ok := in.(proto.Message); ok && in.ProtoReflect().Descriptor() == out.ProtoReflect().Descriptor() {
-			proto.Reset(out)
-			proto.Merge(out, in)
-			return nil
+		switch in := in.(type) {
+		case proto.Message:
+			return convert(out, in)
+		case *Frame:
+			return parse(out, in.Data)
 		}
-		b, err := bytesOf(in)
-		if err != nil {
-			return err
-		}
-		if err := proto.Unmarshal(b, out); err != nil {
-			// As grpc-go says it, so that both kinds of connection answer alike.
-			return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
-		}
-		return nil
+		return fmt.Errorf("wire: cannot read %T", in)
 	}
 	return fmt.Errorf("wire: cannot copy into %T", out)
 }
@@ -88,20 +68,75 @@ func (Cloner) Copy(out, in any) error {
 func (Cloner) Clone(in any) (any, error) {
 	switch in := in.(type) {
 	case *Frame:
-		return &Frame{Data: append([]byte(nil), in.Data...)}, nil
+		out := &Frame{}
+		return out, out.copy(in)
 	case proto.Message:
 		return proto.Clone(in), nil
 	}
 	return nil, fmt.Errorf("wire: cannot clone %T", in)
 }
 
-// bytesOf returns bytes that nobody else changes: a frame's are never changed.
-func bytesOf(in any) ([]byte, error) {
+// copy sets the frame to in's wire form.
+func (f *Frame) copy(in any) error {
 	switch in := in.(type) {
 	case *Frame:
-		return in.Data, nil
+		f.hold(mem.Copy(in.Data, mem.DefaultBufferPool()))
+		return nil
 	case proto.Message:
-		return proto.Marshal(in)
+		b, err := marshal(in)
+		if err != nil {
+			return err
+		}
+		f.hold(b)
+		return nil
 	}
-	return nil, fmt.Errorf("wire: cannot marshal %T", in)
+	return fmt.Errorf("wire: cannot marshal %T", in)
+}
+
+// marshal writes a message into memory of the pool, unless it is so small that
+// the pool is not worth it.
+func marshal(m proto.Message) (mem.Buffer, error) {
+	n := proto.Size(m)
+	options := proto.MarshalOptions{UseCachedSize: true} // Of the line above.
+	if mem.IsBelowBufferPoolingThreshold(n) {
+		b, err := options.Marshal(m)
+		return mem.SliceBuffer(b), err
+	}
+	pool := mem.DefaultBufferPool()
+	b := pool.Get(n)
+	out, err := options.MarshalAppend((*b)[:0], m)
+	if err != nil {
+		pool.Put(b)
+		return nil, err
+	}
+	if len(out) > cap(*b) { // It changed while it was written: then nothing holds, but not the pool's memory either.
+		pool.Put(b)
+		return mem.SliceBuffer(out), nil
+	}
+	*b = out
+	return mem.NewBuffer(b, pool), nil
+}
+
+// convert copies one message into another, which may be of another type.
+func convert(out, in proto.Message) error {
+	if in.ProtoReflect().Descriptor() == out.ProtoReflect().Descriptor() {
+		proto.Reset(out)
+		proto.Merge(out, in)
+		return nil
+	}
+	b, err := marshal(in)
+	if err != nil {
+		return err
+	}
+	defer b.Free()
+	return parse(out, b.ReadOnlyData())
+}
+
+// parse reads a message; it keeps none of b.
+func parse(out proto.Message, b []byte) error {
+	if err := proto.Unmarshal(b, out); err != nil {
+		// As grpc-go says it, so that both kinds of connection answer alike.
+		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+	}
+	return nil
 }
