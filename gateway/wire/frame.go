@@ -47,13 +47,16 @@ func (f *Frame) Free() {
 // handler returns: nobody is told when grpc-go has sent them.
 func (f *Frame) HandOver() { f.last = true }
 
+// taken says that there are no bytes to send: not even those of an empty message.
+func (f *Frame) taken() bool { return f.gone && f.Data == nil }
+
 // hold makes the frame keep b, and its reference.
 func (f *Frame) hold(b mem.Buffer) { *f = Frame{Data: b.ReadOnlyData(), buf: b} }
 
 // buffers are what the frame sends: with a reference of their own, if its memory
 // is a pool's and nobody has put other bytes in its place.
 func (f *Frame) buffers() (mem.BufferSlice, error) {
-	if f.gone && f.Data == nil {
+	if f.taken() {
 		return nil, errGone
 	}
 	if f.buf == nil || !same(f.Data, f.buf.ReadOnlyData()) {

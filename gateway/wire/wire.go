@@ -57,6 +57,9 @@ func (Cloner) Copy(out, in any) error {
 		case proto.Message:
 			return convert(out, in)
 		case *Frame:
+			if in.taken() {
+				return errGone
+			}
 			return parse(out, in.Data)
 		}
 		return fmt.Errorf("wire: cannot read %T", in)
@@ -80,6 +83,9 @@ func (Cloner) Clone(in any) (any, error) {
 func (f *Frame) copy(in any) error {
 	switch in := in.(type) {
 	case *Frame:
+		if in.taken() {
+			return errGone
+		}
 		f.hold(mem.Copy(in.Data, mem.DefaultBufferPool()))
 		return nil
 	case proto.Message:

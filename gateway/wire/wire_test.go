@@ -134,7 +134,7 @@ func TestCodec(t *testing.T) {
 			t.Errorf("%s: % x", name, got)
 		}
 	}
-	// A frame keeps a copy: the buffers are grpc-go's, and return to its pool.
+	// What came in several pieces is copied: a frame is one.
 	parts := mem.BufferSlice{mem.SliceBuffer(bytes.Clone(want[:3])), mem.SliceBuffer(bytes.Clone(want[3:]))}
 	f := &wire.Frame{}
 	if err := c.Unmarshal(parts, f); err != nil {
