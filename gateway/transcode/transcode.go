@@ -29,14 +29,17 @@ type Options struct {
 
 // Set compiles plans, which share those of the messages they nest. Plan is for
 // start-up, one call at a time; plans are safe for concurrent use.
-type Set struct{ o Options }
+type Set struct {
+	o  Options
+	in decodePlans // of AppendWire
+}
 
 // New returns an empty Set.
 func New(o Options) *Set { return &Set{o: o} }
 
 // Plan returns the plan of a message, compiled at the first call.
 func (s *Set) Plan(md protoreflect.MessageDescriptor) (*Plan, error) {
-	return &Plan{set: s, md: md}, nil
+	return &Plan{set: s, md: md, in: s.in.of(md)}, nil
 }
 
 // Plan turns one type of message into JSON and back.
@@ -44,6 +47,7 @@ type Plan struct {
 	set   *Set
 	md    protoreflect.MessageDescriptor
 	field protoreflect.FieldDescriptor // of a plan that Field made
+	in    *decodePlan                  // of AppendWire
 }
 
 // Field returns a plan that writes the value of one top-level field of the
@@ -53,7 +57,7 @@ func (p *Plan) Field(name protoreflect.Name) (*Plan, error) {
 	if fd == nil {
 		return nil, errors.New("no such field")
 	}
-	return &Plan{set: p.set, md: p.md, field: fd}, nil
+	return &Plan{set: p.set, md: p.md, field: fd, in: p.in}, nil
 }
 
 // AppendJSON appends the JSON of a message, given in wire form, to dst. On an
