@@ -43,18 +43,28 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
 		in := &wire.Frame{}
 		if team == nil {
-			return s.forward(ctx, m, in, decode)
+			out, err := s.forward(ctx, m, in, decode)
+			if err != nil { // After a cancel, a service in this process may still be reading.
+				return nil, err
+			}
+			in.Free()
+			out.HandOver()
+			return out, nil
 		}
 		if err := decode(in); err != nil { // A team's interceptors see the message.
 			return nil, err
 		}
 		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, func(ctx context.Context, req any) (any, error) {
-			return s.forward(ctx, m, req.(*wire.Frame), func(any) error { return nil })
+			out, err := s.forward(ctx, m, req.(*wire.Frame), func(any) error { return nil })
+			if err != nil {
+				return nil, err
+			}
+			return out, nil // Neither frame is given back: an interceptor may keep them.
 		})
 	}
 }
 
-func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, decode func(any) error) (any, error) {
+func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
 	admitted, err := s.admit(ctx, m)
 	if err != nil {
 		return nil, err
@@ -122,8 +132,9 @@ func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Met
 // message that is refused ends the call: upstream answers with the cause of its
 // context.
 func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
+	var in *wire.Frame
 	for {
-		in := &wire.Frame{}
+		in = s.sent(in)
 		err := s.receive(down, in, m)
 		if errors.Is(err, io.EOF) {
 			if up.CloseSend() != nil {
@@ -139,6 +150,17 @@ func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Me
 			return
 		}
 	}
+}
+
+// sent returns the frame for a stream's next message, in place of the one that
+// was sent: grpc-go holds on to the memory of what it has not written yet, and
+// an in-process connection has made a copy.
+func (s *Server) sent(f *wire.Frame) *wire.Frame {
+	if f == nil || len(s.o.Stream) > 0 { // A team's interceptors may keep messages.
+		return &wire.Frame{}
+	}
+	f.Free()
+	return f
 }
 
 func (s *Server) receive(down grpc.ServerStream, in *wire.Frame, m *policy.Method) error {
@@ -157,8 +179,9 @@ func (s *Server) back(ctx context.Context, down grpc.ServerStream, up grpc.Clien
 	if err := down.SendHeader(s.take(exchangeOf(ctx), header)); err != nil {
 		return err
 	}
+	var out *wire.Frame
 	for {
-		out := &wire.Frame{}
+		out = s.sent(out)
 		if err := up.RecvMsg(out); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil

@@ -256,7 +256,7 @@ func (b *backend) count() int {
 
 func (b *backend) Invoke(ctx context.Context, _ string, in, out any, opts ...grpc.CallOption) error {
 	b.note(ctx)
-	out.(*wire.Frame).Data = in.(*wire.Frame).Data
+	out.(*wire.Frame).Data = bytes.Clone(in.(*wire.Frame).Data) // The forwarder gives both back.
 	for _, o := range opts {
 		if h, ok := o.(grpc.HeaderCallOption); ok {
 			*h.HeaderAddr = metadata.Pairs("idempotency-replayed", "true", "x-secret", "hunter2")
@@ -281,7 +281,7 @@ func (s *echoStream) CloseSend() error             { close(s.messages); return n
 func (s *echoStream) Context() context.Context     { return s.ctx }
 func (s *echoStream) SendMsg(m any) error {
 	select {
-	case s.messages <- m.(*wire.Frame).Data:
+	case s.messages <- bytes.Clone(m.(*wire.Frame).Data): // The forwarder gives them back.
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()
