@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // Binding is one google.api.http binding of a method: a route.
@@ -30,7 +31,13 @@ type Binding struct {
 	location *location
 	// raw says that the answer is a google.api.HttpBody: bytes that came from
 	// someone else.
-	raw     bool
+	raw bool
+	// answer writes the JSON of the answer, or of its field responseBody, from wire
+	// bytes; nil where the answer is a google.api.HttpBody, which is parsed.
+	answer       *transcode.Plan
+	responseBody protoreflect.Name
+	// input reads a JSON body; nil where that is no message.
+	input   *transcode.Plan
 	handler runtime.HandlerFunc
 }
 
@@ -69,7 +76,8 @@ func newBinding(m *policy.Method, r *annotations.HttpRule) (*Binding, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}, raw: answersRaw(m.Descriptor.Output(), r.GetResponseBody())}
+	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}, raw: answersRaw(m.Descriptor.Output(), r.GetResponseBody()),
+		responseBody: protoreflect.Name(r.GetResponseBody())}
 	if err := b.fillBody(r.GetBody()); err != nil {
 		return nil, err
 	}
@@ -107,6 +115,35 @@ func (b *Binding) fillBody(body string) error {
 	default:
 		b.body = bodyJSON
 	}
+	return nil
+}
+
+// compile makes the plans of the binding's messages.
+func (b *Binding) compile(plans *transcode.Set, in inputs) error {
+	if !b.raw {
+		p, err := plans.Plan(b.Method.Descriptor.Output())
+		if err == nil && b.responseBody != "" {
+			p, err = p.Field(b.responseBody)
+		}
+		if err != nil {
+			return fmt.Errorf("answer of %s: %w", b.Method.Descriptor.FullName(), err)
+		}
+		b.answer = p
+	}
+	md := b.Method.Descriptor.Input()
+	if b.bodyField != nil {
+		if md = b.bodyField.Message(); b.bodyField.Cardinality() == protoreflect.Repeated {
+			md = nil
+		}
+	}
+	if (b.body != bodyJSON && b.body != bodyStream) || md == nil {
+		return nil
+	}
+	p, err := plans.Plan(md)
+	if err != nil {
+		return fmt.Errorf("body of %s: %w", b.Method.Descriptor.FullName(), err)
+	}
+	b.input, in[md.FullName()] = p, p
 	return nil
 }
 

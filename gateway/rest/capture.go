@@ -49,6 +49,11 @@ func (s *Server) capture(svc Service) ([]*Binding, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, b := range bs {
+			if err := b.compile(s.plans, s.inputs); err != nil {
+				return nil, err
+			}
+		}
 		bound = append(bound, bs...)
 	}
 	if svc.Register == nil {

@@ -26,7 +26,12 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	if err := x.fillIdempotencyKey(in); err != nil {
 		return err
 	}
-	return c.next.Invoke(ctx, method, in, out, opts...)
+	if x.binding.answer != nil {
+		out = &x.frame
+	}
+	err := c.next.Invoke(ctx, method, in, out, opts...)
+	x.answered = err == nil
+	return err
 }
 
 func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
@@ -36,11 +41,31 @@ func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, 
 	}
 	x.sent = true
 	stream, err := c.next.NewStream(ctx, d, method, opts...)
-	if err != nil || x.stream == nil {
-		return stream, err
+	if err != nil {
+		return nil, err
 	}
-	context.AfterFunc(stream.Context(), func() { x.stream.unblock(stream.Context()) })
-	return causedStream{stream, ctx}, nil
+	if x.stream != nil {
+		ended := stream.Context()
+		context.AfterFunc(ended, func() { x.stream.unblock(ended) })
+		stream = causedStream{stream, ctx}
+	}
+	if x.binding.answer == nil {
+		return stream, nil
+	}
+	return answers{stream, x}, nil
+}
+
+// answers receives into the exchange. It does so on the goroutine of the request;
+// only the sending may be another's.
+type answers struct {
+	grpc.ClientStream
+	x *exchange
+}
+
+func (s answers) RecvMsg(any) error {
+	err := s.ClientStream.RecvMsg(&s.x.frame)
+	s.x.answered = err == nil
+	return err
 }
 
 // causedStream does not end well when the call was ended for a reason: the

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // exchange is one request and its answer. It is the http.ResponseWriter that
@@ -31,14 +32,21 @@ type exchange struct {
 	call    policy.Call
 	body    []byte // a JSON body as it was sent, for explaining what is wrong with it
 	sent    bool   // the handler has called the method
-	stream  *streamBody
-	bytesIn atomic.Int64 // a streamed body is read by a goroutine of its own
+	// frame holds the bytes of the answer, or of a stream's current message, from
+	// when it has been received to when it is rendered into out.
+	frame     wire.Frame
+	answered  bool
+	out       *[]byte // of the pool
+	unlocated error   // why there is no Location, which the bytes should have given
+	stream    *streamBody
+	bytesIn   atomic.Int64 // a streamed body is read by a goroutine of its own
 	// cancel ends a call whose body is a stream; a cause that is a status is its
 	// answer.
 	cancel context.CancelCauseFunc
 
-	lines [3]string // values of annotations, as many as there usually are
-	used  int       // of lines
+	lines  [3]string // values of annotations, as many as there usually are
+	used   int       // of lines
+	length [1]string // value of Content-Length
 
 	success int // status to send with the first byte; 0 means 200
 	status  int // status that was sent; 0 means none yet
@@ -87,18 +95,26 @@ func (x *exchange) WriteHeader(code int) {
 		x.dress()
 	}
 	if code == http.StatusNoContent {
-		x.Header().Del("Content-Type")
+		delete(x.Header(), "Content-Type")
+		delete(x.Header(), "Content-Length")
 	}
 	x.hurryBody()
 	x.w.WriteHeader(code)
 }
 
-// Write sends a part of the body, after the status.
+// Write sends a part of the body, after the status. What is no stream comes in
+// one part, so that its length is known.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.muted {
 		return len(b), nil
 	}
-	return x.write(b)
+	if x.status == 0 && x.binding != nil && !x.binding.Method.Descriptor.IsStreamingServer() {
+		x.length[0] = strconv.Itoa(len(b))
+		x.Header()["Content-Length"] = x.length[:]
+	}
+	n, err := x.write(b)
+	x.written(err)
+	return n, err
 }
 
 func (x *exchange) write(b []byte) (int, error) {
@@ -198,6 +214,7 @@ func (x *exchange) end(ctx context.Context) {
 	if x.status == 0 {
 		x.WriteHeader(max(x.success, http.StatusOK))
 	}
+	x.frame.Free()
 	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()
 	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)

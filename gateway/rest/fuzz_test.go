@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // FuzzExplain: whatever the parser refuses is explained, without the words of
@@ -24,7 +26,12 @@ func FuzzExplain(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	post, put := bindingOf(f, "POST"), bindingOf(f, "PUT")
-	m := newMarshaler()
+	m := newMarshaler(inputs{})
+	for _, b := range []*Binding{post, put} {
+		if err := b.compile(transcode.New(transcode.Options{}), m.inputs); err != nil {
+			f.Fatal(err)
+		}
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for b, err := range map[*Binding]error{
 			post: m.decode(&jsonBody{data: body}, &testv1.EchoRequest{}),

@@ -25,6 +25,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // fakeConn answers Echo with what it was sent, and remembers what reached it.
@@ -40,13 +41,12 @@ type fakeConn struct {
 
 func (f *fakeConn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.CallOption) error {
 	f.note(ctx, method, in)
-	switch out := out.(type) {
-	case *testv1.EchoResponse:
-		if req, ok := in.(*testv1.EchoRequest); ok {
-			out.Id, out.Inner, out.Kinds = req.GetId(), req.GetInner(), req.GetKinds()
-		}
-	case *testv1.ListNamesResponse:
-		out.Names = []string{"n0"}
+	switch method {
+	case testv1.TestService_Echo_FullMethodName:
+		req := in.(*testv1.EchoRequest)
+		return wire.Cloner{}.Copy(out, &testv1.EchoResponse{Id: req.GetId(), Inner: req.GetInner(), Kinds: req.GetKinds()})
+	case testv1.TestService_ListNames_FullMethodName:
+		return wire.Cloner{}.Copy(out, &testv1.ListNamesResponse{Names: []string{"n0"}})
 	}
 	return nil
 }
@@ -101,13 +101,11 @@ func (s *fakeStream) RecvMsg(m any) error {
 		return io.EOF
 	}
 	s.answered = true
-	switch m := m.(type) {
-	case *testv1.EchoResponse:
-		m.Index = int32(s.sent)
-	case *httpbody.HttpBody:
-		proto.Merge(m, s.conn.download)
+	if h, ok := m.(*httpbody.HttpBody); ok {
+		proto.Merge(h, s.conn.download)
+		return nil
 	}
-	return nil
+	return wire.Cloner{}.Copy(m, &testv1.EchoResponse{Index: int32(s.sent)})
 }
 
 // edge is a Server over a fakeConn, with what it saw.

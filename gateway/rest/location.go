@@ -39,15 +39,29 @@ func newLocation(md protoreflect.MessageDescriptor, template string) (*location,
 	}
 }
 
-// of fills in the fields; a slash in one does not make a segment.
+// of fills in the fields of a message.
 func (l *location) of(m proto.Message) string {
+	text, _ := l.fill(policy.Message{Proto: m}) // Only wire bytes can fail.
+	return text
+}
+
+// ofWire fills in the fields of a message in wire form.
+func (l *location) ofWire(wire []byte) (string, error) {
+	return l.fill(policy.Message{Wire: wire})
+}
+
+// fill fills in the fields; a slash in one does not make a segment.
+func (l *location) fill(m policy.Message) (string, error) {
 	var b strings.Builder
 	for i, lit := range l.literals {
 		b.WriteString(lit)
 		if i < len(l.fields) {
-			value, _ := l.fields[i].Of(policy.Message{Proto: m}) // Only wire bytes can fail.
+			value, err := l.fields[i].Of(m)
+			if err != nil {
+				return "", err
+			}
 			b.WriteString(url.PathEscape(value))
 		}
 	}
-	return b.String()
+	return b.String(), nil
 }

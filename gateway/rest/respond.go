@@ -3,10 +3,8 @@ package rest
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/textproto"
-	"reflect"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/httpbody"
@@ -26,10 +24,11 @@ const maxDepth = 64
 func (s *Server) muxOptions() []runtime.ServeMuxOption {
 	none := func(string) (string, bool) { return "", false }
 	return []runtime.ServeMuxOption{
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler(s.inputs)),
 		runtime.WithErrorHandler(handleError),
 		runtime.WithStreamErrorHandler(handleStreamError),
 		runtime.WithForwardResponseOption(succeed),
+		runtime.WithForwardResponseRewriter(rewrite),
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(func(key string) (string, bool) {
@@ -49,8 +48,8 @@ func succeed(ctx context.Context, _ http.ResponseWriter, m proto.Message) error 
 	if !x.binding.Method.Streaming() {
 		x.success = x.binding.Method.Rule.SuccessCode
 	}
-	if l := x.binding.location; l != nil {
-		x.Header().Set("Location", l.of(m))
+	if x.binding.location != nil {
+		x.locate(m)
 	}
 	return nil
 }
@@ -113,10 +112,11 @@ const wholeAnswer = "whole"
 // marshaler is the JSON of the house over the runtime's Marshaler.
 type marshaler struct {
 	runtime.JSONPb
+	inputs inputs
 }
 
-func newMarshaler() *marshaler {
-	return &marshaler{runtime.JSONPb{
+func newMarshaler(in inputs) *marshaler {
+	return &marshaler{inputs: in, JSONPb: runtime.JSONPb{
 		// Unset messages absent, unset scalars, lists and maps present: what the
 		// API document says.
 		MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
@@ -147,6 +147,12 @@ func (m *marshaler) StreamContentType(v any) string {
 // Marshal renders responses, stream chunks and the errors of streams.
 func (m *marshaler) Marshal(v any) ([]byte, error) {
 	switch v := v.(type) {
+	case unparsed:
+		return v.x.render("", "")
+	case map[string]any: // A part of a stream.
+		if u, ok := v["result"].(unparsed); ok {
+			return u.x.render(`{"result":`, "}")
+		}
 	case *httpbody.HttpBody:
 		return v.GetData(), nil
 	case map[string]proto.Message:
@@ -181,64 +187,4 @@ func takeNote(st *spb.Status) (requestID string, whole bool) {
 	}
 	st.Details = st.GetDetails()[:n-1]
 	return note.GetRequestId(), note.GetServingData() == wholeAnswer
-}
-
-// NewDecoder reads request bodies.
-func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
-	if s, ok := r.(*streamBody); ok {
-		dec := m.JSONPb.NewDecoder(s)
-		return runtime.DecoderFunc(func(v any) error {
-			s.left = s.max
-			if err := dec.Decode(v); err != nil {
-				return s.failed(err)
-			}
-			return nil
-		})
-	}
-	return runtime.DecoderFunc(func(v any) error { return m.decode(r, v) })
-}
-
-func (m *marshaler) decode(r io.Reader, v any) error {
-	if raw, ok := r.(*rawBody); ok {
-		if p, ok := v.(**httpbody.HttpBody); ok {
-			*p = &httpbody.HttpBody{ContentType: raw.contentType, Data: raw.data}
-			return nil
-		}
-	}
-	data, err := bytesOf(r)
-	if err != nil {
-		return err
-	}
-	if len(data) == 0 {
-		return io.EOF
-	}
-	if p := message(v); p != nil {
-		return m.UnmarshalOptions.Unmarshal(data, p)
-	}
-	return m.JSONPb.Unmarshal(data, v)
-}
-
-func bytesOf(r io.Reader) ([]byte, error) {
-	if b, ok := r.(*jsonBody); ok {
-		return b.data, nil
-	}
-	return io.ReadAll(r)
-}
-
-// message returns the message v points at, making it where v is a pointer to a
-// pointer, as handlers of a body field pass it.
-func message(v any) proto.Message {
-	if m, ok := v.(proto.Message); ok {
-		return m
-	}
-	rv := reflect.ValueOf(v)
-	if rv.Kind() != reflect.Pointer || rv.Elem().Kind() != reflect.Pointer {
-		return nil
-	}
-	fresh := reflect.New(rv.Elem().Type().Elem())
-	m, ok := fresh.Interface().(proto.Message)
-	if ok {
-		rv.Elem().Set(fresh)
-	}
-	return m
 }

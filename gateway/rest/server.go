@@ -13,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest/route"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // Server is the HTTP edge as an http.Handler.
@@ -22,6 +23,8 @@ type Server struct {
 	routes  []*Binding
 	mounts  []Mount
 	handler http.Handler
+	plans   *transcode.Set
+	inputs  inputs
 	hsts    []string
 	cors    *crossOrigin
 	// sameOrigin and keys are for crossSite.
@@ -38,7 +41,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
+	s := &Server{o: o, plans: transcode.New(transcode.Options{}), inputs: inputs{}, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {

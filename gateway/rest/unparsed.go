@@ -1,0 +1,105 @@
+package rest
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Answers are not parsed: conn has upstream put their bytes into the exchange,
+// rewrite puts the exchange in the place of the handler's message, which stays
+// empty, and the marshaler has the binding's plan write JSON from the bytes.
+
+// unparsed stands for the message whose bytes the exchange holds.
+type unparsed struct{ x *exchange }
+
+// rewrite is the runtime's ForwardResponseRewriter. Without an answer to render
+// it fails: the empty message would look like one.
+func rewrite(ctx context.Context, m proto.Message) (any, error) {
+	x := exchangeOf(ctx)
+	if x == nil || x.binding == nil || x.binding.answer == nil {
+		return m, nil
+	}
+	if !x.answered {
+		x.server.o.Logger.ErrorContext(ctx, "a handler answered without calling its method", "request_id", x.observed.ID, "grpc_method", x.binding.Method.FullName)
+		return nil, status.Error(codes.Internal, "internal error")
+	}
+	return unparsed{x}, nil
+}
+
+// render writes the answer between before and after, into memory of a pool that
+// Write gives back. It is the only reader of the answer's bytes, and ends them.
+func (x *exchange) render(before, after string) ([]byte, error) {
+	if x.out == nil {
+		x.out = buffers.Get().(*[]byte)
+	}
+	b, err := x.binding.answer.AppendJSON(append((*x.out)[:0], before...), x.frame.Data)
+	x.frame.Free()
+	x.answered = false
+	if err == nil {
+		err = x.unlocated
+	}
+	if err != nil {
+		return nil, x.unreadable(err)
+	}
+	*x.out = append(b, after...)
+	return *x.out, nil
+}
+
+// unreadable is the answer in place of one that is not what the descriptor says.
+// Why is for the operator alone.
+func (x *exchange) unreadable(err error) error {
+	x.server.o.Logger.WarnContext(x.r.Context(), "upstream failed", "request_id", x.observed.ID, "grpc_method", x.binding.Method.FullName,
+		"upstream", x.call.Upstream, "code", codes.OK.String(), "error", "the answer cannot be read: "+err.Error())
+	st := status.New(codes.Internal, "the service sent an answer that the gateway cannot read")
+	if with, derr := st.WithDetails(&errdetails.ErrorInfo{Reason: reasonBadResponse, Domain: policy.ErrorDomain}); derr == nil {
+		st = with
+	}
+	return st.Err()
+}
+
+// locate makes the Location header. m is the handler's message: the answer
+// itself, or, where that is unparsed, an empty one of its type.
+func (x *exchange) locate(m proto.Message) {
+	l := x.binding.location
+	if x.binding.answer == nil {
+		x.Header().Set("Location", l.of(m))
+		return
+	}
+	text, err := l.ofWire(x.frame.Data)
+	if err != nil { // Policy's scan refuses more than the parser does, who has the last word on an answer.
+		if x.unlocated = proto.Unmarshal(x.frame.Data, m); x.unlocated != nil {
+			return
+		}
+		text = l.of(m)
+	}
+	x.Header().Set("Location", text)
+}
+
+// buffers are for JSON on its way out and for messages on their way in. What is
+// larger than keptBuffer is not kept: one large answer must not stay in memory
+// for the small ones.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+const keptBuffer = 1 << 20
+
+func giveBack(b *[]byte) {
+	if cap(*b) <= keptBuffer {
+		buffers.Put(b)
+	}
+}
+
+// written gives the memory of what has been written back. After a failure it
+// does not: an HTTP/2 connection may still be about to send from it.
+func (x *exchange) written(err error) {
+	if x.out != nil && err == nil {
+		giveBack(x.out)
+	}
+	x.out = nil
+}
