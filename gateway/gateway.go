@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -35,11 +36,12 @@ const flushTimeout = 5 * time.Second
 
 // Gateway is a built gateway: New makes it, Run runs it once.
 type Gateway struct {
-	cfg  *configv1.Config
-	o    *options
-	log  *slog.Logger
-	rest *rest.Server
-	rpc  *rpc.Server
+	cfg    *configv1.Config
+	o      *options
+	log    *slog.Logger
+	output *telemetry.Output // where log writes; nil with a logger that was given
+	rest   *rest.Server
+	rpc    *rpc.Server
 
 	admin   http.Handler
 	methods *policy.Table
@@ -65,9 +67,10 @@ type Gateway struct {
 // route names, no issuer of tokens. Nothing listens yet.
 func New(cfg *configv1.Config, opts ...Option) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, o: newOptions(opts)}
-	g.log = g.o.logger
-	if g.log == nil {
-		g.log = newLogger(cfg.GetLog())
+	if g.log = g.o.logger; g.log == nil {
+		g.output = telemetry.NewOutput(os.Stderr)
+		g.onClose(g.output.Close) // The last thing that is done.
+		g.log = newLogger(cfg.GetLog(), g.output)
 	}
 	if err := g.build(context.Background()); err != nil {
 		return nil, errors.Join(err, g.close())
@@ -109,7 +112,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	if err := g.connect(ctx, signer, tracers); err != nil {
 		return err
 	}
-	t := telemetry.New(telemetry.Options{Access: g.accessLog(), Metrics: g.metrics, Tracer: tracers.Tracer("sluice"), Sparse: stepAddress})
+	t := telemetry.New(g.observe(tracers.Tracer("sluice")))
 	arrival := g.o.explain.watch(phaseArrival, arrivalChain(g.limits))
 	edge := g.o.explain.watch(phaseEdge, edgeChain(authenticator, g.limits, g.o))
 	g.client = g.clientResolver()
@@ -296,17 +299,24 @@ func (g *Gateway) close() error {
 	return errors.Join(errs...)
 }
 
-func (g *Gateway) accessLog() *slog.Logger {
-	if g.cfg.GetLog().GetAccessOff() {
-		return nil
+// observe says how requests are observed. The access log goes where all other
+// lines go, of level info.
+func (g *Gateway) observe(tracer trace.Tracer) telemetry.Options {
+	o := telemetry.Options{Metrics: g.metrics, Tracer: tracer, Sparse: stepAddress}
+	switch {
+	case g.cfg.GetLog().GetAccessOff() || !g.log.Enabled(context.Background(), slog.LevelInfo):
+	case g.output != nil:
+		o.Output = g.output
+	default:
+		o.Access = g.log
 	}
-	return g.log
+	return o
 }
 
-func newLogger(c *configv1.Log) *slog.Logger {
+func newLogger(c *configv1.Log, w io.Writer) *slog.Logger {
 	level := slog.LevelInfo
 	if err := level.UnmarshalText([]byte(c.GetLevel())); err != nil {
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 }

@@ -2,12 +2,12 @@ package telemetry
 
 import (
 	"net/http"
-	"time"
+	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"google.golang.org/grpc/codes"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -23,6 +23,12 @@ type Metrics struct {
 	refused  *prometheus.CounterVec
 	upCalls  *prometheus.CounterVec
 	upTime   *prometheus.HistogramVec
+
+	// What was looked up in the vectors above, see series.go.
+	mu       sync.RWMutex
+	series   map[seriesKey]*Series
+	serving  [2]atomic.Pointer[prometheus.Gauge] // REST, gRPC
+	upstream sync.Map                            // *policy.Method to *upstreamSeries
 }
 
 // Seconds; from a cache hit to a slow backend.
@@ -32,6 +38,7 @@ var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 
 func NewMetrics() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		series:   map[seriesKey]*Series{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_requests_total",
 			Help: "Requests answered, by edge, route template, method (HTTP method, or gRPC method) and code (HTTP status, or gRPC code)."},
 			[]string{"edge", "route", "method", "code"}),
@@ -74,10 +81,3 @@ func (m *Metrics) Denied(check string, method *policy.Method) {
 // Refused counts what a bound of an edge or a listener refused. Safe for
 // concurrent use.
 func (m *Metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }
-
-// UpstreamDone counts a call that was sent to a service.
-func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.Code, took time.Duration) {
-	name := method.FullName[1:]
-	m.upCalls.WithLabelValues(name, target, code.String()).Inc()
-	m.upTime.WithLabelValues(name, target).Observe(took.Seconds())
-}

@@ -11,14 +11,20 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// Options of a Telemetry. Metrics and Tracer are needed; a nil Access leaves
-// the access log out.
+// Options of a Telemetry. Metrics and Tracer are needed; without Access and
+// Output there is no access log.
 type Options struct {
-	Access  *slog.Logger
+	// Access gets the lines of the access log, from a program that brings a logger
+	// of its own.
+	Access *slog.Logger
+	// Output gets them in the place of Access, as JSON: without garbage, and many in
+	// one write.
+	Output  *Output
 	Metrics *Metrics
 	Tracer  trace.Tracer
 	// Sparse names the check whose refusals anyone can cause at any rate: of these
@@ -29,18 +35,27 @@ type Options struct {
 
 // Telemetry observes requests. Safe for concurrent use.
 type Telemetry struct {
-	o     Options
-	flood sparse
+	o        Options
+	untraced bool
+	flood    sparse
 }
 
 // New returns a Telemetry.
-func New(o Options) *Telemetry { return &Telemetry{o: o} }
+func New(o Options) *Telemetry {
+	_, none := o.Tracer.(noop.Tracer)
+	return &Telemetry{o: o, untraced: none}
+}
+
+// Series returns the metrics of a route for [Request.Series]; see [Metrics.Series].
+func (t *Telemetry) Series(edge policy.Edge, route, method string) *Series {
+	return t.o.Metrics.Series(edge, route, method)
+}
 
 // Request is one request being observed, from its first byte to its last.
 type Request struct {
 	t     *Telemetry
 	start time.Time
-	span  trace.Span
+	span  trace.Span // nil when nobody traces
 
 	// Edge is where the request came in.
 	Edge policy.Edge
@@ -52,6 +67,9 @@ type Request struct {
 	Route string
 	// RPC is the gRPC method without the leading slash; empty means none.
 	RPC string
+	// Series are the metrics of Route and the method, where the edge has them at
+	// hand. When nil, or not of these labels, they are looked up.
+	Series *Series
 	// Peer is the address of the connection.
 	Peer netip.AddrPort
 	// Client is the address of the caller: the peer's, or what a trusted proxy
@@ -66,11 +84,26 @@ type Request struct {
 // Begin starts observing; the span continues the caller's trace when the
 // headers name one.
 func (t *Telemetry) Begin(ctx context.Context, edge policy.Edge, headers propagation.TextMapCarrier) (context.Context, *Request) {
-	r := &Request{t: t, start: time.Now(), Edge: edge}
-	ctx = traceContext.Extract(ctx, headers)
-	ctx, r.span = t.o.Tracer.Start(ctx, string(edge), serverSpan...)
-	t.o.Metrics.inFlight.WithLabelValues(string(edge)).Inc()
-	return ctx, r
+	r := &Request{}
+	return t.BeginIn(ctx, r, edge, headers), r
+}
+
+// BeginIn is Begin for an edge that has a zero Request in a larger value of its
+// own.
+func (t *Telemetry) BeginIn(ctx context.Context, r *Request, edge policy.Edge, headers propagation.TextMapCarrier) context.Context {
+	r.t, r.start, r.Edge = t, time.Now(), edge
+	t.o.Metrics.gauge(edge).Inc()
+	named := namesTrace(headers)
+	if named {
+		ctx = traceContext.Extract(ctx, headers)
+	}
+	switch {
+	case !t.untraced:
+		ctx, r.span = t.o.Tracer.Start(ctx, string(edge), serverSpan...)
+	case named: // The log has the caller's trace, and services get it.
+		r.span = trace.SpanFromContext(ctx)
+	}
+	return ctx
 }
 
 var (
@@ -78,27 +111,40 @@ var (
 	serverSpan   = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)} // Made once, not for every request.
 )
 
-// End counts and logs the request. The code is the HTTP status or, on the gRPC
-// edge, the name of the gRPC code; failed says whether it was the gateway's or
-// a service's fault.
+// namesTrace says whether the headers may name a trace. Most do not, and asking
+// net/http for a header in lower case makes a string of it each time.
+func namesTrace(headers propagation.TextMapCarrier) bool {
+	if h, ok := headers.(propagation.HeaderCarrier); ok {
+		return len(h["Traceparent"]) > 0
+	}
+	return headers.Get("traceparent") != ""
+}
+
+// End counts and logs the request. The code is the HTTP status ([StatusCode]) or,
+// on the gRPC edge, the name of the gRPC code; failed says whether it was the
+// gateway's or a service's fault.
 func (r *Request) End(ctx context.Context, code string, failed bool) {
-	took := time.Since(r.start)
-	m := r.t.o.Metrics
-	m.inFlight.WithLabelValues(string(r.Edge)).Dec()
-	m.requests.WithLabelValues(string(r.Edge), r.Route, r.methodLabel(), code).Inc()
-	m.duration.WithLabelValues(string(r.Edge), r.Route, r.methodLabel()).Observe(took.Seconds())
+	end := time.Now()
+	took := end.Sub(r.start)
+	m, method := r.t.o.Metrics, r.methodLabel()
+	m.gauge(r.Edge).Dec()
+	s := r.Series
+	if !s.of(r.Edge, r.Route, method) {
+		s = m.Series(r.Edge, r.Route, method)
+	}
+	s.tally.done(code, took)
 	r.endSpan(code, failed)
-	if r.t.o.Access == nil {
+	if r.t.o.Access == nil && r.t.o.Output == nil {
 		return
 	}
 	suppressed := 0
 	if r.Call != nil && r.Call.DeniedBy != "" && r.Call.DeniedBy == r.t.o.Sparse {
 		var ok bool
-		if suppressed, ok = r.t.flood.line(time.Now()); !ok {
+		if suppressed, ok = r.t.flood.line(end); !ok {
 			return
 		}
 	}
-	r.log(ctx, code, took, suppressed)
+	r.t.logLine(ctx, line{request: r, code: code, end: end, took: took, suppressed: suppressed})
 }
 
 // methodLabel is bounded: an HTTP method that is not one of the known is OTHER.
@@ -114,6 +160,9 @@ func (r *Request) methodLabel() string {
 }
 
 func (r *Request) endSpan(code string, failed bool) {
+	if r.span == nil {
+		return
+	}
 	if r.span.IsRecording() {
 		name := r.RPC
 		if r.Route != "" {
@@ -129,35 +178,6 @@ func (r *Request) endSpan(code string, failed bool) {
 		}
 	}
 	r.span.End()
-}
-
-func (r *Request) log(ctx context.Context, code string, took time.Duration, suppressed int) {
-	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs, slog.String("edge", string(r.Edge)), slog.String("request_id", r.ID))
-	if sc := r.span.SpanContext(); sc.HasTraceID() {
-		attrs = append(attrs, slog.String("trace_id", sc.TraceID().String()))
-	}
-	attrs = append(attrs,
-		slog.String("method", r.methodLabel()), slog.String("route", r.Route), slog.String("grpc_method", r.RPC),
-		slog.String("status", code), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-		slog.String("client", r.Client.String()))
-	if c := r.Call; c != nil {
-		if c.Principal != nil {
-			attrs = append(attrs, slog.String("principal", c.Principal.Subject))
-		}
-		attrs = append(attrs, slog.String("upstream", c.Upstream))
-		if c.DeniedBy != "" {
-			attrs = append(attrs, slog.String("denied_by", c.DeniedBy))
-			if c.Why != "" {
-				attrs = append(attrs, slog.String("denied_why", c.Why))
-			}
-			if suppressed > 0 {
-				attrs = append(attrs, slog.Int("suppressed", suppressed))
-			}
-		}
-	}
-	attrs = append(attrs, slog.Int64("bytes_in", r.BytesIn), slog.Int64("bytes_out", r.BytesOut))
-	r.t.o.Access.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 // maxRequestID bounds a request id that is taken from the caller, in bytes.
