@@ -32,7 +32,7 @@ type Branch func(ctx context.Context) error
 
 // FanoutOptions bounds a fan-out. The zero value is useful.
 type FanoutOptions struct {
-	// BranchTimeout is the most an optional branch may take. It gives up earlier
+	// BranchTimeout is the most the optional branches may take. They give up earlier
 	// where the caller's deadline is near. 0 means DefaultBranchTimeout.
 	BranchTimeout time.Duration
 	// MaxConcurrency is how many branches of one fan-out run at once; further
@@ -49,9 +49,10 @@ type FanoutOptions struct {
 // are cancelled and its status is the composite's: the first such failure, never
 // the cancellation it caused elsewhere.
 //
-// An optional branch has a deadline of its own, early enough for the composite
-// to answer without it, and never fails the group: what became of it is an entry
-// of Wait's result. A panic in a branch is that branch's failure, INTERNAL.
+// Optional branches have a deadline of their own, early enough for the composite
+// to answer without them; it counts from when the first of them is declared. They
+// never fail the group: what became of each is an entry of Wait's result. A panic
+// in a branch is that branch's failure, INTERNAL.
 //
 // Declare all branches from one goroutine, then Wait once, always: it is Wait
 // that releases the group's context.
@@ -60,6 +61,11 @@ type Fanout struct {
 	ctx    context.Context // the group's: ends with the first required failure
 	group  *errgroup.Group
 	opts   FanoutOptions
+
+	// Of the optional branches: within the group's, and shared, for a timer each
+	// would be one deadline several times. Nil without any.
+	optionalCtx context.Context
+	release     context.CancelFunc
 
 	// One slot per optional branch, in the order of declaration. Each is written
 	// by its branch only and read after the group has ended.
@@ -94,15 +100,15 @@ func (f *Fanout) Required(name string, run Branch) {
 
 // Optional starts a branch that the composite can do without, and names it: the
 // field of the answer that it fills. It blocks while MaxConcurrency branches are
-// running; the wait counts against the branch's deadline.
+// running; the wait counts against the branches' deadline.
 func (f *Fanout) Optional(name string, run Branch) {
+	if f.optionalCtx == nil {
+		f.optionalCtx, f.release = context.WithDeadline(f.ctx, optionalDeadline(f.caller, f.opts.BranchTimeout))
+	}
 	o := &outcome{branch: name}
 	f.optional = append(f.optional, o)
-	deadline := optionalDeadline(f.caller, f.opts.BranchTimeout)
 	f.group.Go(func() error {
-		ctx, cancel := context.WithDeadline(f.ctx, deadline)
-		defer cancel()
-		o.failed = f.opts.run(ctx, name, run)
+		o.failed = f.opts.run(f.optionalCtx, name, run)
 		return nil
 	})
 }
@@ -112,7 +118,11 @@ func (f *Fanout) Optional(name string, run Branch) {
 // it lists the optional branches that could not be had, in the order of their
 // declaration; nil when all could.
 func (f *Fanout) Wait() ([]*bffv1.PartialFailure, error) {
-	if err := f.group.Wait(); err != nil {
+	err := f.group.Wait()
+	if f.release != nil {
+		f.release()
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := f.caller.Err(); err != nil {
@@ -147,7 +157,8 @@ func First(ctx context.Context, o FanoutOptions, name string, run Branch) error 
 	return nil
 }
 
-// Fetch makes a branch of a generated client's method. The answer is handed over
+// Fetch makes a branch of a generated client's method, whose answer the composite
+// reads; what it only hands on is for Pass. The answer is handed over
 // to dst only when the call succeeded in time, so a merge after Wait sees either
 // the whole part or nil.
 func Fetch[Req, Resp any](dst **Resp, call func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req) Branch {

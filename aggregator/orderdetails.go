@@ -13,7 +13,7 @@ import (
 // order comes first, for it says who the user is; whether the caller may see it
 // is the order service's decision. Then user and profile are fetched at once.
 // Both are optional, and NOT_FOUND leaves them absent and unnamed: an order
-// outlives a deleted user, and not everyone has a profile.
+// outlives a deleted user, and not everyone has a profile. Only the order is read.
 func (s *Server) GetOrderDetails(ctx context.Context, req *bffv1.GetOrderDetailsRequest) (*bffv1.OrderDetails, error) {
 	var (
 		order   *orderv1.Order
@@ -25,8 +25,8 @@ func (s *Server) GetOrderDetails(ctx context.Context, req *bffv1.GetOrderDetails
 	}
 
 	f := NewFanout(ctx, s.fanout)
-	f.Optional("user", AbsentIfNotFound(Fetch(&user, s.users.GetUser, &userv1.GetUserRequest{UserId: order.GetUserId()})))
-	f.Optional("profile", AbsentIfNotFound(Fetch(&profile, s.profiles.GetProfile, &profilev1.GetProfileRequest{UserId: order.GetUserId()})))
+	f.Optional("user", AbsentIfNotFound(Pass(&user, s.getUser, &userv1.GetUserRequest{UserId: order.GetUserId()})))
+	f.Optional("profile", AbsentIfNotFound(Pass(&profile, s.getProfile, &profilev1.GetProfileRequest{UserId: order.GetUserId()})))
 	partial, err := f.Wait()
 	if err != nil {
 		return nil, err

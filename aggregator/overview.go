@@ -16,12 +16,12 @@ const defaultOrderLimit = 10
 // fetched at once. The user is required: its failure is the answer. A user
 // without a profile is normal, so NOT_FOUND leaves the profile absent and
 // unnamed; a list of orders is never NOT_FOUND for a user that exists, so there
-// it is a failure like any other.
+// it is a failure like any other. Nothing of the three is read here.
 func (s *Server) GetUserOverview(ctx context.Context, req *bffv1.GetUserOverviewRequest) (*bffv1.UserOverview, error) {
 	var (
 		user    *userv1.User
 		profile *profilev1.Profile
-		orders  *orderv1.ListOrdersResponse
+		orders  []*orderv1.Order
 	)
 	limit := req.GetOrderLimit()
 	if limit == 0 {
@@ -29,9 +29,9 @@ func (s *Server) GetUserOverview(ctx context.Context, req *bffv1.GetUserOverview
 	}
 
 	f := NewFanout(ctx, s.fanout)
-	f.Required("user", Fetch(&user, s.users.GetUser, &userv1.GetUserRequest{UserId: req.GetUserId()}))
-	f.Optional("profile", AbsentIfNotFound(Fetch(&profile, s.profiles.GetProfile, &profilev1.GetProfileRequest{UserId: req.GetUserId()})))
-	f.Optional("recent_orders", Fetch(&orders, s.orders.ListOrders, &orderv1.ListOrdersRequest{UserId: req.GetUserId(), PageSize: limit}))
+	f.Required("user", Pass(&user, s.getUser, &userv1.GetUserRequest{UserId: req.GetUserId()}))
+	f.Optional("profile", AbsentIfNotFound(Pass(&profile, s.getProfile, &profilev1.GetProfileRequest{UserId: req.GetUserId()})))
+	f.Optional("recent_orders", PassList(&orders, s.listOrders, &orderv1.ListOrdersRequest{UserId: req.GetUserId(), PageSize: limit}))
 	partial, err := f.Wait()
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (s *Server) GetUserOverview(ctx context.Context, req *bffv1.GetUserOverview
 	return &bffv1.UserOverview{
 		User:         user,
 		Profile:      profile,
-		RecentOrders: orders.GetOrders(),
+		RecentOrders: orders,
 		Partial:      partial,
 	}, nil
 }

@@ -35,13 +35,19 @@ type Options struct {
 
 // Server is the BffService. It keeps nothing between calls and is safe for
 // concurrent use.
+//
+// Parts of its answers that a composite hands on unread hold their fields as
+// unknown ones: on the wire the answer is whole, but in Go its getters see those
+// parts as empty. Who calls the methods directly and wants to read an answer
+// takes it through proto.Marshal and proto.Unmarshal first.
 type Server struct {
 	bffv1.UnimplementedBffServiceServer
 
-	users    userv1.UserServiceClient
-	orders   orderv1.OrderServiceClient
-	profiles profilev1.ProfileServiceClient
-	fanout   FanoutOptions
+	getUser    Method[userv1.GetUserRequest, userv1.User]
+	getProfile Method[profilev1.GetProfileRequest, profilev1.Profile]
+	listOrders ListMethod[orderv1.ListOrdersRequest, orderv1.Order]
+	orders     orderv1.OrderServiceClient
+	fanout     FanoutOptions
 }
 
 // New makes the BffService. It fails when a connection is missing or a bound is
@@ -61,14 +67,20 @@ func New(o Options) (*Server, error) {
 	if o.MaxConcurrency < 0 {
 		return nil, errors.New("aggregator: Options.MaxConcurrency is negative")
 	}
-	return &Server{
-		users:    userv1.NewUserServiceClient(o.Users),
-		orders:   orderv1.NewOrderServiceClient(o.Orders),
-		profiles: profilev1.NewProfileServiceClient(o.Profiles),
+	s := &Server{
+		orders: orderv1.NewOrderServiceClient(o.Orders),
 		fanout: FanoutOptions{
 			BranchTimeout:  o.BranchTimeout,
 			MaxConcurrency: o.MaxConcurrency,
 			Logger:         o.Logger,
 		},
-	}, nil
+	}
+	var errs [3]error
+	s.getUser, errs[0] = NewMethod[userv1.GetUserRequest, userv1.User](o.Users, userv1.UserService_GetUser_FullMethodName)
+	s.getProfile, errs[1] = NewMethod[profilev1.GetProfileRequest, profilev1.Profile](o.Profiles, profilev1.ProfileService_GetProfile_FullMethodName)
+	s.listOrders, errs[2] = NewListMethod[orderv1.ListOrdersRequest, orderv1.Order](o.Orders, orderv1.OrderService_ListOrders_FullMethodName, "orders")
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return s, nil
 }

@@ -73,7 +73,7 @@ func TestOverTheWire(t *testing.T) {
 			if !proto.Equal(status.Convert(err).Proto(), status.Convert(tc.userErr).Proto()) {
 				t.Errorf("status %v, want %v", err, tc.userErr)
 			}
-			if !proto.Equal(got, tc.want) {
+			if !proto.Equal(read(t, got), tc.want) {
 				t.Errorf("answer %v, want %v", got, tc.want)
 			}
 			if tc.userErr != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -71,18 +72,29 @@ type route struct {
 	method *policy.Method
 	target Target
 	name   string
+	// answer is the plan of the response, which checks what is passed on unread;
+	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
+	answer *transcode.Plan
 }
 
 // New returns a Conn; a service without a target is an error.
 func New(o Options) (*Conn, error) {
 	c := &Conn{o: o, routes: map[string]*route{}}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
+	plans := transcode.New(transcode.Options{})
 	for _, m := range o.Methods.Methods() {
 		t := o.Targets[m.Service]
 		if t == nil {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
-		c.routes[m.FullName] = &route{method: m, target: t, name: t.String()}
+		r := &route{method: m, target: t, name: t.String()}
+		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
+			var err error
+			if r.answer, err = plans.Plan(out); err != nil {
+				return nil, fmt.Errorf("%s: the response: %w", m.FullName, err)
+			}
+		}
+		c.routes[m.FullName] = r
 	}
 	return c, nil
 }
@@ -108,7 +120,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	if ctx, err = c.enter(ctx, call, in); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.method.Rule.Deadline)
+	ctx, cancel := within(ctx, r.method.Rule.Deadline)
 	defer cancel()
 	ctx, span := c.startSpan(ctx, r)
 	if ctx, err = c.outgoing(ctx, call, r); err != nil {
@@ -116,12 +128,21 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 		return err
 	}
 	start := time.Now()
-	err = r.target.Invoke(ctx, method, in, out, opts...)
+	err = r.send(ctx, in, out, opts...)
 	if err != nil {
 		err = c.answer(ctx, call, r, err)
 	}
 	c.done(r, span, start, err)
 	return err
+}
+
+// within bounds a unary call in time. Where the caller's own deadline comes first,
+// it needs no timer: a call that has been answered leaves nothing to cancel.
+func within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= most {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, most)
 }
 
 // admitted finds the call that ctx carries: one for this very method.
@@ -165,48 +186,4 @@ func (c *Conn) done(r *route, span trace.Span, start time.Time, err error) {
 	if c.o.Observer != nil {
 		c.o.Observer.UpstreamDone(r.method, r.name, status.Code(err), time.Since(start))
 	}
-}
-
-// Branches returns the connection that composites call: each call is admitted
-// for its own method, on behalf of the caller that ctx carries.
-func (c *Conn) Branches() grpc.ClientConnInterface { return branches{c} }
-
-type branches struct{ c *Conn }
-
-func (b branches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	ctx, err := b.admit(ctx, method)
-	if err != nil {
-		return err
-	}
-	err = b.c.Invoke(ctx, method, in, out, opts...)
-	policy.Admitted(ctx).Done(err)
-	return err
-}
-
-func (b branches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, err := b.admit(ctx, method)
-	if err != nil {
-		return nil, err
-	}
-	st, err := b.c.NewStream(ctx, desc, method, opts...)
-	if err != nil {
-		policy.Admitted(ctx).Done(err)
-		return nil, err
-	}
-	// The stream's context ends with it.
-	context.AfterFunc(st.Context(), func() { policy.Admitted(ctx).Done(context.Cause(st.Context())) })
-	return st, nil
-}
-
-func (b branches) admit(ctx context.Context, method string) (context.Context, error) {
-	r := b.c.routes[method]
-	if r == nil {
-		return ctx, status.Error(codes.Unimplemented, "no such method")
-	}
-	ctx, call, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
-	if err != nil && call != nil {
-		b.c.denied(call)
-		call.Done(err)
-	}
-	return ctx, err
 }

@@ -40,7 +40,7 @@ type Host struct {
 // process's; bare context errors have their codes; wrapped errors do not show
 // their chain; answers are bounded; an empty header is sent.
 func InProcess(h Host) Target {
-	ch := (&inprocgrpc.Channel{}).WithCloner(wire.Cloner{}).
+	ch := (&inprocgrpc.Channel{}).WithCloner(cloner{}).
 		WithServerUnaryInterceptor(h.unary).WithServerStreamInterceptor(h.stream)
 	h.Register(ch)
 	return &inProcess{Channel: ch, host: h}
@@ -110,6 +110,24 @@ func bounded(m proto.Message) error {
 		return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, MaxMessageBytes)
 	}
 	return nil
+}
+
+// cloner copies messages as a network would: through bytes. What a composite has
+// passed on unread is unknown fields in its answer, and fields to who parses it.
+type cloner struct{ wire.Cloner }
+
+// Copy sets out to in.
+func (c cloner) Copy(out, in any) error {
+	_, fromMessage := in.(proto.Message)
+	if _, toMessage := out.(proto.Message); !toMessage || !fromMessage {
+		return c.Cloner.Copy(out, in)
+	}
+	var f wire.Frame
+	defer f.Free()
+	if err := c.Cloner.Copy(&f, in); err != nil {
+		return err
+	}
+	return c.Cloner.Copy(out, &f)
 }
 
 type serverStream struct {
