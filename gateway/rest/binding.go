@@ -27,7 +27,9 @@ type Binding struct {
 	bodyField protoreflect.FieldDescriptor
 	// taken are the top-level fields that path and body fill, so that a query
 	// parameter may not.
-	taken    map[string]string
+	taken map[string]string
+	// query is what is known of query parameters; it need not have them all.
+	query    map[string]parameter
 	location *location
 	// raw says that the answer is a google.api.HttpBody: bytes that came from
 	// someone else.
@@ -118,7 +120,8 @@ func (b *Binding) fillBody(body string) error {
 	return nil
 }
 
-// compile makes the plans of the binding's messages.
+// compile works out what no request need: the plans of the binding's messages, and
+// what may stand in its query.
 func (b *Binding) compile(plans *transcode.Set, in inputs) error {
 	if !b.raw {
 		p, err := plans.Plan(b.Method.Descriptor.Output())
@@ -130,6 +133,7 @@ func (b *Binding) compile(plans *transcode.Set, in inputs) error {
 		}
 		b.answer = p
 	}
+	b.query = b.parameters()
 	md := b.Method.Descriptor.Input()
 	if b.bodyField != nil {
 		if md = b.bodyField.Message(); b.bodyField.Cardinality() == protoreflect.Repeated {

@@ -26,6 +26,7 @@ type exchange struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	observed *telemetry.Request
+	ctx      exchangeContext
 
 	binding *Binding
 	params  map[string]string
@@ -60,6 +61,25 @@ type exchange struct {
 }
 
 type exchangeKey struct{}
+
+// exchangeContext is the context that carries its exchange, in which it stands.
+type exchangeContext struct {
+	context.Context
+	x *exchange
+}
+
+func (c *exchangeContext) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return c.x
+	}
+	return c.Context.Value(key)
+}
+
+// carry returns ctx with the exchange in it.
+func (x *exchange) carry(ctx context.Context) context.Context {
+	x.ctx = exchangeContext{ctx, x}
+	return &x.ctx
+}
 
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
@@ -217,5 +237,31 @@ func (x *exchange) end(ctx context.Context) {
 	x.frame.Free()
 	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()
-	x.observed.End(ctx, strconv.Itoa(x.status), x.status >= 500)
+	x.observed.End(ctx, statusText(x.status), x.status >= 500)
+}
+
+// statusText is the number of an HTTP status, without an allocation for those
+// that are usual.
+func statusText(code int) string {
+	switch code {
+	case http.StatusOK:
+		return "200"
+	case http.StatusCreated:
+		return "201"
+	case http.StatusNoContent:
+		return "204"
+	case http.StatusNotModified:
+		return "304"
+	case http.StatusBadRequest:
+		return "400"
+	case http.StatusUnauthorized:
+		return "401"
+	case http.StatusForbidden:
+		return "403"
+	case http.StatusNotFound:
+		return "404"
+	case http.StatusTooManyRequests:
+		return "429"
+	}
+	return strconv.Itoa(code)
 }

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // Fields are named by their path in the request message, as validation and the
@@ -82,11 +84,49 @@ func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []FieldError {
 	switch {
 	case len(w.bad) > 0:
 	case w.left <= 0:
-		return []FieldError{{"body", "has a wrong value somewhere after its first " + strconv.Itoa(maxValues)}}
+		w.add("", "has a wrong value somewhere after its first "+strconv.Itoa(maxValues))
 	default:
-		return []FieldError{{"body", "gives a field twice, or fields that exclude each other"}}
+		w.add("", "gives a field twice, or fields that exclude each other")
 	}
+	x.place(w.bad)
 	return w.bad
+}
+
+// place adds where the reader of the body stopped to the finding on the same field;
+// one on the whole body gets the field's name, too.
+func (x *exchange) place(bad []FieldError) {
+	if x.binding.input == nil {
+		return
+	}
+	buf := buffers.Get().(*[]byte)
+	defer giveBack(buf)
+	var te *transcode.Error
+	if _, err := x.binding.input.AppendWire((*buf)[:0], x.body); !errors.As(err, &te) {
+		return
+	}
+	field, at := te.Field, position(te)
+	switch fd := x.binding.bodyField; {
+	case fd != nil && field != "":
+		field = join(string(fd.Name()), field)
+	case fd != nil:
+		field = string(fd.Name())
+	case field == "":
+		field = "body"
+	}
+	for i := range bad {
+		if bad[i].Field == field {
+			bad[i].Reason += ", at " + at
+			return
+		}
+	}
+	if last := &bad[len(bad)-1]; last.Field == "body" {
+		last.Reason += ": " + field + ", at " + at
+	}
+}
+
+// position is where the reader of a body stopped, in a client's words.
+func position(e *transcode.Error) string {
+	return "line " + strconv.Itoa(e.Line) + ", column " + strconv.Itoa(e.Column)
 }
 
 // syntax says where a body stops being JSON; nil means it is.

@@ -13,7 +13,7 @@ import (
 // request takes: grpc-gateway would ignore it.
 func (x *exchange) readQuery() (url.Values, error) {
 	if x.r.URL.RawQuery == "" {
-		return url.Values{}, nil
+		return noValues, nil
 	}
 	values, err := url.ParseQuery(x.r.URL.RawQuery)
 	if err != nil {
@@ -21,7 +21,7 @@ func (x *exchange) readQuery() (url.Values, error) {
 	}
 	var bad []FieldError
 	for key, vs := range values {
-		if reason := x.binding.refuses(key); reason != "" {
+		if reason := x.binding.parameter(key).refused; reason != "" {
 			bad = append(bad, FieldError{Field: key, Reason: reason})
 		} else if slices.ContainsFunc(vs, notUTF8) { // A protobuf string holds nothing else.
 			bad = append(bad, FieldError{Field: key, Reason: "must be UTF-8"})
@@ -34,14 +34,65 @@ func (x *exchange) readQuery() (url.Values, error) {
 	return values, nil
 }
 
+// parameter is what is known of a query parameter before any request.
+type parameter struct {
+	refused string // as refuses says
+	mask    bool   // its values are paths of a field mask
+}
+
+// What of the query parameters is worked out at the start: messages nest without
+// end, and clients name what is near.
+const (
+	parameterDepth = 3
+	parameterCount = 1000
+)
+
+// parameters works out the query parameters of a binding, under both forms of
+// their names.
+func (b *Binding) parameters() map[string]parameter {
+	all := map[string]parameter{}
+	b.addParameters(all, b.Method.Descriptor.Input(), "", parameterDepth)
+	return all
+}
+
+func (b *Binding) addParameters(all map[string]parameter, md protoreflect.MessageDescriptor, prefix string, depth int) {
+	for i := range md.Fields().Len() {
+		fd := md.Fields().Get(i)
+		for _, name := range []string{prefix + fd.TextName(), prefix + fd.JSONName()} {
+			if _, known := all[name]; known || len(all) >= parameterCount || fd.IsMap() {
+				continue
+			}
+			all[name] = parameter{refused: b.refuses(name), mask: isMask(fd)}
+			if fd.Message() != nil && fd.Cardinality() != protoreflect.Repeated && depth > 1 {
+				b.addParameters(all, fd.Message(), name+".", depth-1)
+			}
+		}
+	}
+}
+
+// parameter says of a query key whether it may be given, and for what.
+func (b *Binding) parameter(key string) parameter {
+	if p, known := b.query[key]; known {
+		return p
+	}
+	p := parameter{refused: b.refuses(key)}
+	if p.refused == "" {
+		p.mask = isMask(fieldByPath(b.Method.Descriptor.Input(), key))
+	}
+	return p
+}
+
+func isMask(fd protoreflect.FieldDescriptor) bool {
+	return fd.Message() != nil && fd.Message().FullName() == "google.protobuf.FieldMask"
+}
+
 func notUTF8(s string) bool { return !utf8.ValidString(s) }
 
 // namesInMasks turns the paths of field masks into proto names: clients know
 // the JSON ones, and grpc-gateway takes the text as it is.
 func (b *Binding) namesInMasks(values url.Values) {
 	for key, vs := range values {
-		fd := fieldByPath(b.Method.Descriptor.Input(), key)
-		if fd.Message() == nil || fd.Message().FullName() != "google.protobuf.FieldMask" {
+		if !b.parameter(key).mask {
 			continue
 		}
 		for i := range vs {

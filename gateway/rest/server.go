@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel/propagation"
 
@@ -147,6 +148,7 @@ func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
 		return
 	}
 	x.binding.handler(x, inner, x.params)
+	x.dropParams()
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, context.Context) {
@@ -160,7 +162,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, conte
 	x.setHeaders()
 	s.cors.mark(x)
 	x.limitReadTime()
-	return x, context.WithValue(ctx, exchangeKey{}, x)
+	return x, x.carry(ctx)
 }
 
 func (s *Server) mount(path string) (Mount, bool) {
@@ -219,7 +221,7 @@ func (s *Server) unmatched(x *exchange, path string) {
 // query checked, and no header of the caller's, for what handlers make of
 // headers (metadata, deadlines) is decided here.
 func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request, error) {
-	x.params = params.Map()
+	x.takeParams(params)
 	body, err := x.readBody()
 	if err != nil {
 		return nil, err
@@ -229,9 +231,37 @@ func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request
 		return nil, err
 	}
 	inner := x.r.WithContext(ctx)
-	inner.Header = http.Header{}
+	inner.Header = nil // There is nothing in it, and nobody may write to it.
 	inner.Host, inner.RemoteAddr = "", ""
 	inner.Body = body
-	inner.Form, inner.PostForm = form, url.Values{}
+	inner.Form, inner.PostForm = form, noValues
 	return inner, nil
+}
+
+// noValues is the form of every request that has none. Handlers parse a form only
+// where it is nil, and then only read it (PopulateQueryParameters).
+var noValues = url.Values{}
+
+// paramMaps are the maps of path parameters that handlers look into.
+var paramMaps = sync.Pool{New: func() any { return map[string]string{} }}
+
+func (x *exchange) takeParams(params route.Params) {
+	if params.Len() == 0 {
+		return
+	}
+	x.params = paramMaps.Get().(map[string]string)
+	for i := range params.Len() {
+		name, value := params.At(i)
+		x.params[name] = value
+	}
+}
+
+// dropParams gives the map back once the handler is done, which has read from it
+// before its call. After a panic nobody does.
+func (x *exchange) dropParams() {
+	if x.params != nil {
+		clear(x.params)
+		paramMaps.Put(x.params)
+		x.params = nil
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // streamBody is a body of JSON values, read while the call runs; each value
@@ -81,10 +83,22 @@ func (b *streamBody) failed(err error) error {
 		b.x.server.o.Refused("json_depth")
 		err = jsonTooDeep(b.x.server.o.MaxJSONDepth)
 	default:
-		err = badField("body", "is not a stream of valid JSON values of this call")
+		err = badField("body", "is not a stream of valid JSON values of this call"+whereOf(err))
 	}
 	b.refuse(err)
 	return err
+}
+
+// whereOf says where in one of a stream's values its reader stopped.
+func whereOf(err error) string {
+	var te *transcode.Error
+	if !errors.As(err, &te) {
+		return ""
+	}
+	if te.Field == "" {
+		return ": " + position(te) + " of a value"
+	}
+	return ": " + te.Field + ", at " + position(te) + " of a value"
 }
 
 // unblock ends a Read that waits for a caller who is silent, once the stream
