@@ -1,15 +1,13 @@
 package transcode
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
+	"fmt"
+	"math"
+	"sync"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // Resolver finds the messages inside google.protobuf.Any, and extensions.
@@ -27,87 +25,137 @@ type Options struct {
 	MaxDepth int
 }
 
-// Set compiles plans, which share those of the messages they nest. Plan is for
-// start-up, one call at a time; plans are safe for concurrent use.
+// Set compiles plans, which share those of the messages they nest. It is safe for
+// concurrent use.
 type Set struct {
-	o  Options
-	in decodePlans // of AppendWire
+	o     Options
+	types Resolver
+	urls  urls
+	in    decodePlans // of AppendWire
+
+	mu       sync.Mutex // over what follows; calls take it where they meet a new type in an Any
+	plans    map[protoreflect.MessageDescriptor]*Plan
+	messages map[protoreflect.MessageDescriptor]*message
+	enums    map[protoreflect.EnumDescriptor]*enum
 }
 
 // New returns an empty Set.
-func New(o Options) *Set { return &Set{o: o} }
+func New(o Options) *Set {
+	s := &Set{
+		o: o, types: o.Types,
+		plans:    map[protoreflect.MessageDescriptor]*Plan{},
+		messages: map[protoreflect.MessageDescriptor]*message{},
+		enums:    map[protoreflect.EnumDescriptor]*enum{},
+	}
+	if s.types == nil {
+		s.types = protoregistry.GlobalTypes
+	}
+	return s
+}
 
 // Plan returns the plan of a message, compiled at the first call.
 func (s *Set) Plan(md protoreflect.MessageDescriptor) (*Plan, error) {
-	return &Plan{set: s, md: md, in: s.in.of(md)}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.plans[md]; p != nil {
+		return p, nil
+	}
+	if md.IsPlaceholder() {
+		return nil, fmt.Errorf("transcode: the descriptor of %s is not there", md.FullName())
+	}
+	m := s.message(md)
+	p := &Plan{set: s, md: md, whole: m, root: m, in: s.in.of(md)}
+	s.plans[md] = p
+	return p, nil
 }
 
-// Plan turns one type of message into JSON and back.
+// Plan turns one type of message into JSON and back. It is safe for concurrent use.
 type Plan struct {
-	set   *Set
-	md    protoreflect.MessageDescriptor
-	field protoreflect.FieldDescriptor // of a plan that Field made
-	in    *decodePlan                  // of AppendWire
+	set *Set
+	md  protoreflect.MessageDescriptor
+	// whole is the message; root is what is written of it.
+	whole, root *message
+	field       protoreflect.FieldDescriptor // of a plan that Field made
+	in          *decodePlan                  // of AppendWire
 }
 
 // Field returns a plan that writes the value of one top-level field of the
-// message in place of the whole: google.api.HttpRule.response_body.
+// message in place of the whole: google.api.HttpRule.response_body. A message that is
+// not set is null; so are scalars that know presence.
 func (p *Plan) Field(name protoreflect.Name) (*Plan, error) {
 	fd := p.md.Fields().ByName(name)
-	if fd == nil {
-		return nil, errors.New("no such field")
+	if fd == nil || p.whole.form != plainForm {
+		return nil, fmt.Errorf("transcode: %s has no field %q", p.md.FullName(), name)
 	}
-	return &Plan{set: p.set, md: p.md, field: fd, in: p.in}, nil
+	root := selection{fd.Number(): nil}.prune(p.whole)
+	fields := append([]field(nil), root.fields...)
+	for i := range fields {
+		fields[i].keyLen, fields[i].long, fields[i].key = 0, nil, [keySize]byte{}
+	}
+	bare := &message{form: plainForm, bare: true, md: p.md}
+	bare.assemble(fields)
+	return &Plan{set: p.set, md: p.md, whole: p.whole, root: bare, field: fd, in: p.in}, nil
 }
 
 // AppendJSON appends the JSON of a message, given in wire form, to dst. On an
 // error dst is returned as it was. It keeps neither slice.
+//
+// Fields come in the order of their numbers, extensions behind them by name, keys of
+// maps sorted: the same message is always the same bytes.
 func (p *Plan) AppendJSON(dst, wire []byte) ([]byte, error) {
-	return p.AppendMasked(dst, wire, nil)
+	return p.append(dst, wire, p.root)
 }
 
-// Check says whether proto.Unmarshal would take the bytes, without keeping
-// anything of them.
-func (p *Plan) Check(wire []byte) error {
-	return proto.Unmarshal(wire, dynamicpb.NewMessage(p.md))
-}
-
-// Mask is the fields that a caller asks for, compiled for one plan.
-type Mask struct{}
-
-// UnknownPathsError names the paths of a mask that lead nowhere.
-type UnknownPathsError struct{ Paths []string }
-
-func (e *UnknownPathsError) Error() string { return "unknown paths" }
-
-// Mask compiles a list of field paths, separated by commas: names in JSON or proto
-// form, dots between levels, * for all. Its error is an *UnknownPathsError, or says
-// what is wrong with the syntax.
-func (p *Plan) Mask(paths string) (*Mask, error) { return nil, errors.New("not yet") }
+var errOtherMask = errors.New("transcode: the mask was compiled for another plan")
 
 // AppendMasked is AppendJSON with only the fields of the mask; a nil one is all.
+// Fields that are left out are skipped, whatever is in them.
 func (p *Plan) AppendMasked(dst, wire []byte, m *Mask) ([]byte, error) {
-	msg := dynamicpb.NewMessage(p.md)
-	if err := proto.Unmarshal(wire, msg); err != nil {
-		return dst, err
+	if m == nil {
+		return p.append(dst, wire, p.root)
 	}
-	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(msg)
+	if m.of != p.root {
+		return dst, errOtherMask
+	}
+	return p.append(dst, wire, m.root)
+}
+
+// append makes a streaming pass, and where that fails, for whatever reason, a careful
+// one, whose word counts. So the cost is linear: no message is tried more than twice.
+func (p *Plan) append(dst, wire []byte, m *message) ([]byte, error) {
+	s := state{set: p.set, wire: wire}
+	out, err := s.document(dst, m)
+	if err != nil {
+		s.release()
+		s = state{set: p.set, wire: wire, careful: true}
+		out, err = s.document(dst, m)
+	}
+	s.release()
 	if err != nil {
 		return dst, err
 	}
-	if p.field != nil {
-		var all map[string]json.RawMessage
-		if err := json.Unmarshal(b, &all); err != nil {
-			return dst, err
-		}
-		b = all[p.field.JSONName()]
-		if b == nil {
-			b = []byte("null")
-		}
+	return out, nil
+}
+
+var errSize = errors.New("transcode: more than 4 GiB")
+
+// document appends the whole.
+func (s *state) document(dst []byte, m *message) ([]byte, error) {
+	var err error
+	if cap(s.wire) > math.MaxUint32 {
+		return dst, errSize
 	}
-	var out bytes.Buffer
-	if err := json.Compact(&out, b); err != nil {
-		return dst, err
+	start := len(dst)
+	switch {
+	case s.careful:
+		dst, err = s.mergedMessage(dst, []occurrence{s.whole(s.wire)}, m, maxNesting)
+	case m.bare:
+		dst, err = s.fields(dst, s.wire, m, maxNesting-1)
+	default:
+		dst, err = s.message(dst, s.wire, m, maxNesting)
 	}
-	return append(dst, out.Bytes()...), nil
+	if err == nil && m.bare && len(dst) == start {
+		dst = append(dst, "null"...)
+	}
+	return dst, err
 }

@@ -1,0 +1,131 @@
+package transcode
+
+import (
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// Check says whether proto.Unmarshal would take the bytes, without keeping
+// anything of them.
+func (p *Plan) Check(wire []byte) error {
+	c := checker{set: p.set}
+	if _, err := c.message(wire, p.whole, 0, maxNesting); err != nil {
+		return err
+	}
+	if !c.partial {
+		return nil
+	}
+	// What one part of a message lacks another may have, which only merging tells.
+	return proto.UnmarshalOptions{Resolver: p.set.types}.Unmarshal(wire, dynamicpb.NewMessage(p.md))
+}
+
+// checker reads wire bytes as a parser would, and keeps nothing.
+type checker struct {
+	set *Set
+	// partial is set where a required field was missing.
+	partial bool
+}
+
+// message checks a message and returns its length; that of a group ends with its
+// tag, else group is 0.
+func (c *checker) message(b []byte, m *message, group uint64, depth int) (int, error) {
+	if depth--; depth < 0 {
+		return 0, errDepth
+	}
+	size, required := len(b), uint64(0)
+	missing := m.required
+	for len(b) > 0 {
+		num, wt, n := readTag(b)
+		if n == 0 {
+			return 0, errWire
+		}
+		b = b[n:]
+		if wt == endGroup {
+			if num != group {
+				return 0, errWire
+			}
+			c.partial = c.partial || missing > 0
+			return size - len(b), nil
+		}
+		f, err := c.set.fieldOf(m, num)
+		if err != nil {
+			return 0, err
+		}
+		if f == nil || wt != f.wt && wt != f.alt {
+			n = skip(b, num, wt)
+		} else {
+			if f.required {
+				// Beyond 64 fields, or for one given twice, merging decides.
+				if bit := uint64(1) << min(f.index, 63); required&bit == 0 {
+					required |= bit
+					missing--
+				}
+			}
+			n, err = c.field(b, f, wt, depth)
+		}
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			return 0, errWire
+		}
+		b = b[n:]
+	}
+	if group != 0 {
+		return 0, errWire
+	}
+	c.partial = c.partial || missing > 0
+	return size, nil
+}
+
+// fieldOf finds a field or an extension; nil if there is none.
+func (s *Set) fieldOf(m *message, num uint64) (*field, error) {
+	f := m.find(num)
+	if f == nil && m.extended != nil && m.extends(num) {
+		return s.extension(m, num)
+	}
+	return f, nil
+}
+
+// field checks the value that b begins with, and returns its length.
+func (c *checker) field(b []byte, f *field, wt uint8, depth int) (int, error) {
+	switch wt {
+	case startGroup:
+		return c.message(b, f.msg, uint64(f.num), depth)
+	case bytesType:
+		v, n := readBytes(b)
+		if n == 0 {
+			return 0, errWire
+		}
+		return n, c.value(f, v, wt, depth)
+	}
+	_, n := readNumber(b, wt)
+	return n, nil
+}
+
+// value checks a value without its length, or the content of a group.
+func (c *checker) value(f *field, b []byte, wt uint8, depth int) error {
+	switch f.op {
+	case opString, opStrings:
+		if f.utf8 && !utf8.Valid(b) {
+			return errUTF8
+		}
+	case opMessage, opMessages, opGroup, opGroups:
+		_, err := c.message(b, f.msg, 0, depth)
+		return err
+	case opMap:
+		_, err := c.message(b, f.msg, 0, depth)
+		return err
+	case opNumbers:
+		for wt == bytesType && len(b) > 0 {
+			_, n := readNumber(b, f.elem.wireType())
+			if n == 0 {
+				return errWire
+			}
+			b = b[n:]
+		}
+	}
+	return nil
+}
