@@ -13,7 +13,7 @@ const (
 	maskWays = 4
 	// maxKnownMask is the longest text that is remembered, in bytes: what programs
 	// ask for again and again is shorter.
-	maxKnownMask = 512
+	maxKnownMask = 256
 )
 
 // maskSeed is one for all: the sets must only not be foreseen by callers.

@@ -44,11 +44,18 @@ func (p Params) Map() map[string]string {
 		return nil
 	}
 	m := make(map[string]string, len(p.names))
+	p.Fill(m)
+	return m
+}
+
+// Fill is Map into a map of the caller's, which it empties first: whoever keeps the map between requests pays
+// for no new one. A map that has held as many names before is filled without an allocation.
+func (p Params) Fill(m map[string]string) {
+	clear(m)
 	for i := range p.names {
 		name, value := p.At(i)
 		m[name] = value
 	}
-	return m
 }
 
 // capture cuts the variables out of a path that t is known to match. A template matches a path in one way

@@ -15,11 +15,11 @@ type trie struct {
 }
 
 type node struct {
-	literals map[string]*node
+	literals table[*node]
 	star     *node
 	tails    []tail // behind **, longest first
 	plain    int    // the leaf without a verb
-	verbs    map[string]int
+	verbs    table[int]
 }
 
 // tail is what follows ** in templates: exactly length segments.
@@ -41,31 +41,25 @@ func (t *trie) insert(tmpl Template, route int) (holder int) {
 		}
 		return n.plain
 	}
-	if n.verbs == nil {
-		n.verbs = map[string]int{}
-	}
-	if n.verbs[tmpl.verb] == 0 {
-		n.verbs[tmpl.verb] = route
+	if n.verbs.get(tmpl.verb) == 0 {
+		n.verbs.set(tmpl.verb, route)
 	}
 	if t.verbs == nil {
 		t.verbs = map[string]struct{}{}
 	}
 	t.verbs[tmpl.verb] = struct{}{}
 	t.maxVerb = max(t.maxVerb, len(tmpl.verb))
-	return n.verbs[tmpl.verb]
+	return n.verbs.get(tmpl.verb)
 }
 
 // child returns the node behind one segment, remaining being the number of segments after it.
 func (n *node) child(s segment, remaining int) *node {
 	switch s.kind {
 	case literal:
-		c := n.literals[s.literal]
+		c := n.literals.get(s.literal)
 		if c == nil {
-			if n.literals == nil {
-				n.literals = map[string]*node{}
-			}
 			c = &node{}
-			n.literals[s.literal] = c
+			n.literals.set(s.literal, c)
 		}
 		return c
 	case star:
@@ -93,15 +87,22 @@ func (n *node) tail(length int) *node {
 
 // find returns the route of the most specific template that matches path, or 0.
 func (t *trie) find(path string) int {
+	route, _ := t.search(path)
+	return route
+}
+
+// search is find, and says how many steps it took: nodes visited, and cuts tried
+// at them. Tests hold the walk to what the comment on trie promises.
+func (t *trie) search(path string) (route, steps int) {
 	if path == "" || path[0] != '/' {
-		return 0
+		return 0, 0
 	}
 	w := walk{trie: t, path: path, firstCut: len(path)}
 	// A verb needs text before its colon: "/v1/:verb" has none.
 	if last := strings.LastIndexByte(path, '/') + 1; t.maxVerb > 0 && last < len(path) {
 		w.firstCut = w.cut(max(last+1, len(path)-t.maxVerb-1))
 	}
-	return w.from(&t.root, 1)
+	return w.from(&t.root, 1), w.steps
 }
 
 // walk is one look-up. A position is the byte where a path segment starts. A cut is where the last segment
@@ -110,20 +111,20 @@ type walk struct {
 	*trie
 	path     string
 	firstCut int
+	steps    int
 }
 
 // from matches the path from pos on. Its order is the precedence that the package comment promises.
 func (w *walk) from(n *node, pos int) int {
+	w.steps++
 	slash := strings.IndexByte(w.path[pos:], '/')
 	if slash < 0 {
 		return w.last(n, pos)
 	}
 	end := pos + slash
-	if n.literals != nil {
-		if c := n.literals[w.path[pos:end]]; c != nil {
-			if r := w.from(c, end+1); r != 0 {
-				return r
-			}
+	if c := n.literals.get(w.path[pos:end]); c != nil {
+		if r := w.from(c, end+1); r != 0 {
+			return r
 		}
 	}
 	if n.star != nil {
@@ -136,7 +137,7 @@ func (w *walk) from(n *node, pos int) int {
 
 // last matches the last path segment, with each way to cut a verb off it.
 func (w *walk) last(n *node, pos int) int {
-	if n.literals != nil {
+	if !n.literals.empty() {
 		if r := w.lastLiteral(n, pos); r != 0 {
 			return r
 		}
@@ -156,7 +157,8 @@ func (w *walk) last(n *node, pos int) int {
 func (w *walk) lastLiteral(n *node, pos int) int {
 	second := 0
 	for at := w.firstCut; ; at = w.cut(at + 1) {
-		if c := n.literals[w.path[pos:at]]; c != nil {
+		w.steps++
+		if c := n.literals.get(w.path[pos:at]); c != nil {
 			if r := c.route(w.verb(at)); r != 0 {
 				return r
 			}
@@ -205,6 +207,7 @@ func (w *walk) leaf(n *node) int {
 		return 0
 	}
 	for at := w.firstCut; ; at = w.cut(at + 1) {
+		w.steps++
 		if r := n.route(w.verb(at)); r != 0 || at == len(w.path) {
 			return r
 		}
@@ -241,7 +244,7 @@ func (n *node) route(verb string) int {
 	case verb == "":
 		return n.plain
 	default:
-		return n.verbs[verb]
+		return n.verbs.get(verb)
 	}
 }
 
