@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
@@ -40,6 +41,7 @@ type Binding struct {
 	responseBody protoreflect.Name
 	// input reads a JSON body; nil where that is no message.
 	input   *transcode.Plan
+	series  *telemetry.Series
 	handler runtime.HandlerFunc
 }
 

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // Register registers a service's generated handlers on a mux, over a connection.
@@ -74,7 +76,7 @@ func (s *Server) capture(svc Service) ([]*Binding, error) {
 		return nil, fmt.Errorf("service %s has %d routes but %d generated handlers: run make generate", svc.Name, len(bound), len(handlers))
 	}
 	for i, b := range bound {
-		b.handler = handlers[i]
+		b.handler, b.series = handlers[i], s.o.Telemetry.Series(policy.EdgeREST, b.Template.String(), b.Verb)
 		if err := probe(b, probes[i]); err != nil {
 			return nil, err
 		}

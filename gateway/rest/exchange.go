@@ -25,7 +25,7 @@ type exchange struct {
 	server   *Server
 	w        http.ResponseWriter
 	r        *http.Request
-	observed *telemetry.Request
+	observed telemetry.Request
 	ctx      exchangeContext
 
 	binding *Binding
@@ -91,7 +91,7 @@ func (x *exchange) bind(b *Binding) {
 	if b.Method.Streaming() {
 		x.roll()
 	}
-	x.observed.Route, x.observed.RPC = b.Template.String(), b.Method.FullName[1:]
+	x.observed.Route, x.observed.RPC, x.observed.Series = b.Template.String(), b.Method.FullName[1:], b.series
 }
 
 // Header returns the headers of the answer.
@@ -237,31 +237,5 @@ func (x *exchange) end(ctx context.Context) {
 	x.frame.Free()
 	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()
-	x.observed.End(ctx, statusText(x.status), x.status >= 500)
-}
-
-// statusText is the number of an HTTP status, without an allocation for those
-// that are usual.
-func statusText(code int) string {
-	switch code {
-	case http.StatusOK:
-		return "200"
-	case http.StatusCreated:
-		return "201"
-	case http.StatusNoContent:
-		return "204"
-	case http.StatusNotModified:
-		return "304"
-	case http.StatusBadRequest:
-		return "400"
-	case http.StatusUnauthorized:
-		return "401"
-	case http.StatusForbidden:
-		return "403"
-	case http.StatusNotFound:
-		return "404"
-	case http.StatusTooManyRequests:
-		return "429"
-	}
-	return strconv.Itoa(code)
+	x.observed.End(ctx, telemetry.StatusCode(x.status), x.status >= 500)
 }

@@ -152,13 +152,14 @@ func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, context.Context) {
-	ctx, observed := s.o.Telemetry.Begin(r.Context(), policy.EdgeREST, propagation.HeaderCarrier(r.Header))
-	observed.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
-	observed.Method = r.Method
-	observed.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
-	observed.Client = observed.Peer.Addr().Unmap().WithZone("")
-	x := &exchange{server: s, w: w, r: r, observed: observed}
-	observed.Call = &x.call
+	x := &exchange{server: s, w: w, r: r}
+	o := &x.observed
+	ctx := s.o.Telemetry.BeginIn(r.Context(), o, policy.EdgeREST, propagation.HeaderCarrier(r.Header))
+	o.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
+	o.Method = r.Method
+	o.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	o.Client = o.Peer.Addr().Unmap().WithZone("")
+	o.Call = &x.call
 	x.setHeaders()
 	s.cors.mark(x)
 	x.limitReadTime()
