@@ -40,6 +40,30 @@ func BenchmarkLookup(b *testing.B) {
 				}
 			}
 		})
+		// The same route each time: what the size of the index costs beside the caches of the processor, which the
+		// benchmark above drives through all of it.
+		b.Run(fmt.Sprintf("hot/routes=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			params := map[string]string{}
+			for b.Loop() {
+				_, p, ok := index.Lookup(http.MethodGet, "/v1/resources1/ada/parts/7")
+				if !ok {
+					b.Fatal("not found")
+				}
+				p.Fill(params)
+			}
+		})
+		b.Run(fmt.Sprintf("405/routes=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, ok := index.Lookup(http.MethodPut, "/v1/resources1/ada/parts/7"); ok {
+					b.Fatal("found")
+				}
+				if len(index.Allowed("/v1/resources1/ada/parts/7")) != 1 {
+					b.Fatal("not allowed")
+				}
+			}
+		})
 		b.Run(fmt.Sprintf("miss/routes=%d", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -22,8 +22,8 @@ func (c *choices) of(options ...string) string { return options[c.below(len(opti
 // A small alphabet makes templates and paths meet: colons in every place where a verb could be, letters that
 // are also verbs, and literals that look like wildcards.
 var (
-	someLiterals = []string{"a", "b", "c", "a:b", "a:b:c", ":b", "*:b", "***", "%41", "b="}
-	someVerbs    = []string{"b", "c", "b:c", "c:b:c", "%41"}
+	someLiterals = []string{"a", "b", "c", "a:b", "a:b:c", ":b", "*:b", "***", "%41", "b=", "a.b", "~a@b", "%2f"}
+	someVerbs    = []string{"b", "c", "b:c", "c:b:c", "%41", "v1.b", "b-c_d"}
 )
 
 // template returns a valid template of any form that the grammar has.
@@ -119,4 +119,25 @@ func (c *choices) pathOf(t Template) string {
 		p += ":" + t.verb
 	}
 	return p
+}
+
+// near returns a path that is a step away from another: a segment more or less, a slash, a verb, a letter.
+func (c *choices) near(path string) string {
+	at := c.below(len(path))
+	switch c.below(7) {
+	case 0:
+		return path + "/"
+	case 1:
+		return path + ":" + c.of(someVerbs...)
+	case 2:
+		return path + "/" + c.of(someLiterals...)
+	case 3: // without its last segment
+		return path[:strings.LastIndexByte(path, '/')]
+	case 4: // cut short
+		return path[:at]
+	case 5:
+		return path[:at] + c.of("/", ":", "a", "*") + path[at:]
+	default: // a slash less
+		return strings.Replace(path, "/", "", 1+c.below(2))
+	}
 }
