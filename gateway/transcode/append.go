@@ -77,14 +77,14 @@ func (s *state) fields(dst, b []byte, m *message, depth int) ([]byte, error) {
 				}
 				f = f.other
 			}
-			i := int(f.index)
-			if i < next {
+			if i := int(f.index); i > next && !f.roams {
+				dst = append(dst, m.defaults[m.from[next]:m.from[i]]...)
+				next = i + 1
+			} else if i == next {
+				next++
+			} else if !f.roams {
 				return dst, errUnusual
 			}
-			if i > next {
-				dst = append(dst, m.defaults[m.from[next]:m.from[i]]...)
-			}
-			next = i + 1
 		}
 		if f.oneof != 0 {
 			if oneofs&f.oneof != 0 {

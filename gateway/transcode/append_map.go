@@ -180,14 +180,14 @@ func (s *state) writeEntries(dst []byte, entries []entry, f *field, depth int) (
 		switch {
 		case s.careful:
 			if e.lo == e.hi && value.op != opMessage && value.op != opGroup {
-				dst = append(dst, value.zeroJSON()...)
+				dst = append(dst, value.zero...)
 			} else {
 				dst, err = s.merged(dst, s.scratch.found[e.lo:e.hi], value, depth)
 			}
 		case value.op == opMessage:
 			dst, err = s.message(dst, e.value, value.msg, depth)
 		case e.found&foundValue == 0:
-			dst = append(dst, value.zeroJSON()...)
+			dst = append(dst, value.zero...)
 		case value.wt == bytesType:
 			dst, err = value.appendBytes(dst, e.value)
 		default:

@@ -1,6 +1,10 @@
 package transcode
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // mutate rearranges the fields of a message, and of some of the messages in it, as
 // the moves say.
@@ -24,15 +28,12 @@ func mutate(wire, other, moves []byte, depth int) []byte {
 			parts = append(parts, []byte{0xbb, 0xf7, 0x03, 0x08, 1, 0xbc, 0xf7, 0x03})
 		case 6: // Of another wire type.
 			parts[at] = retyped(parts[at])
-		case 7: // The same inside it.
+		case 7: // What is left of the moves inside it.
 			parts[at] = inside(parts[at], moves[i+2:], depth)
+			return slices.Concat(parts...)
 		}
 	}
-	var out []byte
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	return out
+	return slices.Concat(parts...)
 }
 
 // split takes a message apart into its fields.

@@ -126,7 +126,12 @@ type field struct {
 	enum   *enum
 	long   []byte
 	other  *field // the same with wt and alt swapped
+	zero   []byte // the default of a scalar
 
+	// roams is set for members of oneofs, which protobuf-go writes behind all other
+	// fields, and others where their number belongs. They have no default and cannot be
+	// there twice, so they are written where they come.
+	roams    bool
 	required bool
 	utf8     bool // parsing refuses what is not UTF-8
 	oneofs   int32

@@ -29,6 +29,9 @@ func (s *Set) message(md protoreflect.MessageDescriptor) *message {
 	fields := make([]field, md.Fields().Len())
 	for i := range fields {
 		fields[i] = s.field(md.Fields().Get(i))
+		if v := fields[i].fd.Message(); md.IsMapEntry() && v != nil && v.RequiredNumbers().Len() > 0 {
+			fields[i].required = true // A value that is not there lacks what it requires.
+		}
 	}
 	m.assemble(fields)
 	return m
@@ -109,8 +112,11 @@ func (s *Set) field(fd protoreflect.FieldDescriptor) field {
 		}
 	}
 	if od := fd.ContainingOneof(); od != nil && !od.IsSynthetic() {
-		f.oneofs = int32(od.Index())
+		f.oneofs, f.roams = int32(od.Index()), true
 		f.oneof = 1 << min(od.Index(), 63)
+	}
+	if v := fd.Default(); f.op == f.elem && v.IsValid() {
+		f.zero = f.appendZero(v)
 	}
 	f.setTag()
 	f.setKey(jsonName(fd))
@@ -175,23 +181,22 @@ func (f *field) defaultJSON() string {
 	case f.fd.HasPresence():
 		return ""
 	}
-	return f.zeroJSON()
+	return string(f.zero)
 }
 
-// zeroJSON is the default of a scalar.
-func (f *field) zeroJSON() string {
-	v := f.fd.Default()
+// appendZero is the default of a scalar.
+func (f *field) appendZero(v protoreflect.Value) []byte {
 	switch f.op {
 	case opString, opBytes:
 		b, err := f.appendBytes(nil, []byte(stringOf(f.op, v)))
 		if err != nil {
-			return `""`
+			return []byte(`""`)
 		}
-		return string(b)
+		return b
 	case opMessage, opGroup:
-		return ""
+		return nil
 	}
-	return string(f.appendNumber(nil, rawOf(f.op, v)))
+	return f.appendNumber(nil, rawOf(f.op, v))
 }
 
 func stringOf(o op, v protoreflect.Value) string {

@@ -100,8 +100,9 @@ func (p *Plan) Field(name protoreflect.Name) (*Plan, error) {
 // AppendJSON appends the JSON of a message, given in wire form, to dst. On an
 // error dst is returned as it was. It keeps neither slice.
 //
-// Fields come in the order of their numbers, extensions behind them by name, keys of
-// maps sorted: the same message is always the same bytes.
+// Fields come in the order of their numbers, save that members of oneofs stand where
+// the wire has them; extensions behind them by name; keys of maps sorted. The same
+// wire is always the same JSON.
 func (p *Plan) AppendJSON(dst, wire []byte) ([]byte, error) {
 	return p.append(dst, wire, p.root)
 }

@@ -75,7 +75,7 @@ func (s *state) onlyField(dst, b []byte, m *message, depth int) ([]byte, error) 
 func (m *message) appendEmpty(dst []byte) ([]byte, error) {
 	switch m.form {
 	case wrapperForm:
-		return append(dst, m.fields[0].zeroJSON()...), nil
+		return append(dst, m.fields[0].zero...), nil
 	case structForm:
 		return append(dst, '{', '}'), nil
 	case listForm:
