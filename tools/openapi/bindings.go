@@ -26,7 +26,9 @@ type binding struct {
 	template string
 	body     string
 	method   protoreflect.MethodDescriptor
-	rule     policy.Rule
+	// answer is the message whose fields the answer has; nil where it has none.
+	answer protoreflect.MessageDescriptor
+	rule   policy.Rule
 	// media are the media types of a raw answer.
 	media []string
 }
@@ -65,7 +67,7 @@ func httpRules(md protoreflect.MethodDescriptor) []*annotations.HttpRule {
 }
 
 func newBinding(m *policy.Method, h *annotations.HttpRule) (*binding, error) {
-	b := &binding{body: h.GetBody(), method: m.Descriptor, rule: m.Rule}
+	b := &binding{body: h.GetBody(), method: m.Descriptor, rule: m.Rule, answer: answerOf(m.Descriptor, h.GetResponseBody())}
 	if own, ok := proto.GetExtension(m.Descriptor.Options(), policyv1.E_Method).(*policyv1.MethodRule); ok {
 		b.media = own.GetSuccess().GetMediaTypes()
 	}

@@ -107,6 +107,7 @@ func completeOperation(op *operation, b *binding, media []string, schemas map[st
 	if err := completeParameters(op, b); err != nil {
 		return err
 	}
+	addFields(op, b)
 	if err := completeBody(op, b, media, schemas); err != nil {
 		return err
 	}
