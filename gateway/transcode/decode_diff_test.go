@@ -17,9 +17,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
-	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // decoded are the messages whose JSON is read both by AppendWire and by protojson.
