@@ -69,7 +69,7 @@ type fixture struct {
 	table *policy.Table
 }
 
-func connect(t *testing.T, s signer) *fixture {
+func connect(t testing.TB, s signer) *fixture {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
 	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
@@ -90,7 +90,7 @@ func connect(t *testing.T, s signer) *fixture {
 }
 
 // admit returns a context in which ada may call the method.
-func (f *fixture) admit(t *testing.T, method string, scopes ...string) context.Context {
+func (f *fixture) admit(t testing.TB, method string, scopes ...string) context.Context {
 	t.Helper()
 	c := &policy.Call{Method: f.table.Method(service + method), RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", scopes, time.Time{})}
 	ctx, err := policy.Chain{}.Admit(t.Context(), c)
