@@ -299,6 +299,10 @@ func (g *Gateway) close() error {
 	return errors.Join(errs...)
 }
 
+// Logger is the gateway's, for the program that runs it: its lines stand among the
+// gateway's own.
+func (g *Gateway) Logger() *slog.Logger { return g.log }
+
 // observe says how requests are observed. The access log goes where all other
 // lines go, of level info.
 func (g *Gateway) observe(tracer trace.Tracer) telemetry.Options {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/sluice-gateway/sluice/gen/openapi"
@@ -29,6 +30,8 @@ func serve(args []string) error {
 	}
 	// What grpc-go and grpc-gateway would print is answered and logged by us.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	memory := decideMemory(os.Getenv, memlimit.FromCgroup)
+	memory.apply()
 	cfg, err := config.Load(*file, os.Getenv)
 	if err != nil {
 		return err
@@ -45,6 +48,7 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
+	memory.log(g.Logger())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
