@@ -54,29 +54,64 @@ func newCompressor(o CompressionOptions) (*compressor, error) {
 // Headers of compressed answers, made once; nobody writes into them.
 var contentEncodings = [...][]string{codingGzip: {"gzip"}, codingZstd: {"zstd"}}
 
-// encode decides about the whole body of an answer, whose Content-Type stands in
-// h, for a caller who sent these lines of Accept-Encoding. It returns what to
-// send: the body itself, or its compressed form appended to dst. In h it notes the
-// coding, and that the answer depends on Accept-Encoding even where this one stays
-// as it is. Content-Length is the sender's to set, behind it; of HEAD it is then
-// that of GET (RFC 9110, 9.3.2). Answers in parts and those without a body must not
-// come here.
-func (c *compressor) encode(h http.Header, accept []string, body, dst []byte) []byte {
-	if c == nil || len(body) == 0 || !compressible(h["Content-Type"]) || encoded(h) {
-		return body
+// choose decides about the whole body of an answer, n bytes of the Content-Type in
+// h, for a caller who sent these lines of Accept-Encoding. In h it notes that the
+// answer depends on them, even where this one stays as it is. Identity says that it
+// may. Answers in parts and those without a body must not come here.
+func (c *compressor) choose(h http.Header, accept []string, n int) (k coding, identity bool) {
+	if c == nil || n == 0 || !compressible(h["Content-Type"]) || encoded(h) {
+		return codingIdentity, true
 	}
 	addVary(h, varyEncoding)
-	k, identity := negotiate(accept)
-	if k == codingIdentity || identity && len(body) < c.min {
-		return body
+	if k, identity = negotiate(accept); identity && n < c.min {
+		k = codingIdentity
 	}
-	out := c.append(dst[:0], k, body)
+	return k, identity
+}
+
+// encode appends the compressed body to dst, unless that is no smaller and the body
+// may be sent as it is: then ok is false. It notes the coding in h. Content-Length
+// is the sender's to set, behind it; of HEAD it is then that of GET (RFC 9110,
+// 9.3.2).
+func (c *compressor) encode(h http.Header, k coding, identity bool, body, dst []byte) (out []byte, ok bool) {
+	out = c.append(dst[:0], k, body)
 	if identity && len(out) >= len(body) {
-		return body
+		return nil, false
 	}
 	h["Content-Encoding"] = contentEncodings[k]
 	weaken(h)
+	return out, true
+}
+
+// packing is the memory of an answer's compressed body, of the pool of answers.
+// The zero packing has none.
+type packing struct{ memory *[]byte }
+
+// compress returns what to send of an answer with the headers h: its body, or the
+// compressed form of it, until release.
+func (p *packing) compress(c *compressor, h http.Header, accept []string, body []byte) []byte {
+	k, identity := c.choose(h, accept, len(body))
+	if k == codingIdentity {
+		return body
+	}
+	if p.memory == nil {
+		p.memory = buffers.Get().(*[]byte)
+	}
+	out, ok := c.encode(h, k, identity, body, slices.Grow((*p.memory)[:0], len(body)/4)) // JSON seldom needs more.
+	if !ok {
+		return body
+	}
+	*p.memory = out
 	return out
+}
+
+// release gives the memory back once it has been written. After a failure it does
+// not: an HTTP/2 connection may still be about to send from it.
+func (p *packing) release(err error) {
+	if p.memory != nil && err == nil {
+		giveBack(p.memory)
+	}
+	p.memory = nil
 }
 
 // append appends the compressed body to dst.
@@ -139,15 +174,15 @@ var (
 	varyMaskEncoding = []string{"X-Goog-FieldMask", "Accept-Encoding"}
 )
 
-// addVary adds a field to Vary, beside that of CORS. What most answers have is
-// there already; other sets are copied.
+// addVary adds one of these fields to Vary, beside that of CORS. What most answers
+// have is there already; other sets are copied.
 func addVary(h http.Header, field []string) {
 	have := h["Vary"]
 	switch {
 	case len(have) == 0:
 		h["Vary"] = field
 	case slices.Contains(have, field[0]):
-	case len(have) == 1 && have[0] == varyMask[0] && field[0] == varyEncoding[0]:
+	case len(have) == 1 && (have[0] == varyMask[0] || have[0] == varyEncoding[0]):
 		h["Vary"] = varyMaskEncoding
 	default:
 		h["Vary"] = append(have[:len(have):len(have)], field[0])

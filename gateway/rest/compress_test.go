@@ -135,7 +135,7 @@ func TestEncode(t *testing.T) {
 				h["Content-Type"] = []string{"application/json"}
 			}
 			sent := slices.Clone(c.body)
-			out := newTestCompressor(t, CompressionOptions{}).encode(h, []string{c.accept}, c.body, nil)
+			out := new(packing).compress(newTestCompressor(t, CompressionOptions{}), h, []string{c.accept}, c.body)
 			if got := h.Get("Content-Encoding"); got != c.encoding {
 				t.Fatalf("Content-Encoding %q, want %q", got, c.encoding)
 			}
@@ -162,7 +162,7 @@ func TestEncodeSwitches(t *testing.T) {
 		want string
 	}{{CompressionOptions{}, "gzip"}, {CompressionOptions{Off: true}, ""}, {CompressionOptions{MinBytes: len(list) + 1}, ""}, {CompressionOptions{MinBytes: 1}, "gzip"}} {
 		h := http.Header{"Content-Type": {"application/json"}}
-		newTestCompressor(t, c.o).encode(h, []string{"gzip"}, list, nil)
+		new(packing).compress(newTestCompressor(t, c.o), h, []string{"gzip"}, list)
 		if h.Get("Content-Encoding") != c.want {
 			t.Errorf("%+v: Content-Encoding %q", c.o, h.Get("Content-Encoding"))
 		}
@@ -180,12 +180,12 @@ func TestEncodeWeakensETags(t *testing.T) {
 	c := newTestCompressor(t, CompressionOptions{})
 	for tag, want := range map[string]string{`"a"`: `W/"a"`, `W/"a"`: `W/"a"`} {
 		h := http.Header{"Content-Type": {"application/json"}, "Etag": {tag}}
-		c.encode(h, []string{"gzip"}, orders(4), nil)
+		new(packing).compress(c, h, []string{"gzip"}, orders(4))
 		if got := h.Get("ETag"); got != want {
 			t.Errorf("%s became %s, want %s", tag, got, want)
 		}
 		h = http.Header{"Content-Type": {"application/json"}, "Etag": {tag}}
-		if c.encode(h, nil, orders(4), nil); h.Get("ETag") != tag {
+		if new(packing).compress(c, h, nil, orders(4)); h.Get("ETag") != tag {
 			t.Errorf("%s became %s, of an answer as it is", tag, h.Get("ETag"))
 		}
 	}
@@ -195,12 +195,12 @@ func TestEncodeWeakensETags(t *testing.T) {
 func TestEncodeSizes(t *testing.T) {
 	c := newTestCompressor(t, CompressionOptions{MinBytes: 1})
 	all := bytes.Repeat(orders(100), 30)
-	dst := []byte("stale")
+	var p packing
 	for _, n := range []int{1, 2, 100, 1023, 1024, 1025, 65535, 65536, 131071, 131072, 131073, 1 << 20, len(all)} {
 		for _, accept := range []string{"gzip, identity;q=0", "zstd, identity;q=0"} {
 			h := http.Header{"Content-Type": {"application/json"}}
-			dst = c.encode(h, []string{accept}, all[:n], dst)
-			if got := unpack(t, h.Get("Content-Encoding"), dst); !bytes.Equal(got, all[:n]) {
+			out := p.compress(c, h, []string{accept}, all[:n])
+			if got := unpack(t, h.Get("Content-Encoding"), out); !bytes.Equal(got, all[:n]) {
 				t.Errorf("%s: %d bytes came out, of %d", accept, len(got), n)
 			}
 		}
@@ -224,14 +224,14 @@ func TestEncodersAreBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
-			var dst []byte
 			for range 20 {
 				for _, accept := range []string{"gzip", "zstd"} {
 					h := http.Header{"Content-Type": {"application/json"}}
-					dst = c.encode(h, []string{accept}, body, dst)
-					if !bytes.Equal(unpack(t, accept, dst), body) {
+					var p packing
+					if !bytes.Equal(unpack(t, accept, p.compress(c, h, []string{accept}, body)), body) {
 						t.Errorf("%s: another body came out", accept)
 					}
+					p.release(nil)
 				}
 			}
 		})
@@ -250,12 +250,14 @@ func BenchmarkEncode(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(body)))
 				h := http.Header{"Content-Type": {"application/json"}}
-				lines, dst := []string{accept}, make([]byte, 0, len(body))
+				lines := []string{accept}
 				var out []byte
 				for b.Loop() {
 					delete(h, "Content-Encoding")
 					delete(h, "Vary")
-					out = c.encode(h, lines, body, dst)
+					var p packing
+					out = p.compress(c, h, lines, body)
+					p.release(nil)
 				}
 				b.ReportMetric(float64(len(out)), "B-sent")
 			})
