@@ -87,5 +87,18 @@ h2spec: ## Hold the HTTP listener to HTTP/2: what plain net/http passes passes h
 	go test ./tools/e2e -run TestH2Spec -count=1 -v
 
 .PHONY: bench
-bench: ## Measure latency and throughput, and write the numbers down
-	go run ./tools/bench
+bench: ## Measure Sluice beside its peers, and write docs/benchmarks
+	go run ./tools/bench -out docs/benchmarks $(BENCHFLAGS)
+
+.PHONY: bench-soak
+bench-soak: ## 10 minutes of mixed load at 80% of capacity: memory must stay level
+	go run ./tools/bench -mixed -duration 10m -out docs/benchmarks
+
+.PHONY: bench-micro
+bench-micro: ## Run the benchmarks of the hot packages, and write docs/benchmarks/micro.txt
+	go run ./tools/bench/micro -out docs/benchmarks/micro.txt
+
+.PHONY: bench-compare
+bench-compare: ## Hold the hot packages' benchmarks against those of commit BASE
+	@[ -n "$(BASE)" ] || { echo 'make bench-compare BASE=<commit>' >&2; exit 2; }
+	go run ./tools/bench/micro -base "$(BASE)"

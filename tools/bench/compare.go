@@ -2,115 +2,173 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"slices"
-	"text/tabwriter"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/bench/load"
 )
 
-// result is a whole comparison.
-type result struct {
-	When     time.Time    `json:"when"`
-	Go       string       `json:"go"`
-	CPUs     int          `json:"cpus"`
-	Conns    int          `json:"connections"`
-	Subject  string       `json:"subject"`
-	Baseline string       `json:"baseline"`
-	Paths    []pathResult `json:"paths"`
+// workResult is the runs of one work.
+type workResult struct {
+	Name    string  `json:"name"`
+	Title   string  `json:"title"`
+	Request string  `json:"request"`
+	Must    float64 `json:"must,omitempty"`
+	Aim     float64 `json:"aim,omitempty"`
+	// Peers: what is measured, what it is held against, then the others.
+	Peers []peerResult `json:"peers"`
+	// CPU per request of the first peer to that of the second, closed loop.
+	CPU     ratio   `json:"cpu_ratio"`
+	Verdict verdict `json:"verdict,omitempty"`
 }
 
-// pathResult is the runs of one path, in pairs.
-type pathResult struct {
-	Path       string `json:"path"`
-	Pairs      []pair `json:"pairs"`
-	CPU        ratio  `json:"cpu_ratio"`
-	Throughput ratio  `json:"throughput_ratio"`
-	P50        ratio  `json:"p50_ratio"`
-	P99        ratio  `json:"p99_ratio"`
+// peerResult is the runs of one process, a round each.
+type peerResult struct {
+	Name   string        `json:"name"`
+	Closed []measurement `json:"closed"`
+	Open   []measurement `json:"open"`
 }
 
-// pair is one run of each gateway, one straight after the other.
-type pair struct {
-	Subject  measurement `json:"subject"`
-	Baseline measurement `json:"baseline"`
-}
-
-// ratio is subject to baseline: of the medians of all runs, and the least and
-// most of any pair.
+// ratio is subject to baseline: of the medians of all rounds, and the least and
+// most of any round.
 type ratio struct {
 	Median float64 `json:"of_medians"`
-	Min    float64 `json:"min_pair"`
-	Max    float64 `json:"max_pair"`
+	Min    float64 `json:"min_round"`
+	Max    float64 `json:"max_round"`
 }
 
-// compare measures every path in turns: subject and baseline, then baseline and
-// subject, so that neither always comes first.
-func compare(ctx context.Context, s settings, subject, baseline *process, out io.Writer) (*result, error) {
-	r := &result{
-		When: time.Now().UTC(), Go: runtime.Version(), CPUs: runtime.NumCPU(), Conns: s.conns,
-		Subject: subject.name, Baseline: baseline.name,
+func (r ratio) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Min, r.Max) }
+
+// verdict is what a target says of a ratio.
+type verdict string
+
+const (
+	passAim  verdict = "PASS, aim met"
+	passMust verdict = "PASS"
+	miss     verdict = "MISS"
+)
+
+// judge holds a ratio against its targets; without any it says nothing.
+func judge(got, must, aim float64) verdict {
+	switch {
+	case must == 0:
+		return ""
+	case got <= aim:
+		return passAim
+	case got <= must:
+		return passMust
 	}
-	for _, p := range paths {
-		pr := pathResult{Path: p.path}
-		for _, g := range []*process{subject, baseline} {
-			if _, err := measure(ctx, g, p.path, s.conns, s.requests, max(s.warmup, time.Millisecond)); err != nil {
-				return nil, err
-			}
+	return miss
+}
+
+// openShare is the rate of the open loop, as a share of what the slower of
+// subject and baseline answers in the closed one.
+const openShare = 0.6
+
+// comparison measures works one after another.
+type comparison struct {
+	s   settings
+	out io.Writer
+}
+
+// work measures one work: first what each peer can do at most, then all of them
+// at one rate.
+func (c comparison) work(ctx context.Context, w *work, peers []*process) (workResult, error) {
+	r := workResult{Name: w.name, Title: w.title, Request: w.String(), Must: w.must, Aim: w.aim}
+	var runners []runner
+	for _, p := range peers {
+		one := runner{p: p, w: w, conns: c.s.conns}
+		runners = append(runners, one)
+		r.Peers = append(r.Peers, peerResult{Name: p.name})
+		if _, err := one.closed(ctx, load.Bounds{Requests: c.s.requests, For: max(c.s.warmup, time.Millisecond)}); err != nil {
+			return r, err
 		}
-		for round := range s.rounds {
-			var both pair
-			runs := []struct {
-				p    *process
-				into *measurement
-			}{{subject, &both.Subject}, {baseline, &both.Baseline}}
-			if round%2 == 1 {
-				slices.Reverse(runs)
-			}
-			for _, run := range runs {
-				m, err := measure(ctx, run.p, p.path, s.conns, s.requests, s.duration)
-				if err != nil {
-					return nil, err
-				}
-				*run.into = m
-				if _, err := fmt.Fprintf(out, "%-34s %-14s %7.1f CPU µs/request %8.0f requests/s  p50 %-8v p99 %v\n", p.path, m.Gateway,
-					m.cpuPerRequest(), m.throughput(), m.P50.Round(time.Microsecond), m.P99.Round(time.Microsecond)); err != nil {
-					return nil, err
-				}
-			}
-			pr.Pairs = append(pr.Pairs, both)
-		}
-		pr.summarize()
-		r.Paths = append(r.Paths, pr)
 	}
+	err := c.rounds(runners, func(i int) error {
+		m, err := runners[i].closed(ctx, load.Bounds{Requests: c.s.requests, For: c.s.duration})
+		r.Peers[i].Closed = append(r.Peers[i].Closed, m)
+		return c.report(w, runners[i].p, m, err)
+	})
+	if err != nil {
+		return r, err
+	}
+	rate := openShare * min(r.Peers[0].closed(measurement.throughput), r.Peers[1].closed(measurement.throughput))
+	err = c.rounds(runners, func(i int) error {
+		m, err := runners[i].open(ctx, rate, c.s.duration)
+		r.Peers[i].Open = append(r.Peers[i].Open, m)
+		return c.report(w, runners[i].p, m, err)
+	})
+	if err != nil {
+		return r, err
+	}
+	r.CPU = ratioOf(r.Peers[0].Closed, r.Peers[1].Closed, measurement.cpuPerRequest)
+	r.Verdict = judge(r.CPU.Median, r.Must, r.Aim)
 	return r, nil
 }
 
-func (pr *pathResult) summarize() {
-	pr.CPU = ratioOf(pr.Pairs, measurement.cpuPerRequest)
-	pr.Throughput = ratioOf(pr.Pairs, measurement.throughput)
-	pr.P50 = ratioOf(pr.Pairs, func(m measurement) float64 { return m.P50.Seconds() })
-	pr.P99 = ratioOf(pr.Pairs, func(m measurement) float64 { return m.P99.Seconds() })
+// rounds gives every peer its turn in each round, and another one the first, so
+// that what else the machine does meets all alike.
+func (c comparison) rounds(runners []runner, turn func(i int) error) error {
+	for round := range c.s.rounds {
+		for _, i := range order(len(runners), round) {
+			if err := turn(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-func ratioOf(pairs []pair, of func(measurement) float64) ratio {
+// order is the turns of n peers in a round.
+func order(n, round int) []int {
+	turns := make([]int, n)
+	for i := range turns {
+		turns[i] = (i + round) % n
+	}
+	if round/n%2 == 1 { // Then each meets another predecessor.
+		slices.Reverse(turns)
+	}
+	return turns
+}
+
+func (c comparison) report(w *work, p *process, m measurement, err error) error {
+	if err != nil {
+		return err
+	}
+	loop := "closed"
+	if m.Rate > 0 {
+		loop = "open"
+	}
+	_, err = fmt.Fprintf(c.out, "%-9s %-14s %-6s %7.1f CPU µs/request %7.0f requests/s  p50 %-8v p99 %-8v p99.9 %v\n", w.name, p.name, loop,
+		m.cpuPerRequest(), m.throughput(), round(m.P50), round(m.P99), round(m.P999))
+	return err
+}
+
+func round(d time.Duration) time.Duration { return d.Round(time.Microsecond) }
+
+// closed and open are the medians over the rounds.
+func (p peerResult) closed(of func(measurement) float64) float64 {
+	return median(figures(p.Closed, of))
+}
+func (p peerResult) open(of func(measurement) float64) float64 { return median(figures(p.Open, of)) }
+
+func figures(runs []measurement, of func(measurement) float64) []float64 {
+	var out []float64
+	for _, m := range runs {
+		out = append(out, of(m))
+	}
+	return out
+}
+
+func ratioOf(subject, baseline []measurement, of func(measurement) float64) ratio {
+	a, b := figures(subject, of), figures(baseline, of)
 	var each []float64
-	for _, p := range pairs {
-		each = append(each, of(p.Subject)/of(p.Baseline))
+	for i := range a {
+		each = append(each, a[i]/b[i])
 	}
-	subject, baseline := medians(pairs, of)
-	return ratio{Median: subject / baseline, Min: slices.Min(each), Max: slices.Max(each)}
-}
-
-func medians(pairs []pair, of func(measurement) float64) (subject, baseline float64) {
-	var a, b []float64
-	for _, p := range pairs {
-		a, b = append(a, of(p.Subject)), append(b, of(p.Baseline))
-	}
-	return median(a), median(b)
+	return ratio{Median: median(a) / median(b), Min: slices.Min(each), Max: slices.Max(each)}
 }
 
 func median(v []float64) float64 {
@@ -119,32 +177,4 @@ func median(v []float64) float64 {
 		return (v[n/2-1] + v[n/2]) / 2
 	}
 	return v[len(v)/2]
-}
-
-// percentile is by nearest rank, of sorted values.
-func percentile(sorted []time.Duration, p int) time.Duration {
-	rank := (len(sorted)*p + 99) / 100
-	return sorted[max(rank, 1)-1]
-}
-
-func (r *result) print(out io.Writer) {
-	_, _ = fmt.Fprintf(out, "\n%s against %s: %s, %d CPUs, %d connections; ratios of medians (least–most of a pair)\n",
-		r.Subject, r.Baseline, r.Go, r.CPUs, r.Conns)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintf(w, "GET\tCPU µs\t%s\tCPU ratio\tthroughput\tp50\tp99\n", r.Baseline)
-	for _, p := range r.Paths {
-		subject, baseline := medians(p.Pairs, measurement.cpuPerRequest)
-		_, _ = fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%v\t%v\t%v\t%v\n", p.Path, subject, baseline, p.CPU, p.Throughput, p.P50, p.P99)
-	}
-	_ = w.Flush()
-}
-
-func (r ratio) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Min, r.Max) }
-
-func (r *result) write(file string) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(b, '\n'), 0o644) //nolint:gosec // a report
 }

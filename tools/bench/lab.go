@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,14 +25,17 @@ type lab struct {
 
 // process is a running program. Its addresses are on the loopback interface.
 type process struct {
-	name  string
-	addr  string // where it serves
-	admin string // of a gateway: where it answers /readyz and /debug/pprof
-	token string // of a gateway: what to send as bearer token
+	name    string
+	program string // its file in the lab
+	addr    string // where it serves
+	admin   string // of a gateway: where it answers /readyz and /debug/pprof
+	token   string // of a gateway: what to send as bearer token
 
 	cmd    *exec.Cmd
 	stderr string        // file
 	exited chan struct{} // closed when it has ended
+
+	trimmed atomic.Int64 // bytes of stderr that are gone
 }
 
 func newLab() (*lab, error) {
@@ -51,10 +55,14 @@ func (l *lab) close() error {
 }
 
 // build compiles the programs as they are in the module.
-func (l *lab) build(ctx context.Context, withSluice bool) error {
-	args := []string{"build", "-o", l.dir + string(filepath.Separator), module + "/tools/bench/backend", module + "/tools/bench/plain"}
-	if withSluice {
-		args = append(args, module+"/gateway/cmd/sluice")
+func (l *lab) build(ctx context.Context, programs ...string) error {
+	args := []string{"build", "-o", l.dir + string(filepath.Separator)}
+	for _, p := range programs {
+		if p == "sluice" {
+			args = append(args, module+"/gateway/cmd/sluice")
+		} else {
+			args = append(args, module+"/tools/bench/"+p)
+		}
 	}
 	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // fixed arguments
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -68,38 +76,28 @@ func (l *lab) startBackend(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: "backend", addr: addrs[0]}
+	p := &process{name: "backend", program: "backend", addr: addrs[0]}
 	return p, l.start(ctx, p, nil, "-addr", p.addr)
 }
 
-func (l *lab) startGateway(ctx context.Context, s settings, backend string) (*process, error) {
-	switch {
-	case s.gateway == "sluice":
-		return l.startSluice(ctx, s, backend)
-	case s.soak:
-		return l.startPlain(ctx, "plain", backend)
-	default:
-		return l.startPlain(ctx, "plain (again)", backend)
-	}
-}
-
-func (l *lab) startPlain(ctx context.Context, name, backend string) (*process, error) {
+// startPeer starts a program of tools/bench/peer under a name for the report.
+func (l *lab) startPeer(ctx context.Context, program, name, backend string) (*process, error) {
 	addrs, err := freeAddrs(2)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, addr: addrs[0], admin: addrs[1], token: "none"}
+	p := &process{name: name, program: program, addr: addrs[0], admin: addrs[1], token: "none"}
 	return p, l.start(ctx, p, nil, "-addr", p.addr, "-admin", p.admin, "-backend", backend)
 }
 
 // startSluice starts the gateway as an operator would: from a file, with the
 // demo's signing key and a token of that key.
-func (l *lab) startSluice(ctx context.Context, s settings, backend string) (*process, error) {
+func (l *lab) startSluice(ctx context.Context, s settings, backend string, spans *sink) (*process, error) {
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: "sluice", addr: addrs[0], admin: addrs[2]}
+	p := &process{name: "sluice", program: "sluice", addr: addrs[0], admin: addrs[2]}
 	data := filepath.Join(l.dir, "data")
 	config := filepath.Join(l.dir, "sluice.yaml")
 	if err := writeConfig(config, map[string]any{
@@ -118,10 +116,10 @@ func (l *lab) startSluice(ctx context.Context, s settings, backend string) (*pro
 		return nil, err
 	}
 	env := []string{"SLUICE_DATA_DIR=" + data}
-	if err := l.start(ctx, p, env, "serve", "--demo", "--config", config); err != nil {
+	if err := l.start(ctx, p, append(env, spans.tracing()...), "serve", "--demo", "--config", config); err != nil {
 		return nil, err
 	}
-	token := exec.CommandContext(ctx, l.program(p), "token", "--subject", "ada", "--scope", "users.read orders.read") //nolint:gosec // our own program
+	token := exec.CommandContext(ctx, l.file(p), "token", "--subject", "ada", "--ttl", "12h", "--scope", "users.read orders.read orders.write") //nolint:gosec // our own program
 	token.Env = append(cleanEnv(), env...)
 	var complaint strings.Builder
 	token.Stderr = &complaint
@@ -153,20 +151,19 @@ func writeConfig(file string, config map[string]any) error {
 	return os.WriteFile(file, b, 0o600)
 }
 
-// program is the file of a process's program: the first word of its name.
-func (l *lab) program(p *process) string {
-	return filepath.Join(l.dir, strings.Fields(p.name)[0])
-}
+// file is the file of a process's program.
+func (l *lab) file(p *process) string { return filepath.Join(l.dir, p.program) }
 
 // start starts a process and waits until it serves.
 func (l *lab) start(ctx context.Context, p *process, env []string, args ...string) error {
 	p.stderr = filepath.Join(l.dir, fmt.Sprintf("%d.log", len(l.processes)))
-	stderr, err := os.Create(p.stderr)
+	// Append only, so that trimLog can make it short under the writer.
+	stderr, err := os.OpenFile(p.stderr, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	defer stderr.Close()                        //nolint:errcheck // the process has its own descriptor
-	p.cmd = exec.Command(l.program(p), args...) //nolint:gosec,noctx // our own program; stopped by lab.close
+	defer stderr.Close()                     //nolint:errcheck // the process has its own descriptor
+	p.cmd = exec.Command(l.file(p), args...) //nolint:gosec,noctx // our own program; stopped by lab.close
 	p.cmd.Env = append(cleanEnv(), env...)
 	p.cmd.Dir = l.dir
 	p.cmd.Stderr = stderr
@@ -183,11 +180,11 @@ func (l *lab) start(ctx context.Context, p *process, env []string, args ...strin
 }
 
 // cleanEnv is the environment without Sluice's own variables, which would
-// override the configuration that is measured.
+// override the configuration that is measured, and without OpenTelemetry's.
 func cleanEnv() []string {
 	var env []string
 	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "SLUICE_") {
+		if !strings.HasPrefix(kv, "SLUICE_") && !strings.HasPrefix(kv, "OTEL_") {
 			env = append(env, kv)
 		}
 	}
@@ -229,6 +226,16 @@ func (p *process) died() error {
 	return fmt.Errorf("%s has ended: %v\n%s", p.name, p.cmd.ProcessState, p.tail())
 }
 
+// dead is what there is to say of a process that has ended, and nil while it runs.
+func (p *process) dead() error {
+	select {
+	case <-p.exited:
+		return p.died()
+	case <-time.After(50 * time.Millisecond): // It may be about to.
+		return nil
+	}
+}
+
 // stop asks the process to end, and after ten seconds no longer asks.
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -247,6 +254,25 @@ func (p *process) tail() string {
 		return err.Error()
 	}
 	return string(b[max(0, len(b)-4096):])
+}
+
+// trimLog empties the log once it is large: a long soak would fill the disk.
+func (p *process) trimLog() error {
+	info, err := os.Stat(p.stderr)
+	if err != nil || info.Size() < 64<<20 {
+		return err
+	}
+	p.trimmed.Add(info.Size())
+	return os.Truncate(p.stderr, 0)
+}
+
+// logged is how many bytes the process has written to standard error.
+func (p *process) logged() int64 {
+	info, err := os.Stat(p.stderr)
+	if err != nil {
+		return 0
+	}
+	return p.trimmed.Load() + info.Size()
 }
 
 // freeAddrs picks addresses that nobody listens on now. All are taken before

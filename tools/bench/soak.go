@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/bench/load"
 )
 
 const (
@@ -20,15 +22,16 @@ const (
 	abortEvery = 10
 )
 
-// soak sends requests of all paths, every tenth of them given up in mid-flight,
+// soak sends requests of all works that read over HTTP, every tenth of them given up in mid-flight,
 // and fails when the process then holds more than after the warm-up.
 func soak(ctx context.Context, s settings, g *process, out io.Writer) error {
-	for _, p := range paths {
-		if err := verify(ctx, p, g); err != nil {
+	asked := gets()
+	for _, w := range asked {
+		if err := verify(ctx, w, g); err != nil {
 			return err
 		}
 	}
-	warm, err := measure(ctx, g, paths[0].path, s.conns, 200*s.conns, 5*time.Second)
+	warm, err := runner{p: g, w: asked[0], conns: s.conns}.closed(ctx, load.Bounds{Requests: 200 * s.conns, For: 5 * time.Second})
 	if err != nil {
 		return err
 	}
@@ -63,6 +66,7 @@ func soak(ctx context.Context, s settings, g *process, out io.Writer) error {
 func soakStretch(ctx context.Context, s settings, g *process, requests int, patience time.Duration) (aborted int, err error) {
 	client, closeIdle := newClient(s.conns)
 	defer closeIdle()
+	asked := gets()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next, gone atomic.Int64
@@ -70,7 +74,7 @@ func soakStretch(ctx context.Context, s settings, g *process, requests int, pati
 	for range s.conns {
 		workers.Go(func() {
 			for n := next.Add(1); n <= int64(requests) && ctx.Err() == nil; n = next.Add(1) {
-				p := paths[n%int64(len(paths))].path
+				p := asked[n%int64(len(asked))].target
 				abort := n%abortEvery == 0
 				err := askImpatiently(ctx, client, g, p, abort, patience)
 				switch {
@@ -94,7 +98,17 @@ func askImpatiently(ctx context.Context, client *http.Client, g *process, path s
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.Int64N(int64(patience))+1)) //nolint:gosec // no secret
 		defer cancel()
 	}
-	return ask(ctx, client, g, path)
+	return send(ctx, client, "http://"+g.addr+path, g.token, io.Discard)
+}
+
+// gets are the works that only read over HTTP.
+func gets() (out []*work) {
+	for i := range works {
+		if works[i].method == http.MethodGet {
+			out = append(out, &works[i])
+		}
+	}
+	return out
 }
 
 // settled looks at the process once it has come to rest: what aborted requests

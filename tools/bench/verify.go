@@ -1,63 +1,98 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"reflect"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 )
 
-// path is a path that is measured, and a check that its answer is whole.
-type path struct {
-	path string
-	want func(answer map[string]any) bool
-}
-
-var paths = []path{
-	{"/v1/users/ada", func(a map[string]any) bool { return a["userId"] == "ada" }},
-	{"/v1/users/ada/orders?page_size=20", func(a map[string]any) bool { return length(a["orders"]) == 20 }},
-	{"/v1/users/ada/overview", func(a map[string]any) bool {
-		return a["user"] != nil && a["profile"] != nil && length(a["recentOrders"]) == 10 && length(a["partial"]) == 0
-	}},
-}
-
-func length(v any) int {
-	list, _ := v.([]any)
-	return len(list)
-}
-
-// verify makes sure that both gateways do the same work: the same whole answer,
-// though one writes null where the other leaves a member out.
-func verify(ctx context.Context, p path, gateways ...*process) error {
+// verify makes sure that all do the same work: the same whole answer, though one
+// writes null where the other leaves a member out, and the floor writes no JSON
+// at all.
+func verify(ctx context.Context, w *work, gateways ...*process) error {
 	var first any
 	for i, g := range gateways {
-		answer, err := fetch(ctx, g, p.path)
+		answer, err := fetch(ctx, g, w)
 		if err != nil {
-			return fmt.Errorf("%s: GET %s: %w", g.name, p.path, err)
-		}
-		if !p.want(answer) {
-			return fmt.Errorf("%s: GET %s: not the whole answer: %v", g.name, p.path, answer)
+			return fmt.Errorf("%s: %v: %w", g.name, w, errors.Join(err, g.dead()))
 		}
 		if i == 0 {
 			first = answer
-		} else if !reflect.DeepEqual(first, any(answer)) {
-			return fmt.Errorf("GET %s: %s and %s answer differently:\n%v\n%v", p.path, gateways[0].name, g.name, first, answer)
+		} else if !reflect.DeepEqual(first, answer) {
+			return fmt.Errorf("%v: %s and %s answer differently:\n%v\n%v", w, gateways[0].name, g.name, first, answer)
 		}
 	}
 	return nil
 }
 
-func fetch(ctx context.Context, g *process, path string) (map[string]any, error) {
-	body, err := get(ctx, "http://"+g.addr+path, g.token)
+// fetch is the answer to a work as a JSON value, known to be whole.
+func fetch(ctx context.Context, g *process, w *work) (any, error) {
+	body, err := fetchBody(ctx, g, w)
 	if err != nil {
 		return nil, err
 	}
-	var answer map[string]any
+	m := w.answer.ProtoReflect().New().Interface()
+	isJSON := w.rpc == "" && g.program != "floor"
+	if isJSON {
+		err = protojson.Unmarshal(body, m)
+	} else if err = proto.Unmarshal(body, m); err == nil {
+		body, err = protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !w.whole(m) {
+		return nil, fmt.Errorf("not the whole answer: %s", body)
+	}
+	var answer any
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return nil, err
 	}
 	withoutNulls(answer)
 	return answer, nil
+}
+
+func fetchBody(ctx context.Context, g *process, w *work) ([]byte, error) {
+	if w.rpc != "" {
+		conn, err := grpc.NewClient(g.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close() //nolint:errcheck // its one call is over
+		answer := w.answer.ProtoReflect().New().Interface()
+		if err := conn.Invoke(ctx, w.rpc, w.request, answer); err != nil {
+			return nil, err
+		}
+		return proto.Marshal(answer)
+	}
+	plan, err := w.planFor(g)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := do(ctx, http.DefaultClient, w.method, "http://"+g.addr+w.target, g.token, plan.contentType, plan.body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != plan.status {
+		return nil, fmt.Errorf("answered %s, want %d: %.1024s", resp.Status, plan.status, body)
+	}
+	return body, nil
 }
 
 // withoutNulls removes the members that say nothing.
@@ -75,4 +110,50 @@ func withoutNulls(v any) {
 			withoutNulls(element)
 		}
 	}
+}
+
+// verifyChain makes sure that Sluice is measured with its whole chain on: what
+// it refuses, counts and says. Spans and log lines are looked at afterwards, for
+// one in a hundred requests is traced.
+func verifyChain(ctx context.Context, g *process, log bool) error {
+	for _, c := range []struct {
+		what, target, token string
+		want                int
+	}{
+		{"a caller without a token", "/v1/users/ada", "", http.StatusUnauthorized},
+		{"a token with a broken signature", "/v1/users/ada", g.token + "x", http.StatusUnauthorized},
+		{"a token without the scope", "/v1/users", g.token, http.StatusForbidden},
+		{"another user's data", "/v1/users/grace", g.token, http.StatusForbidden},
+		{"its own data", "/v1/users/ada", g.token, http.StatusOK},
+	} {
+		resp, err := do(ctx, http.DefaultClient, http.MethodGet, "http://"+g.addr+c.target, c.token, "", nil)
+		if err != nil {
+			return err
+		}
+		if err := resp.Body.Close(); err != nil {
+			return err
+		}
+		if resp.StatusCode != c.want {
+			return fmt.Errorf("the chain is not whole: %s: answered %s, want %d", c.what, resp.Status, c.want)
+		}
+		if c.want == http.StatusOK && (resp.Header.Get("RateLimit") == "" || resp.Header.Get("X-Request-Id") == "") {
+			return fmt.Errorf("the chain is not whole: no RateLimit or X-Request-Id in %v", resp.Header)
+		}
+	}
+	metrics, err := get(ctx, "http://"+g.admin+"/metrics", "")
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"sluice_requests_total{", "sluice_limit_decisions_total{", "sluice_denied_total{", "sluice_upstream_requests_total{"} {
+		if !bytes.Contains(metrics, []byte(name)) {
+			return fmt.Errorf("the chain is not whole: no metric %s}", name)
+		}
+	}
+	for range 50 { // Lines may lie in a buffer for a moment.
+		if !log || g.logged() > 0 {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return fmt.Errorf("the chain is not whole: %s logs nothing", g.name)
 }

@@ -20,7 +20,8 @@ import (
 
 const (
 	userID     = "ada"
-	orderCount = 20
+	orderCount = 100
+	pageSize   = 20 // of a list that names none
 	lineCount  = 3
 )
 
@@ -153,13 +154,22 @@ func (o orders) GetOrder(_ context.Context, req *orderv1.GetOrderRequest) (*orde
 	return nil, status.Error(codes.NotFound, "order not found")
 }
 
+// CreateOrder answers an order as if it had just been placed. It stores nothing,
+// so that a benchmark may place as many as it likes.
+func (o orders) CreateOrder(_ context.Context, req *orderv1.CreateOrderRequest) (*orderv1.Order, error) {
+	if req.GetUserId() != userID || len(req.GetOrder().GetLines()) != lineCount {
+		return nil, status.Errorf(codes.InvalidArgument, "want an order of %s with %d lines", userID, lineCount)
+	}
+	return o.shop.pages[1].GetOrders()[0], nil
+}
+
 func (o orders) ListOrders(_ context.Context, req *orderv1.ListOrdersRequest) (*orderv1.ListOrdersResponse, error) {
 	if req.GetUserId() != userID {
 		return o.shop.pages[0], nil
 	}
 	n := int(req.GetPageSize())
-	if n <= 0 || n > orderCount {
-		n = orderCount
+	if n <= 0 {
+		n = pageSize
 	}
-	return o.shop.pages[n], nil
+	return o.shop.pages[min(n, orderCount)], nil
 }

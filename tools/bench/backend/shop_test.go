@@ -3,6 +3,8 @@ package main
 import (
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -19,8 +21,8 @@ func TestCodec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(list.GetOrders()); n != orderCount {
-		t.Errorf("%d orders, want %d", n, orderCount)
+	if n := len(list.GetOrders()); n != pageSize {
+		t.Errorf("%d orders, want %d", n, pageSize)
 	}
 	codec := s.codec()
 	for _, m := range []proto.Message{s.user, s.profile, list, list.GetOrders()[0], &orderv1.GetOrderRequest{OrderId: "x"}} {
@@ -43,13 +45,33 @@ func TestListOrdersHonoursPageSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for size, want := range map[int32]int{0: orderCount, 1: 1, 10: 10, 20: 20, 100: orderCount} {
+	for size, want := range map[int32]int{0: pageSize, 1: 1, 10: 10, 20: 20, 100: 100, 101: orderCount} {
 		list, err := orders{shop: s}.ListOrders(t.Context(), &orderv1.ListOrdersRequest{UserId: userID, PageSize: size})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n := len(list.GetOrders()); n != want || (n < orderCount) != (list.GetNextPageToken() != "") {
 			t.Errorf("page_size %d: %d orders, next page %q; want %d", size, n, list.GetNextPageToken(), want)
+		}
+	}
+}
+
+func TestCreateOrderWantsWhatIsMeasured(t *testing.T) {
+	s, err := newShop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := &orderv1.Order{Lines: s.pages[1].GetOrders()[0].GetLines()}
+	got, err := orders{shop: s}.CreateOrder(t.Context(), &orderv1.CreateOrderRequest{UserId: userID, Order: order})
+	if err != nil || !proto.Equal(got, s.orders[got.GetOrderId()]) {
+		t.Errorf("%v, error %v; want an order of the shop", got, err)
+	}
+	for name, req := range map[string]*orderv1.CreateOrderRequest{
+		"another user": {UserId: "bob", Order: order},
+		"no lines":     {UserId: userID, Order: &orderv1.Order{}},
+	} {
+		if _, err := (orders{shop: s}).CreateOrder(t.Context(), req); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: error %v, want INVALID_ARGUMENT", name, err)
 		}
 	}
 }

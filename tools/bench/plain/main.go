@@ -5,16 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
-	"fmt"
-	"net"
-	"net/http"
-	"net/http/pprof"
-	"os"
-	"os/signal"
-	"syscall"
-	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"golang.org/x/sync/errgroup"
@@ -25,38 +15,16 @@ import (
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+
+	"github.com/sluice-gateway/sluice/tools/bench/peer"
 )
 
-func main() {
-	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
-	admin := flag.String("admin", "", "address of /readyz and /debug/pprof; none when empty")
-	backend := flag.String("backend", "", "address of the gRPC backend")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *addr, *admin, *backend); err != nil {
-		fmt.Fprintln(os.Stderr, "plain:", err)
-		os.Exit(1)
-	}
-}
+func main() { peer.Main("plain", build) }
 
-func run(ctx context.Context, addr, admin, backend string) error {
-	handler, err := newHandler(ctx, backend)
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serve(ctx, addr, handler) })
-	if admin != "" {
-		group.Go(func() error { return serve(ctx, admin, adminHandler()) })
-	}
-	return group.Wait()
-}
-
-// newHandler registers the generated handlers as grpc-gateway's guide does. The
+// build registers the generated handlers as grpc-gateway's guide does. The
 // composite's runs in this process, as Sluice's does.
-func newHandler(ctx context.Context, backend string) (http.Handler, error) {
-	mux := runtime.NewServeMux()
+func build(backend string) (peer.Server, error) {
+	ctx, mux := context.Background(), runtime.NewServeMux()
 	dial := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
 	for _, register := range []func(context.Context, *runtime.ServeMux, string, []grpc.DialOption) error{
 		userv1.RegisterUserServiceHandlerFromEndpoint,
@@ -67,12 +35,11 @@ func newHandler(ctx context.Context, backend string) (http.Handler, error) {
 			return nil, err
 		}
 	}
-	conn, err := grpc.NewClient(backend, dial...)
+	conn, err := peer.Dial(backend)
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return mux, bffv1.RegisterBffServiceHandlerServer(ctx, mux, composites{
+	return peer.HTTP(mux), bffv1.RegisterBffServiceHandlerServer(ctx, mux, composites{
 		users:    userv1.NewUserServiceClient(conn),
 		orders:   orderv1.NewOrderServiceClient(conn),
 		profiles: profilev1.NewProfileServiceClient(conn),
@@ -113,25 +80,4 @@ func (c composites) GetUserOverview(ctx context.Context, req *bffv1.GetUserOverv
 	}
 	out.RecentOrders = orders.GetOrders()
 	return out, nil
-}
-
-func adminHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	return mux
-}
-
-func serve(ctx context.Context, addr string, h http.Handler) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
 }
