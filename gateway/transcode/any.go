@@ -3,7 +3,7 @@ package transcode
 import (
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -95,32 +95,46 @@ func (s *state) embedded(dst, b []byte, m *message, depth int) ([]byte, error) {
 // for a type.
 const maxURLs = 1024
 
-// urls remembers what types were found by.
-type urls struct {
-	known sync.Map // string -> *message
-	count atomic.Int32
-}
-
 // byURL returns the plan of the message inside an Any.
 func (s *Set) byURL(url []byte) (*message, error) {
-	if m, ok := s.urls.known.Load(string(url)); ok {
-		return m.(*message), nil //nolint:forcetypeassert // Only those are stored.
+	known := s.urls.Load()
+	if known != nil {
+		if m := (*known)[string(url)]; m != nil {
+			return m, nil
+		}
 	}
 	mt, err := s.types.FindMessageByURL(string(url))
 	if err != nil {
 		return nil, fmt.Errorf("transcode: the type of a google.protobuf.Any: %w", err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	m := s.message(mt.Descriptor())
-	s.mu.Unlock()
-	if s.urls.count.Add(1) <= maxURLs {
-		s.urls.known.Store(string(url), m)
+	next := map[string]*message{}
+	if known = s.urls.Load(); known != nil {
+		if len(*known) >= maxURLs {
+			return m, nil
+		}
+		maps.Copy(next, *known)
 	}
+	next[string(url)] = m
+	s.urls.Store(&next)
 	return m, nil
 }
 
-// extended are the extensions of a message that were met.
-type extended struct{ known sync.Map } // protoreflect.FieldNumber -> *field
+// extended are the extensions of a message that were met. They are few.
+type extended struct{ known atomic.Pointer[[]*field] }
+
+func (x *extended) find(num protoreflect.FieldNumber) *field {
+	if known := x.known.Load(); known != nil {
+		for _, f := range *known {
+			if f.num == num {
+				return f
+			}
+		}
+	}
+	return nil
+}
 
 // extends says whether extensions may have the number.
 func (m *message) extends(num uint64) bool {
@@ -130,8 +144,8 @@ func (m *message) extends(num uint64) bool {
 // extension returns the extension of a number, or nil.
 func (s *Set) extension(m *message, num uint64) (*field, error) {
 	n := protoreflect.FieldNumber(num)
-	if f, ok := m.extended.known.Load(n); ok {
-		return f.(*field), nil //nolint:forcetypeassert // Only those are stored.
+	if f := m.extended.find(n); f != nil {
+		return f, nil
 	}
 	xt, err := s.types.FindExtensionByNumber(m.md.FullName(), n)
 	if errors.Is(err, protoregistry.NotFound) {
@@ -141,10 +155,17 @@ func (s *Set) extension(m *message, num uint64) (*field, error) {
 		return nil, fmt.Errorf("transcode: an extension: %w", err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := m.extended.find(n); f != nil {
+		return f, nil
+	}
 	f := s.field(xt.TypeDescriptor())
-	s.mu.Unlock()
 	f.index = int32(len(m.fields))
 	f.other = &f
-	known, _ := m.extended.known.LoadOrStore(n, &f)
-	return known.(*field), nil //nolint:forcetypeassert // Only those are stored.
+	next := []*field{&f}
+	if known := m.extended.known.Load(); known != nil {
+		next = append(next, *known...)
+	}
+	m.extended.known.Store(&next)
+	return &f, nil
 }

@@ -80,21 +80,30 @@ func appendEscaped(dst, s []byte, i int) ([]byte, error) {
 		return dst, errUTF8
 	}
 	dst = append(dst, '"')
-	dst = append(dst, s[:i]...)
-	plain := i
+	done := 0
 	for i < len(s) {
-		c := s[i]
-		if c >= utf8.RuneSelf || literal[c] {
-			i++
+		if i+8 <= len(s) && escapes(binary.LittleEndian.Uint64(s[i:])) == 0 {
+			i += 8
 			continue
 		}
-		dst = append(dst, s[plain:i]...)
-		dst = appendEscape(dst, c)
-		i++
-		plain = i
+		// One of these, or the end.
+		for end := min(i+8, len(s)); i < end; i++ {
+			if c := s[i]; c < utf8.RuneSelf && !literal[c] {
+				dst = append(dst, s[done:i]...)
+				dst = appendEscape(dst, c)
+				done = i + 1
+			}
+		}
 	}
-	dst = append(dst, s[plain:]...)
+	dst = append(dst, s[done:]...)
 	return append(dst, '"'), nil
+}
+
+// escapes is special for text that is known to be UTF-8, where what is not ASCII may
+// stand. It may see one too many.
+func escapes(x uint64) uint64 {
+	quote, slash := x^(eachByte*'"'), x^(eachByte*'\\')
+	return ((x-eachByte*0x20)&^x | (quote-eachByte)&^quote | (slash-eachByte)&^slash) & topBits
 }
 
 func appendEscape(dst []byte, c byte) []byte {

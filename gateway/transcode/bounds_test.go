@@ -136,9 +136,7 @@ func TestUnknownTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n := 0
-	s.urls.known.Range(func(any, any) bool { n++; return true })
-	if n != maxURLs {
+	if n := len(*s.urls.Load()); n != maxURLs {
 		t.Errorf("%d URLs are remembered", n)
 	}
 }

@@ -123,8 +123,10 @@ func TestField(t *testing.T) {
 		{"f_enum", &testv1.Kinds{}, "", `"COLOR_UNSPECIFIED"`},
 		{"r_string", &testv1.Kinds{}, "", `[]`},
 		{"m_string", &testv1.Kinds{}, "", `{}`},
-		{"f_message", &testv1.Kinds{}, "", `null`},
+		{"c_message", &testv1.Kinds{}, "", `{"owner":"","number":0,"tags":[]}`},
+		{"w_value", &testv1.Kinds{}, "", `null`},
 		{"o_int32", &testv1.Kinds{}, "", `null`},
+		{"w_string", &testv1.Kinds{}, "", `""`},
 		{"c_int64", &testv1.Kinds{}, "", `null`},
 		{"c_int64", scalars(), "", `"4"`},
 		{"o_int32", k, "", `0`},
@@ -135,7 +137,7 @@ func TestField(t *testing.T) {
 		{"r_message", k, "owner,inner.owner", `[{"owner":""},{"owner":"ada","inner":{"owner":"b"}}]`},
 		{"c_message", k, "owner", `{"owner":"c"}`},
 		{"c_message", k, "*", `{"owner":"c","number":0,"tags":[]}`},
-		{"c_message", scalars(), "owner", `null`},
+		{"c_message", scalars(), "owner", `{"owner":""}`},
 		{"f_int64", k, "*", `"-9223372036854775808"`},
 	} {
 		t.Run(fmt.Sprint(c.field, c.mask), func(t *testing.T) {

@@ -13,7 +13,11 @@ func (s *state) choose(base int, m *message, depth int) error {
 		closed bool // what comes before has been replaced
 	}
 	found := s.scratch.found[base:]
-	last := make([]chosen, m.oneofs)
+	var few [8]chosen
+	last := few[:]
+	if m.oneofs > len(few) {
+		last = make([]chosen, m.oneofs)
+	}
 	dropped := false
 	for i := len(found) - 1; i >= 0; i-- {
 		o := &found[i]
@@ -75,7 +79,7 @@ func indexGroups(ends map[uint32]uint32, b []byte, at uint32, num uint64) error 
 		num uint64
 		at  uint32
 	}
-	stack := []open{{num, at}}
+	stack := append(make([]open, 0, 16), open{num, at})
 	for len(b) > 0 {
 		num, wt, n := readTag(b)
 		if n == 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -30,8 +31,8 @@ type Options struct {
 type Set struct {
 	o     Options
 	types Resolver
-	urls  urls
-	in    decodePlans // of AppendWire
+	urls  atomic.Pointer[map[string]*message] // types of Any that were met
+	in    decodePlans                         // of AppendWire
 
 	mu       sync.Mutex // over what follows; calls take it where they meet a new type in an Any
 	plans    map[protoreflect.MessageDescriptor]*Plan
@@ -81,7 +82,8 @@ type Plan struct {
 
 // Field returns a plan that writes the value of one top-level field of the
 // message in place of the whole: google.api.HttpRule.response_body. A message that is
-// not set is null; so are scalars that know presence.
+// not set is written as if it were empty, as grpc-gateway does; a google.protobuf.Value
+// and scalars that know presence are null.
 func (p *Plan) Field(name protoreflect.Name) (*Plan, error) {
 	fd := p.md.Fields().ByName(name)
 	if fd == nil || p.whole.form != plainForm {
@@ -156,7 +158,16 @@ func (s *state) document(dst []byte, m *message) ([]byte, error) {
 		dst, err = s.message(dst, s.wire, m, maxNesting)
 	}
 	if err == nil && m.bare && len(dst) == start {
-		dst = append(dst, "null"...)
+		return s.unset(dst, &m.fields[m.shown()])
 	}
 	return dst, err
+}
+
+// unset appends the value of a plan of Field that is not there.
+func (s *state) unset(dst []byte, f *field) ([]byte, error) {
+	if f.msg == nil || f.msg.form == valueForm {
+		return append(dst, "null"...), nil
+	}
+	s.partial++ // There is no message that could lack something.
+	return s.embedded(dst, nil, f.msg, maxNesting)
 }
