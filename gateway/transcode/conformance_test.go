@@ -40,19 +40,25 @@ func readConformance(t *testing.T) []conformanceCase {
 		if !ok || !ok2 || !ok3 {
 			t.Fatalf("line %d is no case: %s", n+1, line)
 		}
-		in = byteInHex.ReplaceAllStringFunc(in, func(s string) string {
-			b, err := hex.DecodeString(s[len("‹") : len(s)-len("›")])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(b)
-		})
+		in = unhex(t, in)
 		if out == "same" {
 			out = in
 		}
 		cases = append(cases, conformanceCase{message, name, in, out, out == "refused"})
 	}
 	return cases
+}
+
+// unhex replaces ‹ff› by that byte.
+func unhex(t *testing.T, s string) string {
+	t.Helper()
+	return byteInHex.ReplaceAllStringFunc(s, func(s string) string {
+		b, err := hex.DecodeString(s[len("‹") : len(s)-len("›")])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	})
 }
 
 // codec reads JSON into a message and writes it again.

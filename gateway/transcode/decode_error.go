@@ -25,13 +25,15 @@ func (d *reader) failField(at int, name, reason string) bool {
 
 // want says what is wanted where something else is; it is false.
 func (d *reader) want(what string) bool {
-	switch c := d.next(); {
-	case d.pos >= len(d.in):
-		return d.fail(d.pos, reasonEnd)
-	case c == '"' || c == '{' || c == '[' || c == '-' || isDigit(c) || c == 't' || c == 'f' || c == 'n':
-		return d.fail(d.pos, "must be "+what)
+	c := d.next()
+	at := d.pos
+	switch {
+	case at >= len(d.in):
+		return d.fail(at, reasonEnd)
+	case c == '"' || c == '{' || c == '[' || c == '-' || isDigit(c) || d.literal("null") || d.literal("true") || d.literal("false"):
+		return d.fail(at, "must be "+what)
 	}
-	return d.fail(d.pos, "is not JSON: a value is wanted here")
+	return d.fail(at, "is not JSON: a value is wanted here")
 }
 
 func (d *reader) tooDeep() bool {
@@ -51,12 +53,20 @@ func (d *reader) wantInteger(at int, low, high uint64) bool {
 	return d.fail(at, "must be "+integerNames(low, high))
 }
 
-func wantedFloat(size int) string {
-	if size == 32 {
-		return "must be a number from -" + maxFloat32 + " to " + maxFloat32
+// wantFloat says what is wrong with a number, or with what is none.
+func (d *reader) wantFloat(at int, s []byte, size int) bool {
+	_, n := splitNumber(s)
+	if n == 0 || (n != len(s) && d.in[at] == '"') {
+		return d.fail(at, "must be "+wantedFloat)
 	}
-	return "must be a number from -" + maxFloat64 + " to " + maxFloat64
+	most := maxFloat64
+	if size == 32 {
+		most = maxFloat32
+	}
+	return d.fail(at, "must be a number from -"+most+" to "+most)
 }
+
+const wantedFloat = "a number, \"NaN\", \"Infinity\" or \"-Infinity\""
 
 const (
 	maxFloat32 = "3.4028234663852886e+38"

@@ -59,12 +59,16 @@ func keyWanted(kind protoreflect.Kind) string {
 
 // atKey puts the key of a map, the string at a place, before the path of the error;
 // it is false.
-func (d *reader) atKey(at int) bool {
+func (d *reader) atKey(at int, f *decodeField) bool {
 	err, joint := d.err, d.joint
 	d.pos = at
 	key, _ := d.text() // It has been read before.
 	d.err, d.joint = err, joint
-	d.prepend("["+strconv.Quote(shown(key))+"]", d.joint)
+	name := shown(key)
+	if f.kind == protoreflect.StringKind {
+		name = strconv.Quote(name)
+	}
+	d.prepend("["+name+"]", d.joint)
 	d.joint = ""
 	return false
 }

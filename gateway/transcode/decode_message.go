@@ -293,10 +293,10 @@ func (d *reader) mapping(f *decodeField) bool {
 		key, fresh := d.keys.add(keys, d.out, start, d.plans.seed)
 		if !fresh {
 			d.fail(at, reasonTwice)
-			return d.atKey(at)
+			return d.atKey(at, f.key)
 		}
 		if !d.colon() || !d.value(f.value, &guessValue) {
-			return d.atKey(at)
+			return d.atKey(at, f.key)
 		}
 		n := d.measure(start, guess)
 		d.keys.move(key, n-guess)

@@ -247,7 +247,7 @@ func (d *reader) float(size int) (float64, bool) {
 	case c == '-' || isDigit(c):
 		v, n := readFloat(d.in[d.pos:], size)
 		if n == 0 {
-			return 0, d.fail(d.pos, wantedFloat(size))
+			return 0, d.wantFloat(d.pos, d.in[d.pos:], size)
 		}
 		d.pos += n
 		return v, true
@@ -267,11 +267,11 @@ func (d *reader) float(size int) (float64, bool) {
 		}
 		v, n := readFloat(s, size)
 		if n == 0 || n != len(s) {
-			return 0, d.fail(at, wantedFloat(size))
+			return 0, d.wantFloat(at, s, size)
 		}
 		return v, true
 	}
-	return 0, d.want("a number")
+	return 0, d.want(wantedFloat)
 }
 
 // readFloat reads a JSON number from the front of s, and returns how long it is; 0
