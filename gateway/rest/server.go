@@ -251,17 +251,14 @@ func (x *exchange) takeParams(params route.Params) {
 		return
 	}
 	x.params = paramMaps.Get().(map[string]string)
-	for i := range params.Len() {
-		name, value := params.At(i)
-		x.params[name] = value
-	}
+	params.Fill(x.params)
 }
 
 // dropParams gives the map back once the handler is done, which has read from it
 // before its call. After a panic nobody does.
 func (x *exchange) dropParams() {
 	if x.params != nil {
-		clear(x.params)
+		clear(x.params) // The values would keep the request's path in memory.
 		paramMaps.Put(x.params)
 		x.params = nil
 	}

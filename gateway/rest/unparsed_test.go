@@ -323,3 +323,29 @@ func TestBadBodiesSayWhere(t *testing.T) {
 	}
 }
 
+// keeper is a connection that fails, and goes on to send what it was given: as
+// HTTP/2 may, when its stream is reset.
+type keeper struct {
+	*httptest.ResponseRecorder
+	kept []byte
+}
+
+func (k *keeper) Write(p []byte) (int, error) {
+	k.kept = p
+	return 0, io.ErrClosedPipe
+}
+
+// TestMemoryOfFailedAnswers: it is nobody else's, as long as it may be sent.
+func TestMemoryOfFailedAnswers(t *testing.T) {
+	e := newEdge(t, nil)
+	for range 10 { // A pool may drop what it is given.
+		k := &keeper{ResponseRecorder: httptest.NewRecorder()}
+		e.ServeHTTP(k, httptest.NewRequest("GET", "/test/v1/echo/mine", nil))
+		if got := e.do(t, httptest.NewRequest("GET", "/test/v1/echo/another", nil)); !strings.Contains(got.body, `"id":"another"`) {
+			t.Fatal(got.body)
+		}
+		if !strings.Contains(string(k.kept), `"id":"mine"`) {
+			t.Fatalf("%s", k.kept)
+		}
+	}
+}

@@ -60,6 +60,11 @@ var rules = []rule{
 		because:  "a condition sees a message and who calls, the same from every edge",
 	},
 	{
+		packages: []string{"gateway/transcode"},
+		never:    []string{"gateway/...", "aggregator/...", "services/...", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata"},
+		because:  "a plan knows a descriptor, bytes and JSON: not who sends them, nor why",
+	},
+	{
 		packages: []string{"aggregator/..."},
 		never:    []string{"gateway/...", "services/..."},
 		because:  "a composite is an ordinary service: it calls others through grpc.ClientConnInterface and could run anywhere",
@@ -202,6 +207,8 @@ func TestViolations(t *testing.T) {
 		{"gateway/auth/jwks", "net/http", 0},
 		{"gateway/auth", "google.golang.org/grpc/metadata", 1},
 		{"gateway/policy", m + "gateway/wire", 1},
+		{"gateway/transcode", m + "gateway/wire", 1},
+		{"gateway/rest", m + "gateway/transcode", 0},
 		{"aggregator", m + "gateway/upstream", 1},
 		{"services/kit", m + "gateway/policy", 1},
 		{"services/cmd/shop", m + "aggregator", 1},
