@@ -48,12 +48,7 @@ func (d *reader) anyHere() bool {
 	d.out = append(d.out, anyValueTag)
 	from := d.reserve(1)
 	d.pos = start
-	if p.known == knownNone && p.refused == "" {
-		ok = d.object(p, true)
-	} else {
-		ok = d.wrapped(p)
-	}
-	if !ok {
+	if !d.held(p) {
 		return false
 	}
 	if len(d.out) == from {
@@ -62,6 +57,24 @@ func (d *reader) anyHere() bool {
 	}
 	d.measure(from, 1)
 	return true
+}
+
+// held reads the object that an Any is as the message that it holds. For protojson
+// that message is one level more, unless it is well-known.
+func (d *reader) held(p *decodePlan) bool {
+	if p.known != knownNone {
+		return d.wrapped(p)
+	}
+	if p.refused != "" {
+		return d.fail(d.pos, p.refused)
+	}
+	if d.depth == 0 {
+		return d.tooDeep()
+	}
+	d.depth--
+	ok := d.object(p, true)
+	d.depth++
+	return ok
 }
 
 const (
