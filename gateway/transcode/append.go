@@ -55,91 +55,101 @@ func (s *state) fields(dst, b []byte, m *message, depth int) ([]byte, error) {
 	next, required, oneofs := 0, m.required, uint64(0)
 	for len(b) > 0 {
 		var f *field
+		var n int
 		// Usually the field after the last one, with a tag of one byte.
 		if next < len(m.fields) && b[0] == m.fields[next].tag[0] && b[0] < 0x80 {
 			f = &m.fields[next]
-			b = b[1:]
 			next++
+			b = b[1:]
 		} else {
-			num, wt, n := readTag(b)
-			if n == 0 {
-				return dst, errWire
+			if dst, f, n, err = m.seek(dst, b, &next); err != nil {
+				return dst, err
 			}
 			b = b[n:]
-			f = m.find(num)
-			if f == nil || wt != f.wt {
-				if f == nil || wt != f.alt {
-					if n, err = m.pass(b, num, wt); err != nil {
-						return dst, err
-					}
-					b = b[n:]
-					continue
-				}
-				f = f.other
-			}
-			if i := int(f.index); i > next && !f.roams {
-				dst = append(dst, m.defaults[m.from[next]:m.from[i]]...)
-				next = i + 1
-			} else if i == next {
-				next++
-			} else if !f.roams {
-				return dst, errUnusual
+			if f == nil {
+				continue
 			}
 		}
-		if f.oneof != 0 {
+		if f.counted {
 			if oneofs&f.oneof != 0 {
 				return dst, errUnusual
 			}
 			oneofs |= f.oneof
+			if f.required {
+				required--
+			}
 		}
-		if f.required {
-			required--
-		}
-		dst = room(dst, keySize+32)
-		at := len(dst)
-		*(*[keySize]byte)(dst[at : at+keySize]) = f.key
-		dst = dst[:at+int(f.keyLen)]
-		if f.long != nil {
-			dst = append(dst, f.long...)
-		}
+		dst = f.name(dst)
 		switch f.op {
 		case opString:
-			v, n := readBytes(b)
-			if n == 0 {
-				return dst, errWire
-			}
-			b = b[n:]
-			if dst, err = appendString(dst, v); err != nil {
-				return dst, err
-			}
+			var v []byte
+			v, n = readBytes(b)
+			dst, err = appendString(dst, v)
 		case opMessage:
-			v, n := readBytes(b)
-			if n == 0 {
-				return dst, errWire
-			}
-			b = b[n:]
-			if dst, err = s.message(dst, v, f.msg, depth); err != nil {
-				return dst, err
-			}
+			var v []byte
+			v, n = readBytes(b)
+			dst, err = s.message(dst, v, f.msg, depth)
 		case opInt32, opInt64, opUint32, opUint64, opSint32, opSint64, opBool, opEnum, opNull:
-			u, n := readVarint(b)
-			if n == 0 {
-				return dst, errWire
-			}
-			b = b[n:]
+			var u uint64
+			u, n = readVarint(b)
 			dst = f.appendNumber(dst, u)
 		default:
-			var n int
-			if dst, n, err = s.rare(dst, b, f, depth); err != nil {
-				return dst, err
-			}
-			b = b[n:]
+			dst, n, err = s.rare(dst, b, f, depth)
 		}
+		if err != nil {
+			return dst, err
+		}
+		if n == 0 {
+			return dst, errWire
+		}
+		b = b[n:]
 	}
 	if required > 0 && s.partial == 0 {
 		return dst, errRequired
 	}
 	return append(dst, m.defaults[m.from[next]:]...), nil
+}
+
+// name appends the field's key. That the whole array is copied, and dst then cut, is
+// faster than to copy as many bytes as the key has.
+func (f *field) name(dst []byte) []byte {
+	dst = room(dst, keySize+32)
+	at := len(dst)
+	*(*[keySize]byte)(dst[at : at+keySize]) = f.key
+	dst = dst[:at+int(f.keyLen)]
+	if f.long != nil {
+		dst = append(dst, f.long...)
+	}
+	return dst
+}
+
+// seek reads a tag and finds its field, the defaults before which it appends. next is
+// the field after those that have been written or left out. Where there is no field, it
+// passes by the value, too.
+func (m *message) seek(dst, b []byte, next *int) ([]byte, *field, int, error) {
+	num, wt, n := readTag(b)
+	if n == 0 {
+		return dst, nil, 0, errWire
+	}
+	f := m.find(num)
+	if f == nil || wt != f.wt {
+		if f == nil || wt != f.alt {
+			size, err := m.pass(b[n:], num, wt)
+			return dst, nil, n + size, err
+		}
+		f = f.other
+	}
+	switch i := int(f.index); {
+	case i == *next:
+		*next = i + 1
+	case f.roams:
+	case i > *next:
+		dst = append(dst, m.defaults[m.from[*next]:m.from[i]]...)
+		*next = i + 1
+	default:
+		return dst, nil, n, errUnusual
+	}
+	return dst, f, n, nil
 }
 
 // pass returns the length of a value that is not written: of a field that is unknown

@@ -118,15 +118,17 @@ type field struct {
 	elem   op    // of opNumbers, of maps' values and of opSkip
 	wt     uint8 // the wire type that it is declared with
 	alt    uint8 // the other one: lists of numbers may be packed or not
-	tagLen uint8
-	tag    [5]byte
-	index  int32  // in message.fields; len(fields) of an extension
-	oneof  uint64 // a bit of the oneof; all from the 64th on share the last
-	msg    *message
-	enum   *enum
-	long   []byte
-	other  *field // the same with wt and alt swapped
-	zero   []byte // the default of a scalar
+	// counted fields are required, or members of a oneof.
+	counted bool
+	tagLen  uint8
+	tag     [5]byte
+	index   int32  // in message.fields; len(fields) of an extension
+	oneof   uint64 // a bit of the oneof; all from the 64th on share the last
+	msg     *message
+	enum    *enum
+	long    []byte
+	other   *field // the same with wt and alt swapped
+	zero    []byte // the default of a scalar
 
 	// roams is set for members of oneofs, which protobuf-go writes behind all other
 	// fields, and others where their number belongs. They have no default and cannot be

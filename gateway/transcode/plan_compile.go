@@ -49,6 +49,7 @@ func (m *message) assemble(fields []field) {
 	for i := range fields {
 		f := &fields[i]
 		f.index = int32(i)
+		f.counted = f.required || f.roams
 		f.other = f
 		if f.wt != f.alt {
 			o := *f
