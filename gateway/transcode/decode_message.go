@@ -158,7 +158,7 @@ func (d *reader) member(p *decodePlan, f *decodeField, at, base, baseExt int) bo
 
 // first notes that an object has a field, and is false where it has had it before.
 func (d *reader) first(f *decodeField, base, baseExt int) bool {
-	if f.fd.IsExtension() {
+	if f.extends {
 		n := int32(f.fd.Number())
 		for _, had := range d.seenExt[baseExt:] {
 			if had == n {

@@ -70,6 +70,7 @@ type decodeField struct {
 	always   bool
 	nullable bool // null is a value
 	required bool
+	extends  bool // it is an extension
 
 	message    *decodePlan  // of messages and groups
 	enum       *decodeEnum  // of enums
@@ -202,7 +203,7 @@ func (p *decodePlan) refusal() string {
 // field compiles a field, or an extension.
 func (s *decodePlans) field(fd protoreflect.FieldDescriptor) *decodeField {
 	f := &decodeField{fd: fd, name: string(fd.Name()), kind: fd.Kind(), required: fd.Cardinality() == protoreflect.Required}
-	if fd.IsExtension() {
+	if f.extends = fd.IsExtension(); f.extends {
 		f.name = "[" + string(fd.FullName()) + "]"
 	}
 	f.wire = wireType(f.kind)
