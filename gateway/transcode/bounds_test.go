@@ -17,16 +17,30 @@ import (
 
 // nest wraps wire n times in a field.
 func nest(num protowire.Number, n int, wire []byte) []byte {
-	// From the inside out would be quadratic: lengths first.
+	return wrap(wire, n, func(int) protowire.Number { return num })
+}
+
+// nestPair wraps wire n times in two fields.
+func nestPair(outer, inner protowire.Number, n int, wire []byte) []byte {
+	return wrap(wire, 2*n, func(i int) protowire.Number {
+		if i%2 == 0 {
+			return outer
+		}
+		return inner
+	})
+}
+
+// wrap computes the lengths first: from the inside out would be quadratic.
+func wrap(wire []byte, n int, num func(level int) protowire.Number) []byte {
 	sizes := make([]int, n+1)
-	sizes[0] = len(wire)
-	for i := 1; i <= n; i++ {
-		sizes[i] = protowire.SizeTag(num) + protowire.SizeBytes(sizes[i-1])
+	sizes[n] = len(wire)
+	for i := n - 1; i >= 0; i-- {
+		sizes[i] = protowire.SizeTag(num(i)) + protowire.SizeBytes(sizes[i+1])
 	}
 	var out []byte
-	for i := n - 1; i >= 0; i-- {
-		out = protowire.AppendTag(out, num, protowire.BytesType)
-		out = protowire.AppendVarint(out, uint64(sizes[i]))
+	for i := range n {
+		out = protowire.AppendTag(out, num(i), protowire.BytesType)
+		out = protowire.AppendVarint(out, uint64(sizes[i+1]))
 	}
 	return append(out, wire...)
 }
@@ -43,12 +57,7 @@ func TestDepth(t *testing.T) {
 		{"messages", &testv1.Kinds{}, func(n int) []byte { return nest(17, n, nil) }, 9999},
 		{"messages, carefully", &testv1.Inner{}, func(n int) []byte { return nest(4, n, again) }, 9999},
 		{"lists", &structpb.ListValue{}, func(n int) []byte {
-			wire := []byte{0x0a, 2, 0x20, 1}
-			for range n {
-				wire = nest(6, 1, wire)
-				wire = nest(1, 1, wire)
-			}
-			return wire
+			return nestPair(1, 6, n, []byte{0x0a, 2, 0x20, 1})
 		}, 4999},
 		{"unknown groups", &testv1.Inner{}, func(n int) []byte {
 			return append(bytes.Repeat([]byte{0x7b}, n), bytes.Repeat([]byte{0x7c}, n)...)
@@ -71,16 +80,27 @@ func TestDepth(t *testing.T) {
 	}
 }
 
+// nestAny is n Any in each other.
+func nestAny(n int) []byte {
+	url := protowire.AppendString([]byte{0x0a}, "x/google.protobuf.Any")
+	sizes := make([]int, n+1)
+	for i := 1; i <= n; i++ {
+		sizes[i] = len(url) + 1 + protowire.SizeBytes(sizes[i-1])
+	}
+	var wire []byte
+	for i := n; i > 0; i-- {
+		wire = append(append(wire, url...), 0x12)
+		wire = protowire.AppendVarint(wire, uint64(sizes[i-1]))
+	}
+	return wire
+}
+
 // TestAnyDepth: protojson begins to count anew in each Any, at quadratic cost; here
 // they count like other messages.
 func TestAnyDepth(t *testing.T) {
 	p := planOf(t, &anypb.Any{})
 	for n, ok := range map[int]bool{2000: true, 11000: false} {
-		wire := []byte{}
-		url := append([]byte{0x0a, 35}, "type.googleapis.com/google.protobuf.Any"[4:]...)
-		for range n {
-			wire = append(bytes.Clone(url), protowire.AppendBytes([]byte{0x12}, wire)...)
-		}
+		wire := nestAny(n)
 		if _, err := p.AppendJSON(nil, wire); (err == nil) != ok {
 			t.Errorf("%d levels: %v", n, err)
 		} else if !ok && !errors.Is(err, errDepth) {
