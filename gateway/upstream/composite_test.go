@@ -57,7 +57,7 @@ func compose(t testing.TB, kind string) *composites {
 		targets[string(sd.FullName())] = c.target(t, kind, sd)
 	}
 	late := &lateConn{}
-	composite, err := aggregator.New(aggregator.Options{Users: late, Orders: late, Profiles: late, Logger: slog.New(slog.DiscardHandler)})
+	composite, err := aggregator.New(aggregator.Options{Users: late, Orders: late, Profiles: late, BranchTimeout: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,15 @@ func compose(t testing.TB, kind string) *composites {
 	targets[string(bff.FullName())] = upstream.InProcess(upstream.Host{Name: "bff", Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) {
 		bffv1.RegisterBffServiceServer(r, composite)
 	}})
-	if c.table, err = policy.NewTable(services, policy.Defaults{Deadline: 10 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil); err != nil {
+	patient := map[string]policy.Override{} // What is slow in these tests is the machine.
+	for _, sd := range services {
+		for i := range sd.Methods().Len() {
+			if md := sd.Methods().Get(i); !md.IsStreamingServer() && !md.IsStreamingClient() {
+				patient[string(sd.FullName())+"/"+string(md.Name())] = policy.Override{Deadline: time.Hour}
+			}
+		}
+	}
+	if c.table, err = policy.NewTable(services, policy.Defaults{StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, patient); err != nil {
 		t.Fatal(err)
 	}
 	c.Conn, err = upstream.New(upstream.Options{

@@ -40,15 +40,17 @@ type Host struct {
 // process's; bare context errors have their codes; wrapped errors do not show
 // their chain; answers are bounded; an empty header is sent.
 func InProcess(h Host) Target {
-	ch := (&inprocgrpc.Channel{}).WithCloner(cloner{}).
+	t := &inProcess{host: h, unary: map[string]unaryMethod{}}
+	t.Channel = (&inprocgrpc.Channel{}).WithCloner(cloner{}).
 		WithServerUnaryInterceptor(h.unary).WithServerStreamInterceptor(h.stream)
-	h.Register(ch)
-	return &inProcess{Channel: ch, host: h}
+	h.Register(t)
+	return t
 }
 
 type inProcess struct {
 	*inprocgrpc.Channel
-	host Host
+	host  Host
+	unary map[string]unaryMethod // by full name
 }
 
 func (t *inProcess) String() string { return "inprocess:" + t.host.Name }
@@ -67,9 +69,6 @@ func (h Host) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, ne
 		resp, err = h.Unary(ctx, req, info, next)
 	} else {
 		resp, err = next(ctx, req)
-	}
-	if m, ok := resp.(proto.Message); ok && err == nil {
-		err = bounded(m)
 	}
 	return resp, err
 }
@@ -106,10 +105,14 @@ func (h Host) level(ctx context.Context, method string, err *error) {
 
 func bounded(m proto.Message) error {
 	if n := proto.Size(m); n > MaxMessageBytes {
-		// As grpc-go says it, so that both kinds of connection answer alike.
-		return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, MaxMessageBytes)
+		return tooLarge(n)
 	}
 	return nil
+}
+
+// tooLarge says it as grpc-go does, so that both kinds of connection answer alike.
+func tooLarge(n int) error {
+	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, MaxMessageBytes)
 }
 
 // cloner copies messages as a network would: through bytes. What a composite has

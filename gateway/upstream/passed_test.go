@@ -209,10 +209,10 @@ func TestPassedAtOnce(t *testing.T) {
 				c.answers[method] = b
 			}
 			var wg sync.WaitGroup
-			for range 8 {
+			for range 4 {
 				ctx := c.admit(t, getOverview)
 				wg.Go(func() {
-					for range 20 {
+					for range 10 {
 						var f wire.Frame
 						if err := c.Invoke(ctx, getOverview, overviewOfAda, &f); err != nil {
 							t.Error(err)
