@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +63,11 @@ func (x *exchange) annotate(key, value string) {
 	if !validKey(key) || len(value) > maxAnnotation || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
 		return
 	}
-	x.header[key] = append(x.header[key], value)
+	if have := x.header[key]; have != nil {
+		x.header[key] = append(have, value)
+		return
+	}
+	x.header[key] = x.value(value)
 }
 
 // validKey says whether a key may be annotated: names of gRPC itself and of
@@ -82,52 +85,48 @@ func validKey(key string) bool {
 	})
 }
 
-// take returns the header that grpc-go has not been given yet, with what may
-// pass of a service's.
-func (s *Server) take(x *exchange, from metadata.MD) metadata.MD {
-	out := x.header
-	x.header = metadata.MD{}
+// add adds to the header what may pass of a service's.
+func (s *Server) add(x *exchange, from metadata.MD) {
 	for k, v := range from {
 		if s.o.ResponseMetadata(k) {
-			out[k] = v
+			x.header[k] = v
 		}
 	}
-	return out
 }
 
 // open gives grpc-go the header so far. It is called before the first message
 // is read: when that fails, grpc-go answers by itself, and takes no more headers
 // then.
-func (x *exchange) open(ctx context.Context) {
+func (x *exchange) open() {
 	if x.opened {
 		return
 	}
 	x.opened = true
-	x.flush(ctx)
+	x.flush()
 }
 
 // flush is best effort: a call that has ended has no header any more.
-func (x *exchange) flush(ctx context.Context) {
+func (x *exchange) flush() {
 	if len(x.header) == 0 {
 		return
 	}
-	_ = grpc.SetHeader(ctx, x.header)
-	x.header = metadata.MD{}
+	_ = grpc.SetHeader(x, x.header) // It keeps a copy.
+	clear(x.header)
 }
 
 // close gives grpc-go the rest of the header. A refusal that says when to come
 // back goes out as trailers alone: only then may a caller's library try again
 // by itself, and with grpc-retry-pushback-ms it does so in time (gRFC A6).
-func (x *exchange) close(ctx context.Context, err error) {
+func (x *exchange) close(err error) {
 	if err != nil && !x.opened {
 		if wait, ok := retryAfter(err); ok {
 			x.header["grpc-retry-pushback-ms"] = []string{pushback(wait)}
-			_ = grpc.SetTrailer(ctx, x.header)
-			x.header = metadata.MD{}
+			_ = grpc.SetTrailer(x, x.header)
+			clear(x.header)
 			return
 		}
 	}
-	x.flush(ctx)
+	x.flush()
 }
 
 // longestPushback is how long a caller's library is asked to wait by itself:

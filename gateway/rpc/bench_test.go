@@ -2,10 +2,12 @@ package rpc
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/tap"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -15,16 +17,24 @@ import (
 // BenchmarkLease is what patience costs a call.
 func BenchmarkLease(b *testing.B) {
 	s := &Server{o: Options{Patience: time.Minute}}
+	client, server := net.Pipe()
+	defer client.Close()
+	c := &conn{Conn: server, limit: time.Minute, began: time.Now(), streams: map[uint32]*lease{}}
+	defer c.Close()
+	serving := peer.NewContext(context.Background(), &peer.Peer{LocalAddr: c.LocalAddr()})
 	info := &tap.Info{FullMethodName: "/a.B/C"}
 	b.ReportAllocs()
 	for b.Loop() {
-		parent, cancel := context.WithCancel(context.Background()) // The stream's own.
+		parent, cancel := context.WithCancel(serving) // The stream's own.
 		ctx, err := s.tap(parent, info)
 		if err != nil {
 			b.Fatal(err)
 		}
-		arrived(ctx)
-		leaseOf(ctx).close()
+		l := leaseOf(ctx)
+		l.arrived()
+		l.close()
+		c.over(l)
+		c.end(l.stream)
 		cancel()
 	}
 }
@@ -34,12 +44,11 @@ func BenchmarkArrival(b *testing.B) {
 	pass := policy.Chain{{Name: "pass", Check: func(ctx context.Context, _ *policy.Call) (context.Context, error) { return ctx, nil }}}
 	s := &Server{o: Options{Arrival: pass}.withDefaults()}
 	md := metadata.MD{"authorization": {"Bearer x"}, "user-agent": {"grpc-go"}}
-	x := &exchange{observed: &telemetry.Request{ID: "id"}, header: metadata.MD{}}
-	ctx := context.Background()
+	x := &exchange{Context: context.Background(), observed: &telemetry.Request{ID: "id"}, header: metadata.MD{}}
 	b.ReportAllocs()
 	for b.Loop() {
-		x.call = s.newCall(ctx, x, md)
-		if _, err := s.arrive(ctx, x); err != nil {
+		x.call = s.newCall(x, md)
+		if _, err := s.arrive(x); err != nil {
 			b.Fatal(err)
 		}
 	}

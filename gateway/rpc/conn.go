@@ -24,12 +24,15 @@ type conn struct {
 	limit   time.Duration
 	refused func(string)
 
+	began time.Time // of its clock
+
 	reads, writes passing
 
 	mu      sync.Mutex
 	streams map[uint32]*lease // that have not ended
 	newest  uint32            // stream whose HEADERS passed last
-	timer   *time.Timer       // runs while calls are over whose streams are not
+	timer   *time.Timer       // runs while there may be streams with a time to end
+	wakes   time.Time         // when it does
 	say     []byte            // frames that grpc-go is to read next
 	woken   bool              // reading has been interrupted for them
 	closed  bool
@@ -51,7 +54,7 @@ func (w wrap) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 			return nil, nil, err
 		}
 	}
-	c := &conn{Conn: raw, in: bufio.NewReaderSize(raw, 32<<10), limit: w.limit, refused: w.refused, streams: map[uint32]*lease{}}
+	c := &conn{Conn: raw, in: bufio.NewReaderSize(raw, 32<<10), limit: w.limit, refused: w.refused, began: time.Now(), streams: map[uint32]*lease{}}
 	c.reads.skip = len(http2.ClientPreface)
 	return c, info, nil
 }
@@ -157,12 +160,24 @@ func (c *conn) end(stream uint32) {
 	delete(c.streams, stream)
 }
 
-// begin notes the call whose HEADERS grpc-go has just read.
-func (c *conn) begin(l *lease) {
+// begin notes the call whose HEADERS grpc-go has just read, and how long it may
+// take to send a message.
+func (c *conn) begin(l *lease, patience time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	until := time.Now().Add(patience)
 	l.stream = c.newest
+	l.until.Store(int64(until.Sub(c.began)))
 	c.streams[l.stream] = l
+	c.wake(until)
+}
+
+// late says when a call that has begun ends.
+func (c *conn) late(l *lease, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.until.Store(int64(until.Sub(c.began)))
+	c.wake(until)
 }
 
 // over says that a call's handler returns: from now on its stream has so much
@@ -174,41 +189,68 @@ func (c *conn) over(l *lease) {
 		return
 	}
 	l.due = time.Now().Add(c.limit)
-	if c.timer == nil { // One for all: most streams end at once.
-		c.timer = time.AfterFunc(c.limit, c.expire)
+	c.wake(l.due)
+}
+
+// wake makes the timer run out no later than then.
+func (c *conn) wake(then time.Time) {
+	switch {
+	case c.closed:
+	case c.timer == nil:
+		c.wakes = then
+		c.timer = time.AfterFunc(time.Until(then), c.expire)
+	case then.Before(c.wakes):
+		c.wakes = then
+		c.timer.Reset(time.Until(then))
 	}
 }
 
-// expire resets the streams whose time is over. Only what is read makes grpc-go
-// give up the answer of a call that is over: a window that grows by nothing is an
-// error of one stream (RFC 9113, 6.9), and resets it for both sides.
+// expire ends the calls and the streams whose time is over.
 func (c *conn) expire() {
+	for _, end := range c.expired(time.Now()) {
+		end()
+	}
+}
+
+// expired returns how to end the calls that are late, and resets the streams that
+// are. Only what is read makes grpc-go give up the answer of a call that is over: a
+// window that grows by nothing is an error of one stream (RFC 9113, 6.9), and
+// resets it for both sides.
+func (c *conn) expired(now time.Time) (late []context.CancelFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timer = nil
-	if c.closed {
-		return
+	if c.closed || now.Before(c.wakes) { // It was set anew while it ran out.
+		return nil
 	}
-	now, next := time.Now(), time.Time{}
+	c.timer = nil
 	for id, l := range c.streams {
-		switch {
-		case l.due.IsZero():
-		case !l.due.After(now):
+		until := l.until.Load()
+		if until != 0 && until <= int64(now.Sub(c.began)) {
+			if l.until.CompareAndSwap(until, 0) {
+				l.over.Store(true)
+				late = append(late, l.end)
+			}
+			until = 0
+		}
+		if !l.due.IsZero() && !l.due.After(now) {
 			delete(c.streams, id)
 			c.say = append(c.say, 0, 0, 4, byte(http2.FrameWindowUpdate), 0)
 			c.say = binary.BigEndian.AppendUint32(c.say, id)
 			c.say = append(c.say, 0, 0, 0, 0)
 			c.refused(limitSlowReader)
-		case next.IsZero() || l.due.Before(next):
-			next = l.due
+			continue
+		}
+		if until != 0 {
+			c.wake(c.began.Add(time.Duration(until)))
+		}
+		if !l.due.IsZero() {
+			c.wake(l.due)
 		}
 	}
 	if len(c.say) > 0 {
 		c.woken = c.SetReadDeadline(time.Unix(1, 0)) == nil
 	}
-	if !next.IsZero() {
-		c.timer = time.AfterFunc(next.Sub(now), c.expire)
-	}
+	return late
 }
 
 func (c *conn) Close() error {

@@ -41,8 +41,12 @@ func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 // so that who may not call cannot make us read.
 func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
-		in := &wire.Frame{}
 		if team == nil {
+			x := exchangeOf(ctx)
+			if x == nil {
+				return nil, errNotObserved
+			}
+			in := &x.room.in
 			out, err := s.forward(ctx, m, in, decode)
 			if err != nil { // After a cancel, a service in this process may still be reading.
 				return nil, err
@@ -51,6 +55,7 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 			out.HandOver()
 			return out, nil
 		}
+		in := &wire.Frame{}
 		if err := decode(in); err != nil { // A team's interceptors see the message.
 			return nil, err
 		}
@@ -75,11 +80,10 @@ func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, 
 	if err := s.fits(m, len(in.Data)); err != nil {
 		return nil, err
 	}
-	var header metadata.MD
-	out := &wire.Frame{}
-	err = s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&header))
 	x := exchangeOf(ctx)
-	x.header = s.take(x, header)
+	out := &x.room.out
+	err = s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered))
+	s.add(x, x.room.answered)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +102,16 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		if err != nil {
 			return err
 		}
-		exchangeOf(ctx).open(ctx) // Before another goroutine reads.
+		x := exchangeOf(ctx)
+		x.open() // Before another goroutine reads.
+		var pumped chan struct{}
+		defer func() {
+			// Nothing holds up the pump of a call that the caller has given up; calls
+			// made and reset at once must not leave behind more of them than may run.
+			if pumped != nil && down.Context().Err() != nil {
+				<-pumped
+			}
+		}()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		up, err := s.o.Conn.NewStream(ctx, desc, m.FullName)
@@ -107,12 +120,16 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		}
 		defer unstick(down.Context(), up.Context())()
 		if desc.ClientStreams {
-			arrived(ctx) // It may wait for the service before it says anything.
-			go s.pump(down, up, m, cancel)
+			x.lease.arrived() // It may wait for the service before it says anything.
+			pumped = make(chan struct{})
+			go func() {
+				defer close(pumped)
+				s.pump(down, up, m, cancel)
+			}()
 		} else if err := s.one(down, up, m); err != nil {
 			return err
 		}
-		return s.back(ctx, down, up, desc)
+		return s.back(x, down, up, desc)
 	}
 }
 
@@ -171,14 +188,16 @@ func (s *Server) receive(down grpc.ServerStream, in *wire.Frame, m *policy.Metho
 }
 
 // back passes on what the service answers.
-func (s *Server) back(ctx context.Context, down grpc.ServerStream, up grpc.ClientStream, desc *grpc.StreamDesc) error {
+func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream, desc *grpc.StreamDesc) error {
 	header, err := up.Header()
 	if err != nil {
 		return err
 	}
-	if err := down.SendHeader(s.take(exchangeOf(ctx), header)); err != nil {
+	s.add(x, header)
+	if err := down.SendHeader(x.header); err != nil {
 		return err
 	}
+	x.header = metadata.MD{} // grpc-go keeps the other.
 	var out *wire.Frame
 	for {
 		out = s.sent(out)

@@ -12,17 +12,21 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
+// errNotObserved is what a handler says that was not called by observe.go.
+var errNotObserved = status.Error(codes.Internal, "internal error")
+
 // newCall is what checks see of a call. It is this edge's adapter of
 // policy.Call, with admit that of policy.Check.
-func (s *Server) newCall(ctx context.Context, x *exchange, md metadata.MD) *policy.Call {
-	c := &policy.Call{
+func (s *Server) newCall(x *exchange, md metadata.MD) *policy.Call {
+	c := &x.room.call
+	*c = policy.Call{
 		Edge:      policy.EdgeGRPC,
 		RequestID: x.observed.ID,
 		Headers:   md.Get,
 		Annotate:  x.annotate,
 		Principal: policy.Anonymous,
 	}
-	if p, ok := peer.FromContext(ctx); ok {
+	if p, ok := peer.FromContext(x); ok {
 		c.Peer = peerOf(p)
 		c.Client = c.Peer.Addr().Unmap().WithZone("")
 		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.VerifiedChains) > 0 {
@@ -30,21 +34,21 @@ func (s *Server) newCall(ctx context.Context, x *exchange, md metadata.MD) *poli
 		}
 	}
 	if s.o.Client != nil {
-		c.Client = s.o.Client(c.Peer.Addr(), md.Get)
+		c.Client = s.o.Client(c.Peer.Addr(), c.Headers)
 	}
 	x.observed.Peer, x.observed.Client = c.Peer, c.Client
 	return c
 }
 
 // arrive runs the checks of every call, whatever it asks for.
-func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, error) {
+func (s *Server) arrive(x *exchange) (context.Context, error) {
 	if len(s.o.Arrival) == 0 {
-		return ctx, nil
+		return x, nil
 	}
-	next, err := s.o.Arrival.Run(ctx, x.call)
+	next, err := s.o.Arrival.Run(x, x.call)
 	if err != nil {
 		s.o.Denied(x.call.DeniedBy, nil)
-		return ctx, err
+		return x, err
 	}
 	return next, nil
 }
@@ -53,7 +57,7 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 func (s *Server) admit(ctx context.Context, m *policy.Method) (context.Context, error) {
 	x := exchangeOf(ctx)
 	if x == nil {
-		return ctx, status.Error(codes.Internal, "internal error")
+		return ctx, errNotObserved
 	}
 	x.call.Method = m
 	ctx, err := s.o.Edge.Admit(ctx, x.call)

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -34,7 +36,17 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(peerRole); role != "" { // Of a benchmark.
+		if err := peer(role); err != nil {
+			fmt.Fprintln(os.Stderr, role+":", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	spoil()
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	service = "/sluice.test.v1.TestService/"

@@ -36,13 +36,13 @@ func (s *Server) register(sd *grpc.ServiceDesc, impl any) {
 // observeUnary sees every unary call: request id, telemetry, panics, arrival.
 func (s *Server) observeUnary(fullMethod string, next grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (resp any, err error) {
-		x, ctx := s.begin(ctx, fullMethod)
-		defer func() { s.end(ctx, x, &err, recover()) }()
-		checked, err := s.arrive(ctx, x)
+		x := s.begin(ctx, fullMethod)
+		defer func() { s.end(x, &err, recover()) }()
+		checked, err := s.arrive(x)
 		if err != nil {
 			return nil, err
 		}
-		resp, err = next(srv, checked, func(m any) error { return s.read(ctx, x, m, decode) }, team)
+		resp, err = next(srv, checked, func(m any) error { return s.read(x, m, decode) }, team)
 		if err == nil {
 			x.countOut(resp)
 		}
@@ -52,9 +52,10 @@ func (s *Server) observeUnary(fullMethod string, next grpc.MethodHandler) grpc.M
 
 // observeStream is the same for streams, and for what is not offered.
 func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	x, ctx := s.begin(ss.Context(), info.FullMethod)
-	defer func() { s.end(ctx, x, &err, recover()) }()
-	if ctx, err = s.arrive(ctx, x); err != nil {
+	x := s.begin(ss.Context(), info.FullMethod)
+	defer func() { s.end(x, &err, recover()) }()
+	ctx, err := s.arrive(x)
+	if err != nil {
 		return err
 	}
 	o := &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x}
@@ -64,65 +65,99 @@ func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamS
 	return next(srv, o)
 }
 
-// exchange is one call being served, found in its context.
+// exchange is one call being served: its context, and what is known of it. What
+// every call needs lies in it, so that it is allocated once.
 type exchange struct {
+	context.Context
 	observed *telemetry.Request
 	call     *policy.Call
+	lease    *lease       // nil where no connection is
 	header   metadata.MD  // of the answer, not given to grpc-go yet
 	opened   bool         // the first of it was
 	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
+
+	room struct {
+		call     policy.Call
+		in, out  wire.Frame  // of a unary call
+		answered metadata.MD // the header of the service
+		values   [4]string   // of header
+		used     int
+	}
 }
 
 type exchangeKey struct{}
+
+// Value finds the exchange in the contexts that are made of it.
+func (x *exchange) Value(key any) any {
+	if key == (exchangeKey{}) {
+		return x
+	}
+	return x.Context.Value(key)
+}
 
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	return x
 }
 
-func (s *Server) begin(ctx context.Context, fullMethod string) (*exchange, context.Context) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	ctx, observed := s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
-	observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
-	if s.offered[fullMethod] { // Else a caller could make up labels.
-		observed.RPC = fullMethod[1:]
+// value is a header's, alone.
+func (x *exchange) value(v string) []string {
+	if x.room.used == len(x.room.values) {
+		return []string{v}
 	}
-	x := &exchange{observed: observed, header: metadata.MD{"x-request-id": {observed.ID}}}
-	x.call = s.newCall(ctx, x, md)
-	observed.Call = x.call
-	return x, context.WithValue(ctx, exchangeKey{}, x)
+	i := x.room.used
+	x.room.used++
+	x.room.values[i] = v
+	return x.room.values[i : i+1 : i+1] // A second value of the same key does not fit.
 }
 
-func (s *Server) end(ctx context.Context, x *exchange, err *error, panicked any) {
+func (s *Server) begin(ctx context.Context, fullMethod string) *exchange {
+	x := &exchange{lease: leaseOf(ctx)}
+	var md metadata.MD
+	if x.lease != nil {
+		md = x.lease.header // Without copying it.
+	} else {
+		md, _ = metadata.FromIncomingContext(ctx)
+	}
+	x.Context, x.observed = s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
+	x.observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
+	if s.offered[fullMethod] { // Else a caller could make up labels.
+		x.observed.RPC = fullMethod[1:]
+	}
+	x.header = metadata.MD{"x-request-id": x.value(x.observed.ID)}
+	x.call = s.newCall(x, md)
+	x.observed.Call = x.call
+	return x
+}
+
+func (s *Server) end(x *exchange, err *error, panicked any) {
 	if panicked != nil {
-		s.o.Logger.ErrorContext(ctx, "the gRPC edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		s.o.Logger.ErrorContext(x, "the gRPC edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
 		*err = status.Error(codes.Internal, "internal error")
 	}
 	x.call.Done(*err)
-	x.close(ctx, *err)
-	if l := leaseOf(ctx); l != nil {
+	x.close(*err)
+	if l := x.lease; l != nil {
 		if limit := l.close(); limit != "" && *err != nil {
 			s.o.Refused(limit)
 		}
-		if l.conn != nil {
-			l.conn.over(l)
-		}
+		l.conn.over(l)
 	}
 	x.observed.BytesIn = x.bytesIn.Load()
 	code := status.Code(*err)
-	x.observed.End(ctx, code.String(), code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded)
+	x.observed.End(x, code.String(), code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded)
 }
 
 // read takes a message, which nobody has asked for before.
-func (s *Server) read(ctx context.Context, x *exchange, m any, decode func(any) error) error {
-	x.open(ctx)
+func (s *Server) read(x *exchange, m any, decode func(any) error) error {
+	x.open()
 	if err := decode(m); err != nil {
 		if status.Code(err) == codes.ResourceExhausted {
 			s.o.Refused(limitMessageBytes)
 		}
 		return err
 	}
-	arrived(ctx)
+	x.lease.arrived()
 	if err := s.small(m); err != nil {
 		return err
 	}
@@ -148,7 +183,7 @@ type observedStream struct {
 func (o *observedStream) Context() context.Context { return o.ctx }
 
 func (o *observedStream) RecvMsg(m any) error {
-	return o.s.read(o.ctx, o.x, m, o.ServerStream.RecvMsg)
+	return o.s.read(o.x, m, o.ServerStream.RecvMsg)
 }
 
 func (o *observedStream) SendMsg(m any) error {

@@ -51,7 +51,7 @@ func (s *Server) small(m any) error {
 func (s *Server) reflect(srv any, o *observedStream, next grpc.StreamHandler) error {
 	until, cancel := context.WithTimeoutCause(s.serving, s.o.ReflectionTime, status.Error(codes.DeadlineExceeded, "the stream is too old"))
 	defer cancel()
-	o.x.open(o.ctx) // Before another goroutine reads.
+	o.x.open() // Before another goroutine reads.
 	return next(srv, &asked{observedStream: o, until: until})
 }
 

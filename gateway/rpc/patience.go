@@ -3,9 +3,12 @@ package rpc
 import (
 	"context"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 )
 
@@ -21,23 +24,33 @@ const defaultAnswerTimeout = 30 * time.Second
 const stuck = 10 * time.Second
 
 // lease ends a call whose first message does not come, or whose answer is not
-// taken. It lives in the call's context, which grpc-go's transport itself waits
-// on.
+// taken. It is the call's context, which grpc-go's transport itself waits on. Its
+// connection watches the clock for all its leases, with one timer: most calls are
+// over long before.
 type lease struct {
-	end     context.CancelFunc
-	conn    *conn     // of the call; it guards stream and due
-	stream  uint32    // of the call
-	due     time.Time // when the stream must have ended; zero while the call runs
-	release func() bool
+	context.Context
+	end    context.CancelFunc
+	conn   *conn
+	header metadata.MD // that the caller sent: not to be changed
 
-	mu     sync.Mutex
-	timer  *time.Timer
-	limit  string // that the timer stands for
-	over   bool   // the timer ended the call
-	closed bool
+	stream uint32    // of the call, and the connection's with due, under its lock
+	due    time.Time // when the stream must have ended; zero while the call runs
+
+	// Without a lock, for every call would wait for that of its connection.
+	until   atomic.Int64 // when the call ends, on the connection's clock; 0 means that it may go on
+	reading atomic.Bool  // until is about the caller's reading, and not its first message
+	over    atomic.Bool  // until ended the call
 }
 
 type leaseKey struct{}
+
+// Value finds the lease in the contexts that are made of it.
+func (l *lease) Value(key any) any {
+	if key == (leaseKey{}) {
+		return l
+	}
+	return l.Context.Value(key)
+}
 
 // tap runs when the headers of a call are there, on the goroutine that reads
 // its connection: it must not wait.
@@ -47,18 +60,13 @@ func (s *Server) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 		// refuses leaves its context behind in the connection's.
 		s.o.Refused(limitMethodName)
 	}
-	l := &lease{limit: limitSlowMessage}
-	if l.conn = connOf(ctx); l.conn != nil {
-		l.conn.begin(l)
+	l := &lease{conn: connOf(ctx), header: info.Header}
+	if l.conn == nil { // It could not be ended. Every connection of New's is one of ours.
+		return ctx, status.Error(codes.Internal, "internal error")
 	}
-	ctx, l.end = context.WithCancel(ctx)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(s.o.Patience, l.expire)
-	// Calls end that no handler has seen, such as those with an unknown encoding:
-	// without this, each would be kept for as long as we are patient.
-	l.release = context.AfterFunc(ctx, func() { l.close() })
-	return context.WithValue(ctx, leaseKey{}, l), nil
+	l.Context, l.end = context.WithCancel(ctx)
+	l.conn.begin(l, s.o.Patience)
+	return l, nil
 }
 
 func leaseOf(ctx context.Context) *lease {
@@ -66,38 +74,26 @@ func leaseOf(ctx context.Context) *lease {
 	return l
 }
 
-// expire ends the call.
-func (l *lease) expire() {
-	l.mu.Lock()
-	l.over = !l.closed
-	l.mu.Unlock()
-	l.end()
-}
-
 // close ends the lease with its call, and returns the limit that did so before;
-// empty means none. A timer that went on would keep the call in memory.
+// empty means none.
 func (l *lease) close() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	l.release()
-	l.timer.Stop()
-	if l.over {
-		return l.limit
+	l.until.Store(0)
+	switch {
+	case !l.over.Load():
+		return ""
+	case l.reading.Load():
+		return limitSlowReader
 	}
-	return ""
+	return limitSlowMessage
 }
 
-// arrived says that a message is there.
-func arrived(ctx context.Context) {
-	l := leaseOf(ctx)
+// arrived says that a message is there. It says nothing about reading.
+func (l *lease) arrived() {
 	if l == nil {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.limit == limitSlowMessage { // A later message says nothing about reading.
-		l.timer.Stop()
+	if until := l.until.Load(); !l.reading.Load() {
+		l.until.CompareAndSwap(until, 0) // Unless it has become about reading since.
 	}
 }
 
@@ -110,11 +106,10 @@ func unstick(ctx, up context.Context) func() bool {
 		return func() bool { return true }
 	}
 	return context.AfterFunc(up, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if !l.closed {
-			l.limit = limitSlowReader
-			l.timer.Reset(stuck)
+		if l.Err() != nil { // The call is over, and this the end of its stream.
+			return
 		}
+		l.reading.Store(true)
+		l.conn.late(l, time.Now().Add(stuck))
 	})
 }

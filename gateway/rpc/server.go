@@ -125,6 +125,14 @@ func (o Options) withDefaults() Options {
 // the body of a request: its other fields, tags and lengths.
 const envelope = 4096
 
+// What docs/decisions/0015-forwarding.md measures.
+const (
+	// streamWindow is what a caller may send on a stream before we read it, in
+	// bytes, and connWindow on all streams of a connection before grpc-go does.
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
+)
+
 // Server is the gRPC edge.
 type Server struct {
 	o       Options
@@ -165,6 +173,10 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.observeStream}, o.Stream...)...),
 		grpc.MaxRecvMsgSize(s.maxMessage()), // Counted after decompression.
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		// Windows of grpc-go's own choice grow to 16 MiB a stream: so much would be
+		// held for a service that reads slowly. Ours are what is held at the most.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.MaxHeaderListSize(o.MaxMetadataBytes),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{

@@ -40,6 +40,14 @@ type TLSOptions struct {
 	Metrics prometheus.Registerer
 }
 
+// streamWindow is what a service may send on a stream before the gateway reads
+// it, in bytes, and connWindow on all streams of a connection before grpc-go
+// does: docs/decisions/0015-forwarding.md.
+const (
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
+)
+
 // Remote connects to a service in another process. It does not wait for the
 // connection: a target that does not answer makes calls fail with UNAVAILABLE.
 // A target that cannot be parsed, or a file that cannot be read, is an error.
@@ -68,6 +76,10 @@ func Remote(o RemoteOptions) (Target, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithIdleTimeout(0),
+		// Windows of grpc-go's own choice grow to 16 MiB a stream: so much would be
+		// held for a caller that reads slowly.
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 	)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("upstream target %q: %w", o.Target, err), r.closeTLS())

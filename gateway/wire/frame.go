@@ -59,14 +59,15 @@ func (f *Frame) buffers() (mem.BufferSlice, error) {
 	if f.taken() {
 		return nil, errGone
 	}
-	if f.buf == nil || !same(f.Data, f.buf.ReadOnlyData()) {
-		return mem.BufferSlice{mem.SliceBuffer(f.Data)}, nil
+	var b mem.Buffer = mem.SliceBuffer(f.Data)
+	if f.buf != nil && same(f.Data, f.buf.ReadOnlyData()) {
+		b = f.buf
+		if !f.last {
+			b.Ref()
+		}
 	}
-	b := f.buf
 	if f.last {
 		*f = Frame{gone: true}
-	} else {
-		b.Ref()
 	}
 	return mem.BufferSlice{b}, nil
 }
