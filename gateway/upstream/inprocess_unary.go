@@ -16,8 +16,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// Unary calls are ours, for every composite is one: inprocgrpc's take 20
-// allocations more. Streams are inprocgrpc's.
+// Unary calls are ours, for every composite is one: inprocgrpc's wake the caller for
+// each of header, message and end (docs/decisions/0016-composites.md). Streams are
+// inprocgrpc's.
 
 // unaryMethod is a method as its service registered it.
 type unaryMethod struct {
