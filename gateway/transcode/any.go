@@ -149,7 +149,7 @@ func (s *Set) extension(m *message, num uint64) (*field, error) {
 	}
 	xt, err := s.types.FindExtensionByNumber(m.md.FullName(), n)
 	if errors.Is(err, protoregistry.NotFound) {
-		return nil, nil //nolint:nilnil // Unknown, like any other field.
+		return nil, nil // Unknown, like any other field.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("transcode: an extension: %w", err)

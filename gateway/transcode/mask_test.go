@@ -110,14 +110,48 @@ func TestMaskRefused(t *testing.T) {
 	}
 }
 
+type fieldCase struct {
+	field protoreflect.Name
+	m     *testv1.Kinds
+	mask  string
+	want  string
+}
+
+func (c fieldCase) run(t *testing.T) {
+	p, err := planOf(t, c.m).Field(c.field)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m *Mask
+	if c.mask != "" {
+		if m, err = p.Mask(c.mask); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wire := must(t, c.m)
+	got, err := p.AppendMasked([]byte("x"), wire, m)
+	if err != nil || string(got) != "x"+c.want {
+		t.Fatalf("%s, %v\nwant %s", got, err, c.want)
+	}
+	if err := p.Check(wire); err != nil {
+		t.Fatal(err)
+	}
+	// And carefully.
+	root := p.root
+	if m != nil {
+		root = m.root
+	}
+	s := state{set: p.set, wire: wire, careful: true}
+	got, err = s.document(nil, root)
+	s.release()
+	if err != nil || string(got) != c.want {
+		t.Fatalf("carefully %s, %v\nwant %s", got, err, c.want)
+	}
+}
+
 func TestField(t *testing.T) {
 	k := full(t)
-	for _, c := range []struct {
-		field protoreflect.Name
-		m     *testv1.Kinds
-		mask  string
-		want  string
-	}{
+	for _, c := range []fieldCase{
 		{"f_int64", &testv1.Kinds{}, "", `"0"`},
 		{"f_string", &testv1.Kinds{}, "", `""`},
 		{"f_enum", &testv1.Kinds{}, "", `"COLOR_UNSPECIFIED"`},
@@ -140,37 +174,7 @@ func TestField(t *testing.T) {
 		{"c_message", scalars(), "owner", `{"owner":""}`},
 		{"f_int64", k, "*", `"-9223372036854775808"`},
 	} {
-		t.Run(fmt.Sprint(c.field, c.mask), func(t *testing.T) {
-			p, err := planOf(t, c.m).Field(c.field)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var m *Mask
-			if c.mask != "" {
-				if m, err = p.Mask(c.mask); err != nil {
-					t.Fatal(err)
-				}
-			}
-			wire := must(t, c.m)
-			got, err := p.AppendMasked([]byte("x"), wire, m)
-			if err != nil || string(got) != "x"+c.want {
-				t.Fatalf("%s, %v\nwant %s", got, err, c.want)
-			}
-			if err := p.Check(wire); err != nil {
-				t.Fatal(err)
-			}
-			// Carefully: a field of before is given again.
-			root := p.root
-			if m != nil {
-				root = m.root
-			}
-			s := state{set: p.set, wire: wire, careful: true}
-			got, err = s.document(nil, root)
-			s.release()
-			if err != nil || string(got) != c.want {
-				t.Fatalf("carefully %s, %v\nwant %s", got, err, c.want)
-			}
-		})
+		t.Run(fmt.Sprint(c.field, c.mask), c.run)
 	}
 	if _, err := planOf(t, k).Field("nope"); err == nil {
 		t.Error("a field that is not there")

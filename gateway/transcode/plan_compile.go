@@ -138,7 +138,6 @@ func jsonName(fd protoreflect.FieldDescriptor) string {
 
 // enforcesUTF8 says whether protobuf-go refuses to parse what is not UTF-8.
 func enforcesUTF8(fd protoreflect.FieldDescriptor) bool {
-	//nolint:staticcheck // Syntax is what says it.
 	syntax := fd.Syntax()
 	if syntax == protoreflect.Editions {
 		if e, ok := fd.(interface{ EnforceUTF8() bool }); ok {

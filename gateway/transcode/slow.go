@@ -32,7 +32,7 @@ const maxScratch = 4096
 
 func (s *state) scratchpad() *scratch {
 	if s.scratch == nil {
-		s.scratch = scratches.Get().(*scratch) //nolint:forcetypeassert // The pool has no others.
+		s.scratch = scratches.Get().(*scratch)
 	}
 	return s.scratch
 }
