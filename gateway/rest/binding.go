@@ -41,6 +41,7 @@ type Binding struct {
 	responseBody protoreflect.Name
 	// input reads a JSON body; nil where that is no message.
 	input   *transcode.Plan
+	masks   *fieldMasks // nil where none can be asked for
 	series  *telemetry.Series
 	handler runtime.HandlerFunc
 }
@@ -135,7 +136,7 @@ func (b *Binding) compile(plans *transcode.Set, in inputs) error {
 		}
 		b.answer = p
 	}
-	b.query = b.parameters()
+	b.masks, b.query = newFieldMasks(b), b.parameters()
 	md := b.Method.Descriptor.Input()
 	if b.bodyField != nil {
 		if md = b.bodyField.Message(); b.bodyField.Cardinality() == protoreflect.Repeated {

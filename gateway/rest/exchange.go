@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -37,8 +38,10 @@ type exchange struct {
 	// when it has been received to when it is rendered into out.
 	frame     wire.Frame
 	answered  bool
-	out       *[]byte // of the pool
-	unlocated error   // why there is no Location, which the bytes should have given
+	out       *[]byte         // of the pool
+	unlocated error           // why there is no Location, which the bytes should have given
+	mask      *transcode.Mask // of the fields that are asked for; nil means all
+	packing   packing
 	stream    *streamBody
 	bytesIn   atomic.Int64 // a streamed body is read by a goroutine of its own
 	// cancel ends a call whose body is a stream; a cause that is a status is its
@@ -128,13 +131,28 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.muted {
 		return len(b), nil
 	}
+	send := b
 	if x.status == 0 && x.binding != nil && !x.binding.Method.Descriptor.IsStreamingServer() {
-		x.length[0] = strconv.Itoa(len(b))
-		x.Header()["Content-Length"] = x.length[:]
+		send = x.whole(b)
 	}
-	n, err := x.write(b)
+	_, err := x.write(send)
 	x.written(err)
-	return n, err
+	x.packing.release(err)
+	if err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// whole returns what to send of a whole body, and says how long that is.
+func (x *exchange) whole(b []byte) []byte {
+	if x.success == http.StatusNoContent {
+		return nil
+	}
+	b = x.packing.compress(x.server.compressor, x.Header(), x.r.Header["Accept-Encoding"], b)
+	x.length[0] = strconv.Itoa(len(b))
+	x.Header()["Content-Length"] = x.length[:]
+	return b
 }
 
 func (x *exchange) write(b []byte) (int, error) {

@@ -71,6 +71,9 @@ func (x *exchange) annotate(key, value string) {
 // dress puts on what only a success has.
 func (x *exchange) dress() {
 	h := x.w.Header()
+	if x.sent {
+		x.binding.masks.mark(h)
+	}
 	if x.binding.raw {
 		h["Content-Security-Policy"] = rawPolicy
 		t := h.Get("Content-Type")

@@ -59,6 +59,8 @@ type Options struct {
 	// to a fifth of it by chance. It needs ConnContext on the http.Server. 0 means
 	// never.
 	MaxConnectionAge time.Duration
+	// Compression says which answers are compressed.
+	Compression CompressionOptions
 	// CORS says which pages of other origins may call; nil means none.
 	CORS *CORSOptions
 	// APIKeyHeader is the header that API keys come in; empty means that there are

@@ -11,13 +11,18 @@ import (
 
 // readQuery parses the query and refuses, by name, what no field of the
 // request takes: grpc-gateway would ignore it.
-func (x *exchange) readQuery() (url.Values, error) {
-	if x.r.URL.RawQuery == "" {
-		return noValues, nil
+func (x *exchange) readQuery() (values url.Values, err error) {
+	values = noValues
+	if x.r.URL.RawQuery != "" {
+		if values, err = url.ParseQuery(x.r.URL.RawQuery); err != nil {
+			return nil, badField("query", "is not a valid query string")
+		}
 	}
-	values, err := url.ParseQuery(x.r.URL.RawQuery)
-	if err != nil {
-		return nil, badField("query", "is not a valid query string")
+	if x.mask, err = x.binding.masks.take(x.r.Header, values); err != nil {
+		return nil, err
+	}
+	if len(values) == 0 {
+		return noValues, nil
 	}
 	var bad []FieldError
 	for key, vs := range values {

@@ -26,8 +26,10 @@ type Server struct {
 	handler http.Handler
 	plans   *transcode.Set
 	inputs  inputs
-	hsts    []string
-	cors    *crossOrigin
+	// compressor is nil where compression is off.
+	compressor *compressor
+	hsts       []string
+	cors       *crossOrigin
 	// sameOrigin and keys are for crossSite.
 	sameOrigin http.CrossOriginProtection
 	keys       []string
@@ -57,6 +59,9 @@ func New(o Options) (*Server, error) {
 	}
 	s.methods = s.allMethods()
 	var err error
+	if s.compressor, err = newCompressor(o.Compression); err != nil {
+		return nil, err
+	}
 	if s.cors, err = newCrossOrigin(o.CORS, s.methods); err != nil {
 		return nil, err
 	}

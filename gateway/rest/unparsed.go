@@ -39,7 +39,7 @@ func (x *exchange) render(before, after string) ([]byte, error) {
 	if x.out == nil {
 		x.out = buffers.Get().(*[]byte)
 	}
-	b, err := x.binding.answer.AppendJSON(append((*x.out)[:0], before...), x.frame.Data)
+	b, err := x.binding.answer.AppendMasked(append((*x.out)[:0], before...), x.frame.Data, x.mask)
 	x.frame.Free()
 	x.answered = false
 	if err == nil {
