@@ -31,7 +31,7 @@ func BenchmarkInvoke(b *testing.B) {
 // BenchmarkInProcess is a call of a service in this process, which answers at once.
 func BenchmarkInProcess(b *testing.B) {
 	c := compose(b, "inprocess")
-	c.answers[getUser] = field(1, "ada")
+	c.set(getUser, field(1, "ada"))
 	ctx := c.admit(b, getUser)
 	in, err := proto.Marshal(&userv1.GetUserRequest{UserId: "ada"})
 	if err != nil {
@@ -65,7 +65,7 @@ func BenchmarkOverview(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				c.answers[method] = answer
+				c.set(method, answer)
 			}
 			ctx := c.admit(b, getOverview)
 			in, err := proto.Marshal(overviewOfAda)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,8 +39,16 @@ const (
 // bytes they are told to.
 type composites struct {
 	*upstream.Conn
-	table   *policy.Table
-	answers map[string][]byte // by method; to be set between calls
+	table *policy.Table
+
+	mu      sync.Mutex        // A branch that was cancelled may still be served when its call has ended.
+	answers map[string][]byte // by method
+}
+
+func (c *composites) set(method string, answer []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[method] = answer
 }
 
 var kinds = []string{"inprocess", "remote"}
@@ -126,6 +135,8 @@ func (c *composites) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDe
 	for i := range sd.Methods().Len() {
 		name := string(sd.Methods().Get(i).Name())
 		handle := func(_ context.Context, _ any) (any, error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			b, ok := c.answers["/"+string(sd.FullName())+"/"+name]
 			if !ok {
 				return nil, status.Error(codes.Unavailable, "not told what to answer")

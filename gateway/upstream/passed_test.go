@@ -50,7 +50,7 @@ func TestPassedIsParsed(t *testing.T) {
 					if err := proto.Unmarshal(b, answer.parsed); err != nil {
 						t.Fatalf("%s: %x: %v", answer.method, b, err)
 					}
-					c.answers[answer.method] = b
+					c.set(answer.method, b)
 				}
 				c.mustAnswer(t, getOverview, overviewOfAda, &bffv1.UserOverview{User: user, Profile: profile, RecentOrders: list.GetOrders()})
 				c.mustAnswer(t, getDetails, detailsOfO1, &bffv1.OrderDetails{Order: order, User: user, Profile: profile})
@@ -144,10 +144,10 @@ func TestNonsensePassed(t *testing.T) {
 					{getDetails, getUser, "user", detailsOfO1, &bffv1.OrderDetails{}},
 				} {
 					for method, b := range ok {
-						c.answers[method] = b
+						c.set(method, b)
 					}
-					if c.answers[tc.branch] = bad; len(bad) == 0 {
-						c.answers[tc.branch] = deep[tc.branch]
+					if c.set(tc.branch, bad); len(bad) == 0 {
+						c.set(tc.branch, deep[tc.branch])
 					}
 					err := c.call(t, tc.method, tc.in, tc.out)
 					if tc.part == "" {
@@ -183,7 +183,7 @@ func TestEmptyPassed(t *testing.T) {
 	for _, kind := range kinds {
 		c := compose(t, kind)
 		for _, method := range []string{getUser, getProfile, listOrders} {
-			c.answers[method] = nil
+			c.set(method, nil)
 		}
 		c.mustAnswer(t, getOverview, overviewOfAda, &bffv1.UserOverview{User: &userv1.User{}, Profile: &profilev1.Profile{}})
 	}
@@ -206,7 +206,7 @@ func TestPassedAtOnce(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				c.answers[method] = b
+				c.set(method, b)
 			}
 			var wg sync.WaitGroup
 			for range 4 {
