@@ -43,6 +43,7 @@ type Service struct {
 // route names stops the start.
 func (s *Server) capture(svc Service) ([]*Binding, error) {
 	var bound []*Binding
+	s.inputs = inputs{} // One for each service: a handler that was probed may still be reading its own.
 	for _, m := range s.o.Methods.Methods() {
 		if m.Service != svc.Name {
 			continue

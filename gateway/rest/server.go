@@ -44,7 +44,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, plans: transcode.New(transcode.Options{}), inputs: inputs{}, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
+	s := &Server{o: o, plans: transcode.New(transcode.Options{}), mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {
