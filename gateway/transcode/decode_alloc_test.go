@@ -3,8 +3,6 @@
 package transcode_test
 
 import (
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/gateway/transcode"
@@ -40,18 +38,4 @@ func TestDecodeAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations", name, got)
 		}
 	}
-}
-
-// largeMap is a Kinds with a map of so many keys.
-func largeMap(keys int) string {
-	var b strings.Builder
-	b.WriteString(`{"mString":{`)
-	for i := range keys {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, `"key-%d":"value"`, i)
-	}
-	b.WriteString(`}}`)
-	return b.String()
 }

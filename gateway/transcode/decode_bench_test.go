@@ -98,3 +98,17 @@ func BenchmarkDecode(b *testing.B) {
 		run("encodingjson", func([]byte) ([]byte, error) { return nil, json.Unmarshal(c.body, c.like()) })
 	}
 }
+
+// largeMap is a Kinds with a map of so many keys.
+func largeMap(keys int) string {
+	var b strings.Builder
+	b.WriteString(`{"mString":{`)
+	for i := range keys {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `"key-%d":"value"`, i)
+	}
+	b.WriteString(`}}`)
+	return b.String()
+}

@@ -143,6 +143,7 @@ func TestDecodeOdd(t *testing.T) {
 		ask(`,"` + name + `":"1"`)
 	}
 	ask(`,"swap_a":1,"swap_b":2`)
+	ask(`,"ä":1,"[odd.x]":1`) // Where the field of that name would be guessed.
 	for i := range 140 {
 		ask(fmt.Sprintf(`,"n%d":1`, i))
 		ask(fmt.Sprintf(`,"n%d":1,"n%d":1`, i, (i+64)%140))
