@@ -15,9 +15,9 @@ var chartText string
 // Sizes of the chart, in its own units. A bar of length 1 is the peer's CPU.
 const (
 	chartWidth = 760
-	barsLeft   = 250
-	unit       = 360
-	longest    = 1.25 // bars are cut there
+	barsLeft   = 285
+	unit       = 305
+	longest    = 1.2 // bars are cut there
 	barHeight  = 14
 	barStep    = 17
 	groupGap   = 16
