@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // entered answers at once what the entry chain lets through.
@@ -32,8 +33,7 @@ func (e entered) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.Ca
 	if _, err := e.chain.Run(ctx, call); err != nil {
 		return err
 	}
-	out.(*userv1.User).UserId = in.(*userv1.GetUserRequest).GetUserId()
-	return nil
+	return wire.Cloner{}.Copy(out, &userv1.User{UserId: in.(*userv1.GetUserRequest).GetUserId()})
 }
 
 // served is GET /v1/users/ada through the whole REST edge, for a walk's chains

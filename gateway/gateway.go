@@ -252,6 +252,7 @@ func (g *Gateway) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) 
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: g.corsOptions(),
 		APIKeyHeader: g.cfg.GetAuth().GetApiKeys().GetHeader(),
+		Compression:  rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
 	}
 	for _, s := range g.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(s.Descriptor.FullName()), Register: s.Handlers})

@@ -227,7 +227,9 @@ type Http struct {
 	// Streams an HTTP/2 connection may have open at once. Default 250.
 	MaxConcurrentStreams uint32 `protobuf:"varint,14,opt,name=max_concurrent_streams,json=maxConcurrentStreams,proto3" json:"max_concurrent_streams,omitempty"`
 	// Strict-Transport-Security's max-age on answers over TLS. Default 0: none.
-	HstsMaxAge    *durationpb.Duration `protobuf:"bytes,15,opt,name=hsts_max_age,json=hstsMaxAge,proto3" json:"hsts_max_age,omitempty"`
+	HstsMaxAge *durationpb.Duration `protobuf:"bytes,15,opt,name=hsts_max_age,json=hstsMaxAge,proto3" json:"hsts_max_age,omitempty"`
+	// Answers compressed for callers that accept it. On unless it says otherwise.
+	Compression   *Compression `protobuf:"bytes,16,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,6 +369,69 @@ func (x *Http) GetHstsMaxAge() *durationpb.Duration {
 	return nil
 }
 
+func (x *Http) GetCompression() *Compression {
+	if x != nil {
+		return x.Compression
+	}
+	return nil
+}
+
+// Compression of answers over REST, by Accept-Encoding: zstd or gzip.
+type Compression struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Send every answer as it is.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// Answers of fewer bytes are sent as they are. Default 1400: what fits into one
+	// packet gains nothing.
+	MinBytes      int32 `protobuf:"varint,2,opt,name=min_bytes,json=minBytes,proto3" json:"min_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compression) Reset() {
+	*x = Compression{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compression) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compression) ProtoMessage() {}
+
+func (x *Compression) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compression.ProtoReflect.Descriptor instead.
+func (*Compression) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Compression) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Compression) GetMinBytes() int32 {
+	if x != nil {
+		return x.MinBytes
+	}
+	return 0
+}
+
 // TLS of a listener, 1.2 or later. The files are read again when they change.
 type ServerTls struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -387,7 +452,7 @@ type ServerTls struct {
 
 func (x *ServerTls) Reset() {
 	*x = ServerTls{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +464,7 @@ func (x *ServerTls) String() string {
 func (*ServerTls) ProtoMessage() {}
 
 func (x *ServerTls) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[2]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +477,7 @@ func (x *ServerTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerTls.ProtoReflect.Descriptor instead.
 func (*ServerTls) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ServerTls) GetCertFile() string {
@@ -471,7 +536,7 @@ type Cors struct {
 
 func (x *Cors) Reset() {
 	*x = Cors{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +548,7 @@ func (x *Cors) String() string {
 func (*Cors) ProtoMessage() {}
 
 func (x *Cors) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[3]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +561,7 @@ func (x *Cors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cors.ProtoReflect.Descriptor instead.
 func (*Cors) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Cors) GetAllowedOrigins() []string {
@@ -545,7 +610,7 @@ type ClientAddress struct {
 
 func (x *ClientAddress) Reset() {
 	*x = ClientAddress{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +622,7 @@ func (x *ClientAddress) String() string {
 func (*ClientAddress) ProtoMessage() {}
 
 func (x *ClientAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[4]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +635,7 @@ func (x *ClientAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientAddress.ProtoReflect.Descriptor instead.
 func (*ClientAddress) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ClientAddress) GetTrustedProxies() []string {
@@ -614,7 +679,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -626,7 +691,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[5]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -639,7 +704,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Limits) GetClasses() map[string]*LimitClass {
@@ -688,7 +753,7 @@ type LimitClass struct {
 
 func (x *LimitClass) Reset() {
 	*x = LimitClass{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +765,7 @@ func (x *LimitClass) String() string {
 func (*LimitClass) ProtoMessage() {}
 
 func (x *LimitClass) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[6]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +778,7 @@ func (x *LimitClass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitClass.ProtoReflect.Descriptor instead.
 func (*LimitClass) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LimitClass) GetRates() []*Rate {
@@ -764,7 +829,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +841,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[7]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +854,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Rate) GetPer() string {
@@ -836,7 +901,7 @@ type Quota struct {
 
 func (x *Quota) Reset() {
 	*x = Quota{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -848,7 +913,7 @@ func (x *Quota) String() string {
 func (*Quota) ProtoMessage() {}
 
 func (x *Quota) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[8]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -861,7 +926,7 @@ func (x *Quota) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quota.ProtoReflect.Descriptor instead.
 func (*Quota) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{8}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Quota) GetPer() string {
@@ -900,7 +965,7 @@ type AddressLimit struct {
 
 func (x *AddressLimit) Reset() {
 	*x = AddressLimit{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +977,7 @@ func (x *AddressLimit) String() string {
 func (*AddressLimit) ProtoMessage() {}
 
 func (x *AddressLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[9]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +990,7 @@ func (x *AddressLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressLimit.ProtoReflect.Descriptor instead.
 func (*AddressLimit) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{9}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddressLimit) GetRequests() int64 {
@@ -969,7 +1034,7 @@ type RedisStore struct {
 
 func (x *RedisStore) Reset() {
 	*x = RedisStore{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1046,7 @@ func (x *RedisStore) String() string {
 func (*RedisStore) ProtoMessage() {}
 
 func (x *RedisStore) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[10]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1059,7 @@ func (x *RedisStore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedisStore.ProtoReflect.Descriptor instead.
 func (*RedisStore) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{10}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RedisStore) GetUrl() string {
@@ -1061,7 +1126,7 @@ type Grpc struct {
 
 func (x *Grpc) Reset() {
 	*x = Grpc{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1138,7 @@ func (x *Grpc) String() string {
 func (*Grpc) ProtoMessage() {}
 
 func (x *Grpc) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[11]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1151,7 @@ func (x *Grpc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grpc.ProtoReflect.Descriptor instead.
 func (*Grpc) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{11}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Grpc) GetAddr() string {
@@ -1164,7 +1229,7 @@ type Admin struct {
 
 func (x *Admin) Reset() {
 	*x = Admin{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1241,7 @@ func (x *Admin) String() string {
 func (*Admin) ProtoMessage() {}
 
 func (x *Admin) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[12]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1254,7 @@ func (x *Admin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Admin.ProtoReflect.Descriptor instead.
 func (*Admin) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{12}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Admin) GetAddr() string {
@@ -1216,7 +1281,7 @@ type Auth struct {
 
 func (x *Auth) Reset() {
 	*x = Auth{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1293,7 @@ func (x *Auth) String() string {
 func (*Auth) ProtoMessage() {}
 
 func (x *Auth) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[13]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1306,7 @@ func (x *Auth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Auth.ProtoReflect.Descriptor instead.
 func (*Auth) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{13}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Auth) GetIssuers() []*Issuer {
@@ -1281,7 +1346,7 @@ type ApiKeys struct {
 
 func (x *ApiKeys) Reset() {
 	*x = ApiKeys{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1358,7 @@ func (x *ApiKeys) String() string {
 func (*ApiKeys) ProtoMessage() {}
 
 func (x *ApiKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[14]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1371,7 @@ func (x *ApiKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeys.ProtoReflect.Descriptor instead.
 func (*ApiKeys) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{14}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApiKeys) GetHeader() string {
@@ -1341,7 +1406,7 @@ type ApiKeyFile struct {
 
 func (x *ApiKeyFile) Reset() {
 	*x = ApiKeyFile{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +1418,7 @@ func (x *ApiKeyFile) String() string {
 func (*ApiKeyFile) ProtoMessage() {}
 
 func (x *ApiKeyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[15]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +1431,7 @@ func (x *ApiKeyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKeyFile.ProtoReflect.Descriptor instead.
 func (*ApiKeyFile) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{15}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ApiKeyFile) GetKeys() []*ApiKey {
@@ -1399,7 +1464,7 @@ type ApiKey struct {
 
 func (x *ApiKey) Reset() {
 	*x = ApiKey{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1476,7 @@ func (x *ApiKey) String() string {
 func (*ApiKey) ProtoMessage() {}
 
 func (x *ApiKey) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[16]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1489,7 @@ func (x *ApiKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApiKey.ProtoReflect.Descriptor instead.
 func (*ApiKey) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{16}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ApiKey) GetId() string {
@@ -1505,7 +1570,7 @@ type ClientCertificate struct {
 
 func (x *ClientCertificate) Reset() {
 	*x = ClientCertificate{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1582,7 @@ func (x *ClientCertificate) String() string {
 func (*ClientCertificate) ProtoMessage() {}
 
 func (x *ClientCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[17]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1595,7 @@ func (x *ClientCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientCertificate.ProtoReflect.Descriptor instead.
 func (*ClientCertificate) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{17}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClientCertificate) GetSan() isClientCertificate_San {
@@ -1652,7 +1717,7 @@ type Issuer struct {
 
 func (x *Issuer) Reset() {
 	*x = Issuer{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1729,7 @@ func (x *Issuer) String() string {
 func (*Issuer) ProtoMessage() {}
 
 func (x *Issuer) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[18]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1742,7 @@ func (x *Issuer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issuer.ProtoReflect.Descriptor instead.
 func (*Issuer) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{18}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Issuer) GetIssuer() string {
@@ -1810,7 +1875,7 @@ type OidcDiscovery struct {
 
 func (x *OidcDiscovery) Reset() {
 	*x = OidcDiscovery{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1887,7 @@ func (x *OidcDiscovery) String() string {
 func (*OidcDiscovery) ProtoMessage() {}
 
 func (x *OidcDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[19]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1900,7 @@ func (x *OidcDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OidcDiscovery.ProtoReflect.Descriptor instead.
 func (*OidcDiscovery) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{19}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OidcDiscovery) GetUrl() string {
@@ -1867,7 +1932,7 @@ type Claims struct {
 
 func (x *Claims) Reset() {
 	*x = Claims{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1879,7 +1944,7 @@ func (x *Claims) String() string {
 func (*Claims) ProtoMessage() {}
 
 func (x *Claims) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[20]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1892,7 +1957,7 @@ func (x *Claims) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Claims.ProtoReflect.Descriptor instead.
 func (*Claims) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{20}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Claims) GetSubject() string {
@@ -1934,7 +1999,7 @@ type PublicKeys struct {
 
 func (x *PublicKeys) Reset() {
 	*x = PublicKeys{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2011,7 @@ func (x *PublicKeys) String() string {
 func (*PublicKeys) ProtoMessage() {}
 
 func (x *PublicKeys) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[21]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2024,7 @@ func (x *PublicKeys) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeys.ProtoReflect.Descriptor instead.
 func (*PublicKeys) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{21}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PublicKeys) GetFiles() []string {
@@ -1984,7 +2049,7 @@ type Assertion struct {
 
 func (x *Assertion) Reset() {
 	*x = Assertion{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2061,7 @@ func (x *Assertion) String() string {
 func (*Assertion) ProtoMessage() {}
 
 func (x *Assertion) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[22]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2074,7 @@ func (x *Assertion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Assertion.ProtoReflect.Descriptor instead.
 func (*Assertion) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{22}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Assertion) GetKeyFile() string {
@@ -2039,7 +2104,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2116,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[23]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2129,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{23}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Upstream) GetTarget() string {
@@ -2099,7 +2164,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +2176,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[24]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +2189,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{24}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Tls) GetCaFile() string {
@@ -2176,7 +2241,7 @@ type MethodOverride struct {
 
 func (x *MethodOverride) Reset() {
 	*x = MethodOverride{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2253,7 @@ func (x *MethodOverride) String() string {
 func (*MethodOverride) ProtoMessage() {}
 
 func (x *MethodOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2266,7 @@ func (x *MethodOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOverride.ProtoReflect.Descriptor instead.
 func (*MethodOverride) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MethodOverride) GetDeadline() *durationpb.Duration {
@@ -2263,7 +2328,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2340,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2353,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Defaults) GetDeadline() *durationpb.Duration {
@@ -2331,7 +2396,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2408,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2421,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Database) GetDsn() string {
@@ -2380,7 +2445,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2457,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2470,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Shutdown) GetGrace() *durationpb.Duration {
@@ -2435,7 +2500,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2512,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2525,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Log) GetLevel() string {
@@ -2506,7 +2571,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2 .sluice.config.v1.MethodOverrideR\x05value:\x028\x01\x1aX\n" +
 	"\x0eDatabasesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
-	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\"\xf6\a\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\"\xb7\b\n" +
 	"\x04Http\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :8080 or 127.0.0.1:8080\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12S\n" +
@@ -2528,7 +2593,11 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x12max_connection_age\x18\r \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\x12>\n" +
 	"\x16max_concurrent_streams\x18\x0e \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x14maxConcurrentStreams\x12E\n" +
 	"\fhsts_max_age\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\n" +
-	"hstsMaxAge\"\xd3\x02\n" +
+	"hstsMaxAge\x12?\n" +
+	"\vcompression\x18\x10 \x01(\v2\x1d.sluice.config.v1.CompressionR\vcompression\"E\n" +
+	"\vCompression\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12$\n" +
+	"\tmin_bytes\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bminBytes\"\xd3\x02\n" +
 	"\tServerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12$\n" +
@@ -2723,107 +2792,109 @@ func file_sluice_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_sluice_config_v1_config_proto_rawDescData
 }
 
-var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),                // 0: sluice.config.v1.Config
 	(*Http)(nil),                  // 1: sluice.config.v1.Http
-	(*ServerTls)(nil),             // 2: sluice.config.v1.ServerTls
-	(*Cors)(nil),                  // 3: sluice.config.v1.Cors
-	(*ClientAddress)(nil),         // 4: sluice.config.v1.ClientAddress
-	(*Limits)(nil),                // 5: sluice.config.v1.Limits
-	(*LimitClass)(nil),            // 6: sluice.config.v1.LimitClass
-	(*Rate)(nil),                  // 7: sluice.config.v1.Rate
-	(*Quota)(nil),                 // 8: sluice.config.v1.Quota
-	(*AddressLimit)(nil),          // 9: sluice.config.v1.AddressLimit
-	(*RedisStore)(nil),            // 10: sluice.config.v1.RedisStore
-	(*Grpc)(nil),                  // 11: sluice.config.v1.Grpc
-	(*Admin)(nil),                 // 12: sluice.config.v1.Admin
-	(*Auth)(nil),                  // 13: sluice.config.v1.Auth
-	(*ApiKeys)(nil),               // 14: sluice.config.v1.ApiKeys
-	(*ApiKeyFile)(nil),            // 15: sluice.config.v1.ApiKeyFile
-	(*ApiKey)(nil),                // 16: sluice.config.v1.ApiKey
-	(*ClientCertificate)(nil),     // 17: sluice.config.v1.ClientCertificate
-	(*Issuer)(nil),                // 18: sluice.config.v1.Issuer
-	(*OidcDiscovery)(nil),         // 19: sluice.config.v1.OidcDiscovery
-	(*Claims)(nil),                // 20: sluice.config.v1.Claims
-	(*PublicKeys)(nil),            // 21: sluice.config.v1.PublicKeys
-	(*Assertion)(nil),             // 22: sluice.config.v1.Assertion
-	(*Upstream)(nil),              // 23: sluice.config.v1.Upstream
-	(*Tls)(nil),                   // 24: sluice.config.v1.Tls
-	(*MethodOverride)(nil),        // 25: sluice.config.v1.MethodOverride
-	(*Defaults)(nil),              // 26: sluice.config.v1.Defaults
-	(*Database)(nil),              // 27: sluice.config.v1.Database
-	(*Shutdown)(nil),              // 28: sluice.config.v1.Shutdown
-	(*Log)(nil),                   // 29: sluice.config.v1.Log
-	nil,                           // 30: sluice.config.v1.Config.UpstreamsEntry
-	nil,                           // 31: sluice.config.v1.Config.MethodsEntry
-	nil,                           // 32: sluice.config.v1.Config.DatabasesEntry
-	nil,                           // 33: sluice.config.v1.Limits.ClassesEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*Compression)(nil),           // 2: sluice.config.v1.Compression
+	(*ServerTls)(nil),             // 3: sluice.config.v1.ServerTls
+	(*Cors)(nil),                  // 4: sluice.config.v1.Cors
+	(*ClientAddress)(nil),         // 5: sluice.config.v1.ClientAddress
+	(*Limits)(nil),                // 6: sluice.config.v1.Limits
+	(*LimitClass)(nil),            // 7: sluice.config.v1.LimitClass
+	(*Rate)(nil),                  // 8: sluice.config.v1.Rate
+	(*Quota)(nil),                 // 9: sluice.config.v1.Quota
+	(*AddressLimit)(nil),          // 10: sluice.config.v1.AddressLimit
+	(*RedisStore)(nil),            // 11: sluice.config.v1.RedisStore
+	(*Grpc)(nil),                  // 12: sluice.config.v1.Grpc
+	(*Admin)(nil),                 // 13: sluice.config.v1.Admin
+	(*Auth)(nil),                  // 14: sluice.config.v1.Auth
+	(*ApiKeys)(nil),               // 15: sluice.config.v1.ApiKeys
+	(*ApiKeyFile)(nil),            // 16: sluice.config.v1.ApiKeyFile
+	(*ApiKey)(nil),                // 17: sluice.config.v1.ApiKey
+	(*ClientCertificate)(nil),     // 18: sluice.config.v1.ClientCertificate
+	(*Issuer)(nil),                // 19: sluice.config.v1.Issuer
+	(*OidcDiscovery)(nil),         // 20: sluice.config.v1.OidcDiscovery
+	(*Claims)(nil),                // 21: sluice.config.v1.Claims
+	(*PublicKeys)(nil),            // 22: sluice.config.v1.PublicKeys
+	(*Assertion)(nil),             // 23: sluice.config.v1.Assertion
+	(*Upstream)(nil),              // 24: sluice.config.v1.Upstream
+	(*Tls)(nil),                   // 25: sluice.config.v1.Tls
+	(*MethodOverride)(nil),        // 26: sluice.config.v1.MethodOverride
+	(*Defaults)(nil),              // 27: sluice.config.v1.Defaults
+	(*Database)(nil),              // 28: sluice.config.v1.Database
+	(*Shutdown)(nil),              // 29: sluice.config.v1.Shutdown
+	(*Log)(nil),                   // 30: sluice.config.v1.Log
+	nil,                           // 31: sluice.config.v1.Config.UpstreamsEntry
+	nil,                           // 32: sluice.config.v1.Config.MethodsEntry
+	nil,                           // 33: sluice.config.v1.Config.DatabasesEntry
+	nil,                           // 34: sluice.config.v1.Limits.ClassesEntry
+	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
 }
 var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	1,  // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
-	11, // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
-	12, // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
-	13, // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
-	22, // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
-	30, // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
-	31, // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
-	26, // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
-	32, // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
-	28, // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
-	29, // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
-	5,  // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
-	4,  // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
-	34, // 13: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
-	34, // 14: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 15: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
-	2,  // 16: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
-	3,  // 17: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
-	34, // 18: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
-	34, // 19: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
-	34, // 20: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
-	33, // 21: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
-	9,  // 22: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
-	10, // 23: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
-	7,  // 24: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
-	8,  // 25: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
-	34, // 26: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
-	34, // 27: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
-	2,  // 28: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
-	34, // 29: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 30: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
-	18, // 31: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
-	14, // 32: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
-	17, // 33: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
-	16, // 34: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
-	16, // 35: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
-	35, // 36: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
-	21, // 37: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
-	19, // 38: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
-	34, // 39: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	34, // 40: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
-	20, // 41: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
-	34, // 42: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
-	24, // 43: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
-	34, // 44: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
-	34, // 45: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
-	34, // 46: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
-	34, // 47: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	34, // 48: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	34, // 49: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	34, // 50: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	34, // 51: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	23, // 52: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	25, // 53: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	27, // 54: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	6,  // 55: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
-	56, // [56:56] is the sub-list for method output_type
-	56, // [56:56] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	12, // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
+	13, // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
+	14, // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
+	23, // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
+	31, // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
+	32, // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
+	27, // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
+	33, // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
+	29, // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
+	30, // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
+	6,  // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
+	5,  // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
+	35, // 13: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
+	35, // 14: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
+	35, // 15: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
+	3,  // 16: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
+	4,  // 17: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
+	35, // 18: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
+	35, // 19: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
+	2,  // 20: sluice.config.v1.Http.compression:type_name -> sluice.config.v1.Compression
+	35, // 21: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
+	34, // 22: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
+	10, // 23: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
+	11, // 24: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
+	8,  // 25: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
+	9,  // 26: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
+	35, // 27: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
+	35, // 28: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
+	3,  // 29: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
+	35, // 30: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
+	35, // 31: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
+	19, // 32: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
+	15, // 33: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
+	18, // 34: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
+	17, // 35: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
+	17, // 36: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
+	36, // 37: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
+	22, // 38: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
+	20, // 39: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
+	35, // 40: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	35, // 41: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
+	21, // 42: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
+	35, // 43: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
+	25, // 44: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
+	35, // 45: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
+	35, // 46: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
+	35, // 47: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
+	35, // 48: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	35, // 49: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	35, // 50: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	35, // 51: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	35, // 52: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	24, // 53: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	26, // 54: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	28, // 55: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	7,  // 56: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }
@@ -2831,12 +2902,12 @@ func file_sluice_config_v1_config_proto_init() {
 	if File_sluice_config_v1_config_proto != nil {
 		return
 	}
-	file_sluice_config_v1_config_proto_msgTypes[17].OneofWrappers = []any{
+	file_sluice_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
 		(*ClientCertificate_Uri)(nil),
 		(*ClientCertificate_Dns)(nil),
 		(*ClientCertificate_Email)(nil),
 	}
-	file_sluice_config_v1_config_proto_msgTypes[18].OneofWrappers = []any{
+	file_sluice_config_v1_config_proto_msgTypes[19].OneofWrappers = []any{
 		(*Issuer_JwksUrl)(nil),
 		(*Issuer_PublicKeys)(nil),
 		(*Issuer_HmacSecretFile)(nil),
@@ -2848,7 +2919,7 @@ func file_sluice_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_config_v1_config_proto_rawDesc), len(file_sluice_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
