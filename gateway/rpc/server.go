@@ -138,14 +138,14 @@ type Server struct {
 	o       Options
 	grpc    *grpc.Server
 	health  *healthServer
-	offered map[string]bool // full names of methods
+	offered map[string]*telemetry.Series // of methods, by full name
 	serving context.Context // ends with Drain
 	drain   context.CancelCauseFunc
 }
 
 // New builds the server; Serve starts it.
 func New(o Options) *Server {
-	s := &Server{o: o.withDefaults(), offered: map[string]bool{}}
+	s := &Server{o: o.withDefaults(), offered: map[string]*telemetry.Series{}}
 	s.serving, s.drain = context.WithCancelCause(context.Background())
 	s.health = newHealthServer(s.serving, &s.o)
 	s.grpc = grpc.NewServer(s.options()...)
@@ -159,7 +159,7 @@ func New(o Options) *Server {
 	}
 	for service, info := range s.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
-			s.offered["/"+service+"/"+m.Name] = true
+			s.offered["/"+service+"/"+m.Name] = s.o.Telemetry.Series(policy.EdgeGRPC, "", service+"/"+m.Name)
 		}
 	}
 	return s
