@@ -121,8 +121,8 @@ func (s *Server) begin(ctx context.Context, fullMethod string) *exchange {
 	}
 	x.Context, x.observed = s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
 	x.observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
-	if s.offered[fullMethod] { // Else a caller could make up labels.
-		x.observed.RPC = fullMethod[1:]
+	if series := s.offered[fullMethod]; series != nil { // Else a caller could make up labels.
+		x.observed.RPC, x.observed.Series = fullMethod[1:], series
 	}
 	x.header = metadata.MD{"x-request-id": x.value(x.observed.ID)}
 	x.call = s.newCall(x, md)
