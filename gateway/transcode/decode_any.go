@@ -101,7 +101,8 @@ func (d *reader) wrapped(p *decodePlan) bool {
 		return false
 	}
 	typed, found := false, false
-	for again, ok := true, true; again; {
+	var ok bool
+	for again := true; again; {
 		if d.next() != '"' {
 			return d.wantName()
 		}

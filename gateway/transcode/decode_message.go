@@ -62,7 +62,8 @@ func (d *reader) members(p *decodePlan, base, baseExt int, inAny bool) bool {
 		return true
 	}
 	guess, typed := 0, false
-	for again, ok := true, true; again; {
+	var ok bool
+	for again := true; again; {
 		if d.next() != '"' {
 			return d.wantName()
 		}
@@ -280,7 +281,8 @@ func (d *reader) mapping(f *decodeField) bool {
 	}
 	keys := d.keys.push()
 	guess, guessValue := 1, 0
-	for again, ok := true, true; again; {
+	var ok bool
+	for again := true; again; {
 		if d.next() != '"' {
 			return d.wantName()
 		}

@@ -59,17 +59,16 @@ func (d *reader) boolean() (uint64, bool) {
 // two's complement. A fraction and an exponent may be there where they leave an
 // integer.
 func (d *reader) integer(low, high uint64) (uint64, bool) {
-	at := d.pos
 	switch c := d.next(); {
 	case c == '-' || isDigit(c):
-		at = d.pos
+		at := d.pos
 		neg, v, n := readInteger(d.in[d.pos:])
 		if d.pos += n; n == 0 || !within(neg, v, low, high) {
 			return 0, d.wantInteger(at, low, high)
 		}
 		return signed(neg, v), true
 	case c == '"':
-		at = d.pos
+		at := d.pos
 		s, ok := d.text()
 		if !ok {
 			return 0, false
@@ -291,10 +290,9 @@ func readFloat(s []byte, size int) (float64, int) {
 // enum reads a value by its name or its number. Numbers without a name are taken,
 // also by closed enums, as protojson takes them.
 func (d *reader) enum(f *decodeField) (uint64, bool) {
-	at := d.pos
 	switch c := d.next(); {
 	case c == '"':
-		at = d.pos
+		at := d.pos
 		s, ok := d.text()
 		if !ok {
 			return 0, false
@@ -304,7 +302,7 @@ func (d *reader) enum(f *decodeField) (uint64, bool) {
 		}
 		return 0, d.fail(at, "must be "+f.enum.wanted)
 	case c == '-' || isDigit(c):
-		at = d.pos
+		at := d.pos
 		neg, v, n := readInteger(d.in[d.pos:])
 		if n == 0 || !within(neg, v, math.MaxInt32+1, math.MaxInt32) {
 			return 0, d.fail(at, "must be "+f.enum.wanted)

@@ -141,9 +141,6 @@ type field struct {
 	fd       protoreflect.FieldDescriptor
 }
 
-// numeric says whether values of the op are numbers.
-func (o op) numeric() bool { return o <= opNull }
-
 // wireType of a single value.
 func (o op) wireType() uint8 {
 	switch o {

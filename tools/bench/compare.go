@@ -45,7 +45,7 @@ func (r ratio) String() string { return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Medi
 type verdict string
 
 const (
-	passAim  verdict = "PASS, aim met"
+	passAim  verdict = "PASS, aim met" //nolint:gosec // no password
 	passMust verdict = "PASS"
 	miss     verdict = "MISS"
 )

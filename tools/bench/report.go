@@ -84,11 +84,11 @@ func (r *result) save(dir string) error {
 }
 
 // save writes a soak into a directory of results.
-func (s *mixedResult) save(dir string) error {
+func (r *mixedResult) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a report
 		return err
 	}
-	if err := writeJSON(filepath.Join(dir, soakFile), s); err != nil {
+	if err := writeJSON(filepath.Join(dir, soakFile), r); err != nil {
 		return err
 	}
 	return writeReadme(dir)
