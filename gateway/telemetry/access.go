@@ -103,6 +103,7 @@ func (s *slogFields) AddFloat64(key string, value float64) { *s = append(*s, slo
 type pooledLine struct {
 	line
 	field [1]zapcore.Field
+	plain plainLine
 	attrs slogFields
 }
 

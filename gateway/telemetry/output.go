@@ -64,13 +64,16 @@ func (o *Output) Close() error {
 
 // line writes a line of the access log.
 func (o *Output) line(p *pooledLine) {
-	b, err := o.encoder.EncodeEntry(zapcore.Entry{Time: p.end, LoggerName: "INFO", Message: message}, p.field[:])
-	if err != nil {
-		return // It cannot: no field fails.
+	if b, ok := p.plain.of(&p.line); ok {
+		_, _ = o.buffer.Write(b) // lastWriter does not fail, so neither does this.
+	} else {
+		b, err := o.encoder.EncodeEntry(zapcore.Entry{Time: p.end, LoggerName: "INFO", Message: message}, p.field[:])
+		if err != nil {
+			return // It cannot: no field fails.
+		}
+		_, _ = o.buffer.Write(b.Bytes())
+		b.Free()
 	}
-	// lastWriter does not fail, so neither does this.
-	_, _ = o.buffer.Write(b.Bytes())
-	b.Free()
 	if o.closed.Load() {
 		_ = o.buffer.Sync()
 	}
