@@ -99,17 +99,24 @@ func (l *lease) arrived() {
 
 // unstick ends a call, some time after the stream to the service has: its
 // handler may be blocked by a caller who does not read. The returned function
-// takes that back.
-func unstick(ctx, up context.Context) func() bool {
+// takes that back, and leaves no goroutine of it behind.
+func unstick(ctx, up context.Context) func() {
 	l := leaseOf(ctx)
 	if l == nil {
-		return func() bool { return true }
+		return func() {}
 	}
-	return context.AfterFunc(up, func() {
+	ran := make(chan struct{})
+	stop := context.AfterFunc(up, func() {
+		defer close(ran)
 		if l.Err() != nil { // The call is over, and this the end of its stream.
 			return
 		}
 		l.reading.Store(true)
 		l.conn.late(l, time.Now().Add(stuck))
 	})
+	return func() {
+		if !stop() {
+			<-ran
+		}
+	}
 }

@@ -43,7 +43,7 @@ import (
 const (
 	peerRole    = "SLUICE_RPC_PEER" // backend, forward or decode
 	peerBackend = "SLUICE_RPC_BACKEND"
-	peerProfile = "SLUICE_RPC_PROFILE" // where profiles of peers go, if anywhere: <here>/<role>.cpu and .allocs
+	peerProfile = "SLUICE_RPC_PROFILE" // where profiles of peers go, if anywhere: <here>/<role>.cpu and .allocs (finer with GODEBUG=memprofilerate=4096)
 )
 
 const listOrders = orderv1.OrderService_ListOrders_FullMethodName
@@ -88,7 +88,6 @@ func profile(role string) (end func()) {
 	if dir == "" {
 		return func() {}
 	}
-	runtime.MemProfileRate = 4096
 	cpu, err := os.Create(filepath.Join(dir, role+".cpu"))
 	if err != nil {
 		panic(err)

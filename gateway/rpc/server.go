@@ -139,7 +139,7 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *healthServer
 	offered map[string]*telemetry.Series // of methods, by full name
-	serving context.Context // ends with Drain
+	serving context.Context              // ends with Drain
 	drain   context.CancelCauseFunc
 }
 

@@ -59,12 +59,12 @@ func (f *Frame) buffers() (mem.BufferSlice, error) {
 	if f.taken() {
 		return nil, errGone
 	}
-	var b mem.Buffer = mem.SliceBuffer(f.Data)
-	if f.buf != nil && same(f.Data, f.buf.ReadOnlyData()) {
-		b = f.buf
-		if !f.last {
-			b.Ref()
-		}
+	b := f.buf
+	switch {
+	case b == nil || !same(f.Data, b.ReadOnlyData()):
+		b = mem.SliceBuffer(f.Data)
+	case !f.last:
+		b.Ref()
 	}
 	if f.last {
 		*f = Frame{gone: true}
