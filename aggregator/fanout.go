@@ -54,28 +54,36 @@ type FanoutOptions struct {
 // never fail the group: what became of each is an entry of Wait's result. A panic
 // in a branch is that branch's failure, INTERNAL.
 //
-// Declare all branches from one goroutine, then Wait once, always: it is Wait
-// that releases the group's context.
+// Declare all branches from one goroutine, then Wait once, always and at once: it
+// is Wait that runs the branch declared last, on its caller's goroutine, and that
+// releases the group's context. One goroutine less is also one stack less that has
+// to grow: the caller's has been as deep before.
 type Fanout struct {
 	caller context.Context // the composite's own
 	ctx    context.Context // the group's: ends with the first required failure
 	group  *errgroup.Group
 	opts   FanoutOptions
 
+	declared int
+	last     *part // declared last, and not started
+
 	// Of the optional branches: within the group's, and shared, for a timer each
 	// would be one deadline several times. Nil without any.
 	optionalCtx context.Context
 	release     context.CancelFunc
 
-	// One slot per optional branch, in the order of declaration. Each is written
+	// The optional branches, in the order of declaration. Each outcome is written
 	// by its branch only and read after the group has ended.
-	optional []*outcome
+	optional []*part
 }
 
-// outcome is what became of an optional branch.
-type outcome struct {
-	branch string
-	failed *status.Status // nil: it succeeded
+// part is a branch that was declared.
+type part struct {
+	ctx      context.Context
+	name     string
+	run      Branch
+	optional bool
+	failed   *status.Status // nil: it succeeded
 }
 
 // NewFanout starts a fan-out under the caller's context, whose values, deadline
@@ -87,37 +95,71 @@ func NewFanout(ctx context.Context, o FanoutOptions) *Fanout {
 	return &Fanout{caller: ctx, ctx: groupCtx, group: group, opts: o}
 }
 
-// Required starts a branch that the composite cannot do without. It blocks while
-// MaxConcurrency branches are running.
+// Required declares a branch that the composite cannot do without. It starts the
+// one declared before, and blocks while MaxConcurrency branches are running.
 func (f *Fanout) Required(name string, run Branch) {
-	f.group.Go(func() error {
-		if failed := f.opts.run(f.ctx, name, run); failed != nil {
-			return verdict(f.caller, failed)
-		}
-		return nil
-	})
+	f.declare(&part{ctx: f.ctx, name: name, run: run})
 }
 
-// Optional starts a branch that the composite can do without, and names it: the
-// field of the answer that it fills. It blocks while MaxConcurrency branches are
-// running; the wait counts against the branches' deadline.
+// Optional declares a branch that the composite can do without, and names it: the
+// field of the answer that it fills. It starts the one declared before, and blocks
+// while MaxConcurrency branches are running; the wait counts against the branches'
+// deadline.
 func (f *Fanout) Optional(name string, run Branch) {
 	if f.optionalCtx == nil {
 		f.optionalCtx, f.release = context.WithDeadline(f.ctx, optionalDeadline(f.caller, f.opts.BranchTimeout))
 	}
-	o := &outcome{branch: name}
-	f.optional = append(f.optional, o)
+	p := &part{ctx: f.optionalCtx, name: name, run: run, optional: true}
+	f.optional = append(f.optional, p)
+	f.declare(p)
+}
+
+func (f *Fanout) declare(p *part) {
+	if f.last != nil {
+		f.start(f.last)
+	}
+	f.last = p
+	f.declared++
+}
+
+// start runs a branch on a goroutine of its own.
+func (f *Fanout) start(p *part) {
 	f.group.Go(func() error {
-		o.failed = f.opts.run(f.optionalCtx, name, run)
-		return nil
+		deepen(0)
+		return f.finish(p)
 	})
 }
 
-// Wait waits until every branch has returned. Its error is a gRPC status: that
-// of the first required branch that failed, or the caller's own end. Otherwise
-// it lists the optional branches that could not be had, in the order of their
-// declaration; nil when all could.
+// runLast runs the branch declared last here, unless it has to wait for its turn.
+func (f *Fanout) runLast() {
+	p := f.last
+	f.last = nil
+	switch {
+	case p == nil:
+	case f.declared > f.opts.MaxConcurrency:
+		f.start(p)
+	default:
+		if err := f.finish(p); err != nil {
+			f.group.Go(func() error { return err }) // So the group cancels the siblings.
+		}
+	}
+}
+
+// finish runs a branch to its end. Its error is the composite's.
+func (f *Fanout) finish(p *part) error {
+	p.failed = f.opts.run(p.ctx, p.name, p.run)
+	if p.optional || p.failed == nil {
+		return nil
+	}
+	return verdict(f.caller, p.failed)
+}
+
+// Wait runs what is left to run, and waits until every branch has returned. Its
+// error is a gRPC status: that of the first required branch that failed, or the
+// caller's own end. Otherwise it lists the optional branches that could not be had,
+// in the order of their declaration; nil when all could.
 func (f *Fanout) Wait() ([]*bffv1.PartialFailure, error) {
+	f.runLast()
 	err := f.group.Wait()
 	if f.release != nil {
 		f.release()
@@ -129,13 +171,13 @@ func (f *Fanout) Wait() ([]*bffv1.PartialFailure, error) {
 		return nil, status.FromContextError(err).Err()
 	}
 	var partial []*bffv1.PartialFailure
-	for _, o := range f.optional {
-		if o.failed == nil {
+	for _, p := range f.optional {
+		if p.failed == nil {
 			continue
 		}
 		f.opts.Logger.DebugContext(f.caller, "optional branch failed",
-			slog.String("branch", o.branch), slog.String("code", codeName(o.failed.Code())))
-		partial = append(partial, partialFailure(o.branch, o.failed))
+			slog.String("branch", p.name), slog.String("code", codeName(p.failed.Code())))
+		partial = append(partial, partialFailure(p.name, p.failed))
 	}
 	return partial, nil
 }

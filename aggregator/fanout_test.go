@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -122,6 +123,42 @@ func TestFanoutWaitsForAll(t *testing.T) {
 			t.Error("Wait returned before a branch did")
 		}
 	})
+}
+
+// The branch declared last runs where Wait is called, also when it is the only one,
+// and its failure ends the siblings as any other's does.
+func TestFanoutRunsTheLastHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := NewFanout(t.Context(), FanoutOptions{})
+		var cancelled time.Duration
+		start := time.Now()
+		f.Required("sibling", func(ctx context.Context) error {
+			<-ctx.Done()
+			cancelled = time.Since(start)
+			return status.FromContextError(ctx.Err()).Err()
+		})
+		here := false
+		f.Required("last", func(context.Context) error {
+			var stack [4 << 10]byte
+			here = strings.Contains(string(stack[:runtime.Stack(stack[:], false)]), "(*Fanout).Wait")
+			time.Sleep(time.Millisecond)
+			return status.Error(codes.DataLoss, "last")
+		})
+		if _, err := f.Wait(); status.Code(err) != codes.DataLoss || !here || cancelled != time.Millisecond {
+			t.Errorf("error %v, on this goroutine %v, sibling cancelled after %v", err, here, cancelled)
+		}
+	})
+	f := NewFanout(t.Context(), FanoutOptions{MaxConcurrency: 1})
+	f.Optional("only", func(context.Context) error { panic("x") })
+	if partial, err := f.Wait(); err != nil || len(partial) != 1 || partial[0].GetCode() != "INTERNAL" {
+		t.Errorf("%v, %v", partial, err)
+	}
+}
+
+func TestDeepen(t *testing.T) {
+	if deepen(0) != 0 || deepen(3) != 1 || deepen(branchStack) != 1 {
+		t.Error("the frame's room is not there")
+	}
 }
 
 func TestFanoutWaitReleasesContext(t *testing.T) {

@@ -52,7 +52,7 @@ func expired() error {
 // from the caller goes to the log.
 func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err error) error {
 	st := statusOf(err)
-	_, here := r.target.(*inProcess)
+	here := r.here != nil
 	if !here {
 		st = withoutOurs(st)
 	}

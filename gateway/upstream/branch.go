@@ -95,13 +95,13 @@ var emptyName = (*emptypb.Empty)(nil).ProtoReflect().Descriptor().FullName()
 
 // send makes the call. Where out is an Empty that stands for an answer unread, it
 // is made with a frame.
-func (r *route) send(ctx context.Context, in, out any, opts ...grpc.CallOption) error {
+func (r *route) send(ctx context.Context, md sent, in, out any, opts ...grpc.CallOption) error {
 	unread, ok := out.(*emptypb.Empty)
 	if !ok || r.answer == nil {
-		return r.target.Invoke(ctx, r.method.FullName, in, out, opts...)
+		return r.invoke(ctx, md, in, out, opts...)
 	}
 	var f wire.Frame
-	if err := r.target.Invoke(ctx, r.method.FullName, in, &f, opts...); err != nil {
+	if err := r.invoke(ctx, md, in, &f, opts...); err != nil {
 		return err
 	}
 	defer f.Free()
@@ -113,4 +113,11 @@ func (r *route) send(ctx context.Context, in, out any, opts ...grpc.CallOption) 
 	// memory, which can be a pool's and far larger, goes back at once.
 	unread.ProtoReflect().SetUnknown(bytes.Clone(f.Data))
 	return nil
+}
+
+func (r *route) invoke(ctx context.Context, md sent, in, out any, opts ...grpc.CallOption) error {
+	if r.here != nil {
+		return r.here.call(ctx, md.metadata(), r.method.FullName, in, out, opts...)
+	}
+	return r.target.Invoke(md.context(ctx), r.method.FullName, in, out, opts...)
 }

@@ -72,7 +72,7 @@ func compose(t testing.TB, kind string) *composites {
 	}
 	bff := bffv1.File_shop_bff_v1_bff_proto.Services().Get(0)
 	services = append(services, bff)
-	targets[string(bff.FullName())] = upstream.InProcess(upstream.Host{Name: "bff", Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) {
+	targets[string(bff.FullName())] = upstream.InProcess(upstream.Host{Name: "bff", Prompt: true, Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) {
 		bffv1.RegisterBffServiceServer(r, composite)
 	}})
 	patient := map[string]policy.Override{} // What is slow in these tests is the machine.

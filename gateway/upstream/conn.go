@@ -71,6 +71,7 @@ type Conn struct {
 type route struct {
 	method *policy.Method
 	target Target
+	here   *inProcess // the target, where the service runs in this process
 	name   string
 	// answer is the plan of the response, which checks what is passed on unread;
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
@@ -88,6 +89,7 @@ func New(o Options) (*Conn, error) {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
 		r := &route{method: m, target: t, name: t.String()}
+		r.here, _ = t.(*inProcess)
 		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
 			var err error
 			if r.answer, err = plans.Plan(out); err != nil {
@@ -123,12 +125,13 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	ctx, cancel := within(ctx, r.method.Rule.Deadline)
 	defer cancel()
 	ctx, span := c.startSpan(ctx, r)
-	if ctx, err = c.outgoing(ctx, call, r); err != nil {
+	md, err := c.outgoing(ctx, call, r)
+	if err != nil {
 		endSpan(span, err)
 		return err
 	}
 	start := time.Now()
-	err = r.send(ctx, in, out, opts...)
+	err = r.send(ctx, md, in, out, opts...)
 	if err != nil {
 		err = c.answer(ctx, call, r, err)
 	}

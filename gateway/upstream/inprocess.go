@@ -29,6 +29,10 @@ type Host struct {
 	// Unary and Stream are the service's own interceptors; nil means none.
 	Unary  grpc.UnaryServerInterceptor
 	Stream grpc.StreamServerInterceptor
+	// Prompt says that the service's unary methods end soon after their context
+	// does, whatever happens, and never end their goroutine. They then run on the
+	// caller's: composites do, whose branches are calls of a Conn.
+	Prompt bool
 	// Close releases what the service holds; nil means nothing.
 	Close func() error
 	// Logger gets panics.
@@ -40,17 +44,18 @@ type Host struct {
 // process's; bare context errors have their codes; wrapped errors do not show
 // their chain; answers are bounded; an empty header is sent.
 func InProcess(h Host) Target {
-	t := &inProcess{host: h, unary: map[string]unaryMethod{}}
+	t := &inProcess{host: h, unary: map[string]unaryMethod{}, intercept: h.unary}
 	t.Channel = (&inprocgrpc.Channel{}).WithCloner(cloner{}).
-		WithServerUnaryInterceptor(h.unary).WithServerStreamInterceptor(h.stream)
+		WithServerUnaryInterceptor(t.intercept).WithServerStreamInterceptor(h.stream)
 	h.Register(t)
 	return t
 }
 
 type inProcess struct {
 	*inprocgrpc.Channel
-	host  Host
-	unary map[string]unaryMethod // by full name
+	host      Host
+	unary     map[string]unaryMethod // by full name
+	intercept grpc.UnaryServerInterceptor
 }
 
 func (t *inProcess) String() string { return "inprocess:" + t.host.Name }

@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"testing"
@@ -32,7 +33,12 @@ func (e echoing) Echo(ctx context.Context, r *testv1.EchoRequest) (*testv1.EchoR
 
 func inProcess(t *testing.T, do func(context.Context, *testv1.EchoRequest) (*testv1.EchoResponse, error)) upstream.Target {
 	t.Helper()
-	return upstream.InProcess(upstream.Host{Name: "echo", Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) {
+	return hosted(t, false, do)
+}
+
+func hosted(t *testing.T, prompt bool, do func(context.Context, *testv1.EchoRequest) (*testv1.EchoResponse, error)) upstream.Target {
+	t.Helper()
+	return upstream.InProcess(upstream.Host{Name: "echo", Prompt: prompt, Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) {
 		testv1.RegisterTestServiceServer(r, echoing{do: do})
 	}})
 }
@@ -70,19 +76,24 @@ func TestInProcessOutcomes(t *testing.T) {
 		}, nil, codes.ResourceExhausted},
 		"never called": {func(context.Context, *testv1.EchoRequest) (*testv1.EchoResponse, error) { panic("called") }, &wire.Frame{Data: []byte{0xff}}, codes.Internal},
 	} {
-		t.Run(name, func(t *testing.T) {
-			target := inProcess(t, tc.do)
-			if tc.in == nil {
-				tc.in = &testv1.EchoRequest{Id: "ada"}
+		for _, prompt := range []bool{false, true} {
+			if prompt && name == "Goexit" { // It would end the test's own goroutine: a prompt service never does.
+				continue
 			}
-			var typed testv1.EchoResponse
-			var asBytes wire.Frame
-			code(t, target.Invoke(t.Context(), service+"Echo", tc.in, &typed), tc.want)
-			code(t, target.Invoke(t.Context(), service+"Echo", tc.in, &asBytes), tc.want)
-			if tc.want == codes.OK && (typed.GetId() != "ada" || string(asBytes.Data) != string(field(1, "ada"))) {
-				t.Errorf("got %v, %x", &typed, asBytes.Data)
-			}
-		})
+			t.Run(fmt.Sprint(name, "/", prompt), func(t *testing.T) {
+				target := hosted(t, prompt, tc.do)
+				if tc.in == nil {
+					tc.in = &testv1.EchoRequest{Id: "ada"}
+				}
+				var typed testv1.EchoResponse
+				var asBytes wire.Frame
+				code(t, target.Invoke(t.Context(), service+"Echo", tc.in, &typed), tc.want)
+				code(t, target.Invoke(t.Context(), service+"Echo", tc.in, &asBytes), tc.want)
+				if tc.want == codes.OK && (typed.GetId() != "ada" || string(asBytes.Data) != string(field(1, "ada"))) {
+					t.Errorf("got %v, %x", &typed, asBytes.Data)
+				}
+			})
+		}
 	}
 	target := inProcess(t, nil)
 	code(t, target.Invoke(t.Context(), "/no.Such/Method", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Unimplemented)

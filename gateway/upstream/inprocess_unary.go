@@ -8,11 +8,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -34,27 +32,48 @@ func (t *inProcess) RegisterService(desc *grpc.ServiceDesc, srv any) {
 	}
 }
 
-// Invoke makes a unary call. The service runs on a goroutine of its own: one that
-// heeds no deadline holds up nobody.
+// Invoke makes a unary call; its metadata is the context's.
 func (t *inProcess) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	m, ok := t.unary[method]
-	if !ok {
-		return status.Error(codes.Unimplemented, "no such method in this process")
-	}
 	for _, o := range opts {
 		if _, ok := o.(grpc.PerRPCCredsCallOption); ok {
 			return t.Channel.Invoke(ctx, method, in, out, opts...)
 		}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c := &unaryCall{method: method, done: make(chan struct{})}
-	go t.serve(ctx, m, c, in)
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
+	md, _ := metadata.FromOutgoingContext(ctx)
+	return t.call(ctx, md, method, in, out, opts...)
+}
+
+// call makes a unary call. The service runs on a goroutine of its own: one that
+// heeds no deadline holds up nobody. A prompt one runs on the caller's, and wakes
+// nobody.
+func (t *inProcess) call(ctx context.Context, md metadata.MD, method string, in, out any, opts ...grpc.CallOption) error {
+	m, ok := t.unary[method]
+	if !ok {
+		return status.Error(codes.Unimplemented, "no such method in this process")
 	}
+	c := &unaryCall{method: method}
+	if t.host.Prompt {
+		t.serve(newServing(ctx, md, c), m, c, in)
+	} else {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		c.done = make(chan struct{})
+		go t.serve(newServing(ctx, md, c), m, c, in)
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	c.tell(opts)
+	if c.err != nil {
+		return c.err
+	}
+	return receive(out, c.resp)
+}
+
+// tell gives the caller what its options ask for.
+func (c *unaryCall) tell(opts []grpc.CallOption) {
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
@@ -65,44 +84,15 @@ func (t *inProcess) Invoke(ctx context.Context, method string, in, out any, opts
 			*o.PeerAddr = here
 		}
 	}
-	if c.err != nil {
-		return c.err
-	}
-	return receive(out, c.resp)
 }
 
 // serve runs the service's handler; whatever it does, the call is done.
 func (t *inProcess) serve(ctx context.Context, m unaryMethod, c *unaryCall, in any) {
 	defer c.finish()
-	serving := serverContext(ctx, c)
-	defer t.host.level(serving, c.method, &c.err)
+	defer t.host.level(ctx, c.method, &c.err)
 	decode := func(into any) error { return cloner{}.Copy(into, in) }
-	c.resp, c.err = m.handle(m.srv, serving, decode, t.host.unary)
+	c.resp, c.err = m.handle(m.srv, ctx, decode, t.intercept)
 }
-
-// serverContext is the serving side's: it ends with the caller's, but has none of
-// its values, as over a network; only the admission crosses.
-func serverContext(ctx context.Context, c *unaryCall) context.Context {
-	s := context.Context(valueless{ctx})
-	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		s = metadata.NewIncomingContext(s, md)
-	}
-	s = policy.Carry(peer.NewContext(s, &here), ctx)
-	return grpc.NewContextWithServerTransportStream(s, c)
-}
-
-type valueless struct{ context.Context }
-
-func (valueless) Value(any) any { return nil }
-
-// here is the peer of both sides.
-var here = peer.Peer{Addr: inProcessAddr{}, AuthInfo: inProcessAddr{}}
-
-type inProcessAddr struct{}
-
-func (inProcessAddr) Network() string  { return "inproc" }
-func (inProcessAddr) String() string   { return "0" }
-func (inProcessAddr) AuthType() string { return "inproc" }
 
 // receive sets out to a service's answer, which is bounded.
 func receive(out, resp any) error {
@@ -131,7 +121,7 @@ func receive(out, resp any) error {
 // closed, the caller reads after that.
 type unaryCall struct {
 	method string
-	done   chan struct{}
+	done   chan struct{} // nil where both sides are one goroutine
 	resp   any
 	err    error
 
@@ -146,7 +136,9 @@ func (c *unaryCall) finish() {
 	c.mu.Lock()
 	c.finished = true
 	c.mu.Unlock()
-	close(c.done)
+	if c.done != nil {
+		close(c.done)
+	}
 }
 
 // Method implements grpc.ServerTransportStream, as do those that follow.

@@ -30,23 +30,46 @@ func ResponseMetadata(key string) bool { return key == "idempotency-replayed" }
 
 var traceContext = propagation.TraceContext{}
 
-func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (context.Context, error) {
+// sent is what goes to a service as metadata: keys and values in turn. It is no map,
+// for it is written once and read once.
+type sent []string
+
+func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (sent, error) {
 	call.Upstream = r.name
 	token, err := c.o.Signer.Sign(call.Principal, r.method.Service)
 	if status.Code(err) == codes.Unauthenticated { // The credential expired on the way.
-		return ctx, err
+		return nil, err
 	}
 	if err != nil {
 		c.o.Logger.ErrorContext(ctx, "cannot sign the assertion", "grpc_method", r.method.FullName, "error", err)
-		return ctx, status.Error(codes.Internal, msgInternal)
+		return nil, status.Error(codes.Internal, msgInternal)
 	}
-	values := [...]string{token, call.RequestID} // One allocation for both lists.
-	md := metadata.MD{MetadataAssertion: values[0:1:1], MetadataRequestID: values[1:2:2]}
+	md := sent{MetadataAssertion, token, MetadataRequestID, call.RequestID}
 	if trace.SpanContextFromContext(ctx).IsValid() {
-		traceContext.Inject(ctx, carrier(md))
+		traceContext.Inject(ctx, &md)
 	}
-	return metadata.NewOutgoingContext(ctx, md), nil
+	return md, nil
 }
+
+// context returns ctx with this as its outgoing metadata, and nothing else: what
+// was there before is put away.
+func (s sent) context(ctx context.Context) context.Context {
+	if _, ok := metadata.FromOutgoingContext(ctx); ok {
+		ctx = metadata.NewOutgoingContext(ctx, nil)
+	}
+	return metadata.AppendToOutgoingContext(ctx, s...)
+}
+
+func (s sent) metadata() metadata.MD { return metadata.Pairs(s...) }
+
+// Set implements propagation.TextMapCarrier, as do those that follow.
+func (s *sent) Set(key, value string) { *s = append(*s, key, value) }
+
+// Get is not asked of what is being written.
+func (*sent) Get(string) string { return "" }
+
+// Keys neither.
+func (*sent) Keys() []string { return nil }
 
 // extractTrace makes the caller's span the parent of what the service does.
 func extractTrace(ctx context.Context) context.Context {
@@ -57,7 +80,7 @@ func extractTrace(ctx context.Context) context.Context {
 	return traceContext.Extract(ctx, carrier(md))
 }
 
-// carrier lets the propagator read and write metadata, whose keys are lower case.
+// carrier lets the propagator read metadata, whose keys are lower case.
 type carrier metadata.MD
 
 func (c carrier) Get(key string) string {
@@ -66,8 +89,8 @@ func (c carrier) Get(key string) string {
 	}
 	return ""
 }
-func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
-func (c carrier) Keys() []string        { return nil }
+func (c carrier) Set(string, string) {}
+func (c carrier) Keys() []string     { return nil }
 
 // startSpan makes a client span when the request is being traced.
 func (c *Conn) startSpan(ctx context.Context, r *route) (context.Context, trace.Span) {

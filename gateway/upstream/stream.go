@@ -79,10 +79,11 @@ func (s *stream) open(first any) error {
 	if err != nil {
 		return err
 	}
-	if ctx, err = s.conn.outgoing(ctx, s.call, s.route); err != nil {
+	md, err := s.conn.outgoing(ctx, s.call, s.route)
+	if err != nil {
 		return err
 	}
-	if s.inner, err = s.route.target.NewStream(ctx, s.desc, s.route.method.FullName, s.opts...); err != nil {
+	if s.inner, err = s.route.target.NewStream(md.context(ctx), s.desc, s.route.method.FullName, s.opts...); err != nil {
 		return s.conn.answer(s.ctx, s.call, s.route, err)
 	}
 	return nil
