@@ -64,7 +64,22 @@ type Call struct {
 	Trace func(c *Call, step string, err error)
 
 	admitted bool
+	carried  carried
 	onDone   []func(error)
+}
+
+// carried is the context that carries a call, in which it stands: admission then
+// makes no context of its own.
+type carried struct {
+	context.Context
+	c *Call
+}
+
+func (a *carried) Value(key any) any {
+	if key == (callKey{}) {
+		return a.c
+	}
+	return a.Context.Value(key)
 }
 
 // Message is a request message: typed, or as the bytes of its wire form.
@@ -109,7 +124,11 @@ func (ch Chain) Admit(ctx context.Context, c *Call) (context.Context, error) {
 		return ctx, err
 	}
 	c.admitted = true
-	return context.WithValue(ctx, callKey{}, c), nil
+	if c.carried.c != nil { // A context of it is about already, and must stay what it is.
+		return context.WithValue(ctx, callKey{}, c), nil
+	}
+	c.carried = carried{ctx, c}
+	return &c.carried, nil
 }
 
 // Run runs the checks on c and stops at the first that refuses.

@@ -251,3 +251,26 @@ func checkStatus(t *testing.T, err error, code codes.Code, reason string) {
 	}
 	t.Errorf("no ErrorInfo %s in %v", reason, status.Convert(err).Details())
 }
+
+// TestAdmittedTwice: a call that is admitted again does not change the context that
+// carries it already.
+func TestAdmittedTwice(t *testing.T) {
+	type key struct{}
+	c := &policy.Call{}
+	first, err := policy.Chain{}.Admit(context.WithValue(t.Context(), key{}, 1), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := policy.Chain{}.Admit(context.WithValue(t.Context(), key{}, 2), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Value(key{}) != 1 || second.Value(key{}) != 2 || policy.Admitted(first) != c || policy.Admitted(second) != c {
+		t.Error(first.Value(key{}), second.Value(key{}), policy.Admitted(first) == c, policy.Admitted(second) == c)
+	}
+	deeper, cancel := context.WithCancel(first)
+	defer cancel()
+	if policy.Admitted(context.WithValue(deeper, key{}, 3)) != c || policy.Admitted(policy.Carry(t.Context(), deeper)) != c {
+		t.Error("lost on the way")
+	}
+}

@@ -22,6 +22,14 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	if x == nil {
 		return status.Error(codes.Internal, "internal error")
 	}
+	if x.handler.Context != nil { // The call ends when the request does, which the handler's context is not told.
+		ctx = x.handler.Context
+	}
+	if last := len(opts) - 1; last >= 0 {
+		if _, ok := opts[last].(grpc.TrailerCallOption); ok { // Generated clients name it last, and trailers reach nobody over REST.
+			opts = opts[:last]
+		}
+	}
 	x.sent = true
 	if err := x.fillIdempotencyKey(in); err != nil {
 		return err

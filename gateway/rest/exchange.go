@@ -28,6 +28,7 @@ type exchange struct {
 	r        *http.Request
 	observed telemetry.Request
 	ctx      exchangeContext
+	handler  handlerContext // of a unary call
 
 	binding *Binding
 	params  map[string]string

@@ -32,7 +32,10 @@ func (s *Server) muxOptions() []runtime.ServeMuxOption {
 		runtime.WithIncomingHeaderMatcher(none),
 		runtime.WithOutgoingTrailerMatcher(none),
 		runtime.WithOutgoingHeaderMatcher(func(key string) (string, bool) {
-			return textproto.CanonicalMIMEHeaderKey(key), s.o.ResponseMetadata(key)
+			if !s.o.ResponseMetadata(key) { // Nearly none: only these are worth a string.
+				return "", false
+			}
+			return textproto.CanonicalMIMEHeaderKey(key), true
 		}),
 		runtime.WithDisableChunkedEncoding(), // net/http chunks by itself.
 	}

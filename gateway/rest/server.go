@@ -236,6 +236,9 @@ func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request
 	if err != nil {
 		return nil, err
 	}
+	if !x.binding.Method.Streaming() {
+		ctx = x.handle(ctx)
+	}
 	inner := x.r.WithContext(ctx)
 	inner.Header = nil // There is nothing in it, and nobody may write to it.
 	inner.Host, inner.RemoteAddr = "", ""
