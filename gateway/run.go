@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -85,7 +86,9 @@ func (g *Gateway) httpServer() *http.Server {
 			MaxConcurrentStreams: int(c.GetMaxConcurrentStreams()),
 			SendPingTimeout:      time.Minute, // A peer that is gone without a word is noticed.
 		},
-		ConnContext:       rest.ConnContext,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return rest.ConnContext(rest.CorkContext(ctx, c), c)
+		},
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.
 		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
 		IdleTimeout:       c.GetIdleTimeout().AsDuration(),

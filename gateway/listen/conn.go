@@ -71,6 +71,7 @@ type conn struct {
 	peer   net.Addr   // the client's, where a proxy has said so
 	of     netip.Addr // whose connection it is counted as
 	closed sync.Once
+	cork   cork
 }
 
 // RemoteAddr is the client's address: never waits, whatever the protocol.
@@ -91,6 +92,9 @@ func (c *conn) CloseWrite() error {
 	half, ok := c.Conn.(interface{ CloseWrite() error })
 	if !ok {
 		return errors.ErrUnsupported
+	}
+	if err := c.Uncork(); err != nil {
+		return err
 	}
 	return half.CloseWrite()
 }

@@ -132,11 +132,12 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.muted {
 		return len(b), nil
 	}
-	send := b
+	var err error
 	if x.status == 0 && x.binding != nil && !x.binding.Method.Descriptor.IsStreamingServer() {
-		send = x.whole(b)
+		err = x.writeWhole(x.whole(b))
+	} else {
+		_, err = x.write(b)
 	}
-	_, err := x.write(send)
 	x.written(err)
 	x.packing.release(err)
 	if err != nil {
