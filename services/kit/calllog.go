@@ -19,7 +19,6 @@ const (
 type callLog struct {
 	log    *slog.Logger
 	method string
-	md     metadata.MD
 }
 
 // ended logs how a call ended: faults with their cause, all else for debugging
@@ -30,14 +29,16 @@ func (l callLog) ended(ctx context.Context, err, cause error) {
 		l.write(ctx, slog.LevelError, "call failed", slog.String("code", code.String()), slog.Any("cause", cause))
 		return
 	}
-	l.write(ctx, slog.LevelDebug, "call", slog.String("code", code.String()))
+	if l.log.Enabled(ctx, slog.LevelDebug) { // Asked before the attribute is made.
+		l.write(ctx, slog.LevelDebug, "call", slog.String("code", code.String()))
+	}
 }
 
 func (l callLog) write(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
 	if !l.log.Enabled(ctx, level) {
 		return
 	}
-	attrs = append(attrs, slog.String("grpc_method", l.method), slog.String("request_id", requestID(l.md)))
+	attrs = append(attrs, slog.String("grpc_method", l.method), slog.String("request_id", requestID(ctx)))
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		attrs = append(attrs, slog.String("trace_id", sc.TraceID().String()))
 	}
@@ -46,8 +47,8 @@ func (l callLog) write(ctx context.Context, level slog.Level, msg string, attrs 
 
 // requestID returns the request's id, or "" when it is none that the gateway
 // would have sent: log lines are no place for a stranger's bytes.
-func requestID(md metadata.MD) string {
-	ids := md.Get(requestIDKey)
+func requestID(ctx context.Context) string {
+	ids := metadata.ValueFromIncomingContext(ctx, requestIDKey)
 	if len(ids) != 1 || len(ids[0]) > maxRequestIDBytes {
 		return ""
 	}

@@ -120,14 +120,13 @@ func newChain(o InterceptorOptions) (*chain, error) {
 
 // run passes one call through the steps up to call, which validates and handles.
 func (c *chain) run(ctx context.Context, method string, call func(context.Context) error) (err error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	log := callLog{log: c.log, method: method, md: md}
+	log := callLog{log: c.log, method: method}
 	defer recovered(ctx, log, &err)
-	ctx, end := c.telemetry.start(ctx, md, method)
+	ctx, span := c.telemetry.start(ctx, method)
 	panicking := true
-	defer func() { end(err, panicking) }()
+	defer func() { endSpan(span, err, panicking) }()
 
-	cause := c.authenticated(ctx, md, method, call)
+	cause := c.authenticated(ctx, method, call)
 	err = outward(ctx, cause)
 	log.ended(ctx, err, cause)
 	panicking = false
@@ -135,7 +134,7 @@ func (c *chain) run(ctx context.Context, method string, call func(context.Contex
 }
 
 // authenticated calls with the caller that the assertion names.
-func (c *chain) authenticated(ctx context.Context, md metadata.MD, method string, call func(context.Context) error) error {
+func (c *chain) authenticated(ctx context.Context, method string, call func(context.Context) error) error {
 	if isOpen(method) {
 		return call(ctx)
 	}
@@ -143,7 +142,7 @@ func (c *chain) authenticated(ctx context.Context, md metadata.MD, method string
 	if !ok {
 		return status.Error(codes.Unauthenticated, "malformed method name")
 	}
-	tokens := md.Get(AssertionKey)
+	tokens := metadata.ValueFromIncomingContext(ctx, AssertionKey)
 	switch len(tokens) {
 	case 0:
 		return status.Error(codes.Unauthenticated, "no assertion: call through the gateway")

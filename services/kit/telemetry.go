@@ -3,6 +3,7 @@ package kit
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -19,6 +20,13 @@ import (
 type telemetry struct {
 	tracer     trace.Tracer
 	propagator propagation.TraceContext
+	methods    sync.Map // full method -> *spanShape; the interceptors see no others than those registered
+}
+
+// spanShape is what all spans of a method begin with.
+type spanShape struct {
+	name    string
+	options []trace.SpanStartOption
 }
 
 func newTelemetry(p trace.TracerProvider) *telemetry {
@@ -28,21 +36,34 @@ func newTelemetry(p trace.TracerProvider) *telemetry {
 	return &telemetry{tracer: p.Tracer("github.com/sluice-gateway/sluice/services/kit")}
 }
 
-// start starts the span of a call; end, given the call's outward error, ends it.
-// While a panic is passing by there is no error yet: the span then ends as
-// INTERNAL, for that is what the call will answer.
-func (t *telemetry) start(ctx context.Context, md metadata.MD, method string) (_ context.Context, end func(err error, panicking bool)) {
+// start starts the span of a call.
+func (t *telemetry) start(ctx context.Context, method string) (context.Context, trace.Span) {
+	s := t.shape(method)
+	return t.tracer.Start(t.propagator.Extract(ctx, incoming{ctx}), s.name, s.options...)
+}
+
+func (t *telemetry) shape(method string) *spanShape {
+	if s, ok := t.methods.Load(method); ok {
+		return s.(*spanShape)
+	}
 	name := strings.TrimPrefix(method, "/")
 	service, rpc, _ := strings.Cut(name, "/")
-	ctx = t.propagator.Extract(ctx, incoming(md))
-	ctx, span := t.tracer.Start(ctx, name,
+	s, _ := t.methods.LoadOrStore(method, &spanShape{name, []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(
 			attribute.String("rpc.system", "grpc"),
 			attribute.String("rpc.service", service),
 			attribute.String("rpc.method", rpc),
-		))
-	return ctx, func(err error, panicking bool) {
+		),
+	}})
+	return s.(*spanShape)
+}
+
+// endSpan ends the span of a call with its outward error. While a panic is passing
+// by there is no error yet: the span then ends as INTERNAL, for that is what the
+// call will answer.
+func endSpan(span trace.Span, err error, panicking bool) {
+	if span.IsRecording() {
 		code := status.Code(err)
 		if panicking {
 			code = codes.Internal
@@ -51,15 +72,16 @@ func (t *telemetry) start(ctx context.Context, md metadata.MD, method string) (_
 		if isFault(code) || code == codes.DeadlineExceeded {
 			span.SetStatus(otelcodes.Error, code.String())
 		}
-		span.End()
 	}
+	span.End()
 }
 
-// incoming lets the propagator read metadata.
-type incoming metadata.MD
+// incoming lets the propagator read the metadata of a context, key by key: taken
+// whole, it is copied.
+type incoming struct{ ctx context.Context }
 
 func (m incoming) Get(key string) string {
-	if v := metadata.MD(m).Get(key); len(v) > 0 {
+	if v := metadata.ValueFromIncomingContext(m.ctx, key); len(v) > 0 {
 		return v[0]
 	}
 	return ""
@@ -67,10 +89,5 @@ func (m incoming) Get(key string) string {
 
 func (m incoming) Set(string, string) {}
 
-func (m incoming) Keys() []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	return keys
-}
+// Keys is not asked by the propagator of W3C's trace context.
+func (m incoming) Keys() []string { return nil }
