@@ -10,8 +10,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // Callers may compress what they send.
+	"google.golang.org/grpc/experimental"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -169,6 +171,9 @@ func (s *Server) options() []grpc.ServerOption {
 	o := &s.o
 	out := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(wire.Codec{}),
+		// Else it is the one there was when the program began: tests put another in
+		// its place, to find who reads memory that was given back.
+		experimental.BufferPool(mem.DefaultBufferPool()),
 		grpc.ChainUnaryInterceptor(o.Unary...), // The gateway's own is around each handler, see register.
 		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.observeStream}, o.Stream...)...),
 		grpc.MaxRecvMsgSize(s.maxMessage()), // Counted after decompression.
