@@ -12,7 +12,7 @@ import (
 // arrive begins the one Call that the request has and runs the checks that
 // every request meets, before anything about it but its address is looked at.
 func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, error) {
-	headers := x.r.Header.Values
+	headers := x.headerValues()
 	if s.o.Client != nil {
 		x.observed.Client = s.o.Client(x.observed.Peer.Addr(), headers)
 	}
@@ -34,6 +34,20 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	}
 	return ctx, err
 }
+
+// headerValues looks request headers up.
+func (x *exchange) headerValues() func(key string) []string {
+	h := x.r.Header
+	return func(key string) []string {
+		if key == forwardedFor { // Asked on every request, in another spelling than net/http's, and nearly never there.
+			return h["X-Forwarded-For"]
+		}
+		return h.Values(key)
+	}
+}
+
+// forwardedFor is the header as gateway/clientaddr asks for it.
+const forwardedFor = "x-forwarded-for"
 
 // admit is this edge's adapter of policy.Check: it runs the edge's checks, before
 // anything of the body has been read.

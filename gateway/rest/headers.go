@@ -40,7 +40,7 @@ func hsts(maxAge time.Duration) []string {
 }
 
 // setHeaders puts on what every answer has, whatever becomes of the request.
-func (x *exchange) setHeaders() {
+func (x *exchange) setHeaders(old bool) {
 	h := x.w.Header()
 	x.annotate("X-Request-Id", x.observed.ID)
 	h["X-Content-Type-Options"] = nosniff
@@ -51,7 +51,7 @@ func (x *exchange) setHeaders() {
 	if x.r.TLS != nil && x.server.hsts != nil {
 		h["Strict-Transport-Security"] = x.server.hsts
 	}
-	if tooOld(x.r.Context(), x.server.o.MaxConnectionAge) {
+	if old {
 		h["Connection"] = connClose // HTTP/2 makes a GOAWAY of it.
 	}
 }

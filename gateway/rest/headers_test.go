@@ -170,11 +170,11 @@ func TestTooOld(t *testing.T) {
 		"young": {at(79*time.Minute, 199), false}, "early by chance": {at(81*time.Minute, 199), true}, "not early": {at(99*time.Minute, 0), false},
 		"old": {at(100*time.Minute, 0), true}, "no connection": {t.Context(), false},
 	} {
-		if got := tooOld(tc.ctx, 100*time.Minute); got != tc.want {
+		if got := birthOf(tc.ctx).tooOld(100 * time.Minute); got != tc.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
-	if tooOld(at(time.Hour, 0), 0) {
+	if birthOf(at(time.Hour, 0)).tooOld(0) {
 		t.Error("too old without a bound")
 	}
 	b := ConnContext(t.Context(), nil).Value(birthKey{}).(*birth)

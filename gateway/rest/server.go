@@ -3,7 +3,6 @@ package rest
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -162,10 +161,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, conte
 	ctx := s.o.Telemetry.BeginIn(r.Context(), o, policy.EdgeREST, propagation.HeaderCarrier(r.Header))
 	o.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
 	o.Method = r.Method
-	o.Peer, _ = netip.ParseAddrPort(r.RemoteAddr)
+	conn := birthOf(r.Context())
+	o.Peer = conn.from(r.RemoteAddr)
 	o.Client = o.Peer.Addr().Unmap().WithZone("")
 	o.Call = &x.call
-	x.setHeaders()
+	x.setHeaders(conn.tooOld(s.o.MaxConnectionAge))
 	s.cors.mark(x)
 	x.limitReadTime()
 	return x, x.carry(ctx)
