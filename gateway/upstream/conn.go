@@ -122,7 +122,8 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	if ctx, err = c.enter(ctx, call, in); err != nil {
 		return err
 	}
-	ctx, cancel := within(ctx, r.method.Rule.Deadline)
+	start := time.Now()
+	ctx, cancel := within(ctx, start, r.method.Rule.Deadline)
 	defer cancel()
 	ctx, span := c.startSpan(ctx, r)
 	md, err := c.outgoing(ctx, call, r)
@@ -130,7 +131,6 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 		endSpan(span, err)
 		return err
 	}
-	start := time.Now()
 	err = r.send(ctx, md, in, out, opts...)
 	if err != nil {
 		err = c.answer(ctx, call, r, err)
@@ -141,11 +141,12 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 
 // within bounds a unary call in time. Where the caller's own deadline comes first,
 // it needs no timer: a call that has been answered leaves nothing to cancel.
-func within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= most {
+func within(ctx context.Context, start time.Time, most time.Duration) (context.Context, context.CancelFunc) {
+	end := start.Add(most)
+	if callers, ok := ctx.Deadline(); ok && !callers.After(end) {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, most)
+	return context.WithDeadline(ctx, end)
 }
 
 // admitted finds the call that ctx carries: one for this very method.

@@ -30,23 +30,31 @@ func ResponseMetadata(key string) bool { return key == "idempotency-replayed" }
 
 var traceContext = propagation.TraceContext{}
 
-// sent is what goes to a service as metadata: keys and values in turn. It is no map,
-// for it is written once and read once.
-type sent []string
+// sent is what goes to a service as metadata. It is no map, for it is written once
+// and read once.
+type sent struct {
+	assertion, requestID string
+	trace                pairs
+}
+
+// pairs are keys and values in turn.
+type pairs []string
 
 func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (sent, error) {
 	call.Upstream = r.name
 	token, err := c.o.Signer.Sign(call.Principal, r.method.Service)
 	if status.Code(err) == codes.Unauthenticated { // The credential expired on the way.
-		return nil, err
+		return sent{}, err
 	}
 	if err != nil {
 		c.o.Logger.ErrorContext(ctx, "cannot sign the assertion", "grpc_method", r.method.FullName, "error", err)
-		return nil, status.Error(codes.Internal, msgInternal)
+		return sent{}, status.Error(codes.Internal, msgInternal)
 	}
-	md := sent{MetadataAssertion, token, MetadataRequestID, call.RequestID}
+	md := sent{assertion: token, requestID: call.RequestID}
 	if trace.SpanContextFromContext(ctx).IsValid() {
-		traceContext.Inject(ctx, &md)
+		var p pairs
+		traceContext.Inject(ctx, &p)
+		md.trace = p
 	}
 	return md, nil
 }
@@ -57,19 +65,31 @@ func (s sent) context(ctx context.Context) context.Context {
 	if _, ok := metadata.FromOutgoingContext(ctx); ok {
 		ctx = metadata.NewOutgoingContext(ctx, nil)
 	}
-	return metadata.AppendToOutgoingContext(ctx, s...)
+	ctx = metadata.AppendToOutgoingContext(ctx, MetadataAssertion, s.assertion, MetadataRequestID, s.requestID)
+	if len(s.trace) > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, s.trace...)
+	}
+	return ctx
 }
 
-func (s sent) metadata() metadata.MD { return metadata.Pairs(s...) }
+// metadata returns this as who is called in this process reads it.
+func (s sent) metadata() metadata.MD {
+	values := [...]string{s.assertion, s.requestID} // One allocation for both lists.
+	md := metadata.MD{MetadataAssertion: values[0:1:1], MetadataRequestID: values[1:2:2]}
+	for i := 0; i < len(s.trace); i += 2 {
+		md.Set(s.trace[i], s.trace[i+1])
+	}
+	return md
+}
 
 // Set implements propagation.TextMapCarrier, as do those that follow.
-func (s *sent) Set(key, value string) { *s = append(*s, key, value) }
+func (p *pairs) Set(key, value string) { *p = append(*p, key, value) }
 
 // Get is not asked of what is being written.
-func (*sent) Get(string) string { return "" }
+func (*pairs) Get(string) string { return "" }
 
 // Keys neither.
-func (*sent) Keys() []string { return nil }
+func (*pairs) Keys() []string { return nil }
 
 // extractTrace makes the caller's span the parent of what the service does.
 func extractTrace(ctx context.Context) context.Context {
