@@ -36,9 +36,9 @@ var heldBytes = sync.Pool{New: func() any {
 }}
 
 // Cork makes the connection hold back what is written, so that Uncork sends it
-// in one write. net/http writes an answer in parts of 4 KiB and more, TLS one of
-// 11 KiB in ten records, and each would be a system call, and a packet, of its
-// own. Whoever corks must uncork, also after a panic, and before waiting for the
+// in one write. net/http writes an answer as 4 KiB and the rest, TLS in records,
+// which are small while a connection is young, and each would be a system call,
+// and a packet, of its own. Whoever corks must uncork, also after a panic, and before waiting for the
 // peer to do anything. What is held is bounded: large answers go out in parts
 // meanwhile.
 func (c *conn) Cork() { c.cork.in.Store(true) }

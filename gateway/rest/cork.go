@@ -31,7 +31,7 @@ func CorkContext(ctx context.Context, c net.Conn) context.Context {
 
 // Bodies from these sizes on are worth a cork, in bytes. Smaller ones leave
 // net/http in one write anyway, behind a header of some 600 bytes: it gathers
-// 4 KiB; TLS makes records of 1.1 KiB, until a connection has sent a lot.
+// 4 KiB; the first records of TLS hold 1.1 KiB.
 const (
 	corkPlain = 2 << 10
 	corkTLS   = 512
