@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -24,7 +25,9 @@ func served(t testing.TB, target string) func() {
 	e := newEdge(t, func(o *Options) {
 		o.Telemetry = telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")})
 	})
-	r := httptest.NewRequest("GET", target, nil)
+	ctx, cancel := context.WithCancel(t.Context()) // As net/http gives a request one.
+	t.Cleanup(cancel)
+	r := httptest.NewRequestWithContext(ctx, "GET", target, nil)
 	r.Header.Set("Authorization", "Bearer x")
 	r.Header.Set("Accept", "*/*")
 	r.Header.Set("User-Agent", "bench")
