@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/gzhttp"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -262,7 +263,11 @@ func (g *Gateway) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) 
 		if err != nil {
 			return err
 		}
-		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: docs}, {Path: portal.DocsPath + "/", Handler: docs}, {Path: portal.DocumentPath, Handler: docs}}
+		pages := http.Handler(docs)
+		if !o.Compression.Off { // Pages and scripts compress to a quarter.
+			pages = gzhttp.GzipHandler(docs)
+		}
+		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: pages}, {Path: portal.DocsPath + "/", Handler: pages}, {Path: portal.DocumentPath, Handler: pages}}
 	}
 	var err error
 	g.rest, err = rest.New(o)

@@ -51,7 +51,7 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 			if err != nil { // After a cancel, a service in this process may still be reading.
 				return nil, err
 			}
-			in.Free()
+			x.parsed = true
 			out.HandOver()
 			return out, nil
 		}

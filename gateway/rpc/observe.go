@@ -86,6 +86,7 @@ type exchange struct {
 	lease    *lease       // nil where no connection is
 	header   metadata.MD  // of the answer, not given to grpc-go yet
 	opened   bool         // the first of it was
+	parsed   bool         // the service is done with room.in, whose memory may go back
 	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
 
 	room struct {
@@ -148,6 +149,9 @@ func (s *Server) end(x *exchange, err *error, panicked any) {
 		*err = status.Error(codes.Internal, "internal error")
 	}
 	x.call.Done(*err)
+	if x.parsed && *err == nil { // Not before: what runs when the call is done may still read the request.
+		x.room.in.Free()
+	}
 	x.close(*err)
 	if l := x.lease; l != nil {
 		if limit := l.close(); limit != "" && *err != nil {

@@ -70,7 +70,9 @@ func composites(_ context.Context, e gateway.Embedding) (upstream.Host, error) {
 	if err != nil {
 		return upstream.Host{}, err
 	}
-	return host("bff", func(r grpc.ServiceRegistrar) { bffv1.RegisterBffServiceServer(r, srv) }, nil, e)
+	h, err := host("bff", func(r grpc.ServiceRegistrar) { bffv1.RegisterBffServiceServer(r, srv) }, nil, e)
+	h.Prompt = true // All that a composite waits for is calls of e.Branches.
+	return h, err
 }
 
 // host puts the services' own interceptors in front: a service checks the

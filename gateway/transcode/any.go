@@ -95,6 +95,9 @@ func (s *state) embedded(dst, b []byte, m *message, depth int) ([]byte, error) {
 // for a type.
 const maxURLs = 1024
 
+// maxURL is the longest that is remembered, in bytes.
+const maxURL = 256
+
 // byURL returns the plan of the message inside an Any.
 func (s *Set) byURL(url []byte) (*message, error) {
 	known := s.urls.Load()
@@ -110,6 +113,9 @@ func (s *Set) byURL(url []byte) (*message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.message(mt.Descriptor())
+	if len(url) > maxURL {
+		return m, nil
+	}
 	next := map[string]*message{}
 	if known = s.urls.Load(); known != nil {
 		if len(*known) >= maxURLs {

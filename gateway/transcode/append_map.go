@@ -28,7 +28,7 @@ func (s *state) entries(dst, b []byte, f *field, depth int) ([]byte, int, error)
 		return dst, 0, errDepth
 	}
 	sc := s.scratchpad()
-	base, size := len(sc.entries), len(b)
+	base, size, limit := len(sc.entries), len(b), maxScratch
 	for {
 		v, n := readBytes(b)
 		if n == 0 {
@@ -40,6 +40,13 @@ func (s *state) entries(dst, b []byte, f *field, depth int) ([]byte, int, error)
 			return dst, 0, err
 		}
 		sc.entries = append(sc.entries, e)
+		if k := len(sc.entries) - base; k >= limit {
+			slices.SortFunc(sc.entries[base:], compareEntries)
+			if !f.sorted(sc.entries[base:]) {
+				return dst, 0, errUnusual
+			}
+			limit = 2 * k
+		}
 		n = f.again(b)
 		if n == 0 {
 			break

@@ -4,6 +4,7 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -18,7 +19,22 @@ func (p *Plan) Check(wire []byte) error {
 		return nil
 	}
 	// What one part of a message lacks another may have, which only merging tells.
-	return proto.UnmarshalOptions{Resolver: p.set.types}.Unmarshal(wire, dynamicpb.NewMessage(p.md))
+	return p.parse(wire)
+}
+
+// parse parses into the generated type, or a dynamic one where none is known: its
+// parser panics on keys of maps that come again with another wire type.
+func (p *Plan) parse(wire []byte) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errWire
+		}
+	}()
+	var mt protoreflect.MessageType = dynamicpb.NewMessageType(p.md)
+	if known, ferr := p.set.types.FindMessageByName(p.md.FullName()); ferr == nil && known.Descriptor() == p.md {
+		mt = known
+	}
+	return proto.UnmarshalOptions{Resolver: p.set.types}.Unmarshal(wire, mt.New().Interface())
 }
 
 // checker reads wire bytes as a parser would, and keeps nothing.

@@ -227,6 +227,7 @@ func (s *decodePlans) field(fd protoreflect.FieldDescriptor) *decodeField {
 	case protoreflect.GroupKind:
 		f.end = string(protowire.AppendTag(nil, fd.Number(), protowire.EndGroupType))
 		f.message = s.compile(fd.Message())
+		f.nullable = f.message.known == knownValue
 	case protoreflect.MessageKind:
 		if f.shape != shapeMap {
 			f.message = s.compile(fd.Message())

@@ -49,6 +49,9 @@ func (s *state) release() {
 	}
 	clear(sc.entries[:cap(sc.entries)])
 	clear(sc.found[:cap(sc.found)])
+	if len(sc.groups) > maxScratch {
+		sc.groups = nil // To clear a large map takes as long as it is large.
+	}
 	clear(sc.groups)
 	sc.entries, sc.found = sc.entries[:0], sc.found[:0]
 	scratches.Put(sc)
@@ -102,9 +105,14 @@ func (s *state) mergedFields(dst []byte, parts []occurrence, m *message, depth i
 		}
 		dst = append(dst, m.defaults[m.from[next]:m.from[f.index]]...)
 		next = min(int(f.index)+1, len(m.fields))
+		before := len(dst)
 		dst = f.appendKey(dst)
+		value := len(dst)
 		if dst, err = s.merged(dst, s.scratch.found[i:j], f, depth); err != nil {
 			return dst, err
+		}
+		if f.op == opNumbers && int(f.index) == len(m.fields) && len(dst) == value+2 {
+			dst = dst[:before] // An extension that is an empty list is not there.
 		}
 		i = j
 	}

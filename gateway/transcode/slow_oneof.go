@@ -118,13 +118,21 @@ func (s *state) mergedEntries(dst []byte, found []occurrence, f *field, depth in
 		return dst, errDepth
 	}
 	sc := s.scratch
-	first, base := len(sc.entries), len(sc.found)
+	first, base, limit := len(sc.entries), len(sc.found), maxScratch
 	for i := range found {
 		e, err := s.mergedEntry(found[i:i+1], f, depth)
 		if err != nil {
 			return dst, err
 		}
 		sc.entries = append(sc.entries, e)
+		if len(sc.entries)-first >= limit { // Keys that come again take no room.
+			kept, err := s.lastOfKeys(sc.entries[first:], f, depth)
+			if err != nil {
+				return dst, err
+			}
+			sc.entries = sc.entries[:first+len(kept)]
+			limit = max(maxScratch, 2*len(kept))
+		}
 	}
 	entries := sc.entries[first:]
 	if !f.sorted(entries) {

@@ -10,8 +10,7 @@ import (
 // Frame is a message in its wire form. Its bytes are not changed once the frame
 // has been sent or received.
 //
-// A frame that was received keeps memory of a pool (mem.DefaultBufferPool) by
-// reference. Free gives it back, HandOver leaves that to grpc-go. Both are for
+// A frame that was received keeps memory of a pool by reference. Free gives it back, HandOver leaves that to grpc-go. Both are for
 // the frame's only reader; a frame with which neither is done is left to the
 // garbage collector, which is always right. A request is given back only once
 // its call has succeeded: after a cancel, the serving side of an in-process call

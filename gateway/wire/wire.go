@@ -36,7 +36,7 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 // piece by reference, and one in several as a copy, in memory of the same pool.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if f, ok := v.(*Frame); ok {
-		f.hold(data.MaterializeToBuffer(mem.DefaultBufferPool()))
+		f.hold(data.MaterializeToBuffer(pool()))
 		return nil
 	}
 	return typed.Unmarshal(data, v)
@@ -86,7 +86,7 @@ func (f *Frame) copy(in any) error {
 		if in.taken() {
 			return errGone
 		}
-		f.hold(mem.Copy(in.Data, mem.DefaultBufferPool()))
+		f.hold(mem.Copy(in.Data, pool()))
 		return nil
 	case proto.Message:
 		b, err := marshal(in)
@@ -108,7 +108,7 @@ func marshal(m proto.Message) (mem.Buffer, error) {
 		b, err := options.Marshal(m)
 		return mem.SliceBuffer(b), err
 	}
-	pool := mem.DefaultBufferPool()
+	pool := pool()
 	b := pool.Get(n)
 	out, err := options.MarshalAppend((*b)[:0], m)
 	if err != nil {

@@ -29,7 +29,12 @@ var ErrMalformed = errors.New("malformed message")
 
 // Parse reads a request from its wire form, into its generated type where there
 // is one. The error is ErrMalformed.
-func Parse(input protoreflect.MessageDescriptor, wire []byte) (proto.Message, error) {
+func Parse(input protoreflect.MessageDescriptor, wire []byte) (_ proto.Message, err error) {
+	defer func() {
+		if recover() != nil { // dynamicpb, on a map's key that comes again with another wire type.
+			err = ErrMalformed
+		}
+	}()
 	m := messageType(input).New().Interface()
 	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(wire, m); err != nil {
 		return nil, ErrMalformed
