@@ -82,7 +82,11 @@ func (a *carried) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// Message is a request message: typed, or as the bytes of its wire form.
+// Message is a request message: typed, or as the bytes of its wire form. Of the calls
+// that a composite makes within the gateway, too, checks see Wire.
+//
+// Wire is lent and not to be changed. It holds until the call is done, functions given
+// to OnDone included; on a stream, until the check returns. Who keeps it longer clones it.
 type Message struct {
 	Proto proto.Message
 	Wire  []byte

@@ -5,6 +5,9 @@ type state struct {
 	set *Set
 	// wire is the whole; what is being read is part of it.
 	wire []byte
+	// limit is how long dst may become. It is looked at before each message, element
+	// and entry: what is written between two looks is in proportion to the wire.
+	limit int
 	// careful passes collect a message's fields before they write them: right for
 	// every legal order, and slower.
 	careful bool
@@ -18,6 +21,9 @@ type state struct {
 func (s *state) message(dst, b []byte, m *message, depth int) ([]byte, error) {
 	if depth--; depth < 0 {
 		return dst, errDepth
+	}
+	if len(dst) > s.limit {
+		return dst, errTooLarge
 	}
 	if m.form != plainForm {
 		return s.wellKnown(dst, b, m, depth)

@@ -33,6 +33,9 @@ func (s *state) strings(dst, b []byte, f *field) ([]byte, int, error) {
 			return dst, 0, errWire
 		}
 		b = b[n:]
+		if len(dst) > s.limit {
+			return dst, 0, errTooLarge
+		}
 		dst = append(dst, ',')
 		if dst, err = f.appendBytes(dst, v); err != nil {
 			return dst, 0, err
@@ -53,7 +56,7 @@ func (s *state) numbers(dst, b []byte, f *field) ([]byte, int, error) {
 		if n == 0 {
 			return dst, 0, errWire
 		}
-		dst, err := f.appendPacked(dst, v)
+		dst, err := s.packed(dst, v, f)
 		return closeArray(dst, start), n, err
 	}
 	for {
@@ -62,6 +65,9 @@ func (s *state) numbers(dst, b []byte, f *field) ([]byte, int, error) {
 			return dst, 0, errWire
 		}
 		b = b[n:]
+		if len(dst) > s.limit {
+			return dst, 0, errTooLarge
+		}
 		dst = f.appendNumber(append(dst, ','), u)
 		n = f.again(b)
 		if n == 0 {
@@ -71,8 +77,8 @@ func (s *state) numbers(dst, b []byte, f *field) ([]byte, int, error) {
 	}
 }
 
-// appendPacked appends packed numbers with a comma before each.
-func (f *field) appendPacked(dst, b []byte) ([]byte, error) {
+// packed appends packed numbers with a comma before each.
+func (s *state) packed(dst, b []byte, f *field) ([]byte, error) {
 	wt := f.elem.wireType()
 	for len(b) > 0 {
 		u, n := readNumber(b, wt)
@@ -80,6 +86,9 @@ func (f *field) appendPacked(dst, b []byte) ([]byte, error) {
 			return dst, errWire
 		}
 		b = b[n:]
+		if len(dst) > s.limit {
+			return dst, errTooLarge
+		}
 		dst = room(dst, 40)
 		dst = f.appendNumber(append(dst, ','), u)
 	}

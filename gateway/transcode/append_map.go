@@ -181,6 +181,9 @@ func (s *state) writeEntries(dst []byte, entries []entry, f *field, depth int) (
 	for i := range entries {
 		var err error
 		e := &entries[i]
+		if len(dst) > s.limit {
+			return dst, errTooLarge
+		}
 		if dst, err = e.appendKey(dst, key); err != nil {
 			return dst, err
 		}

@@ -72,6 +72,9 @@ func (s *state) mergedMessage(dst []byte, parts []occurrence, m *message, depth 
 	if depth--; depth < 0 {
 		return dst, errDepth
 	}
+	if len(dst) > s.limit {
+		return dst, errTooLarge
+	}
 	if m.form != plainForm {
 		return s.mergedWellKnown(dst, parts, m, depth)
 	}
@@ -156,12 +159,15 @@ func (s *state) merged(dst []byte, found []occurrence, f *field, depth int) ([]b
 
 // element appends what one occurrence adds to a list, with commas before.
 func (s *state) element(dst []byte, found []occurrence, f *field, depth int) ([]byte, error) {
+	if len(dst) > s.limit {
+		return dst, errTooLarge
+	}
 	switch f.op {
 	case opStrings, opBytesList:
 		return f.appendBytes(append(dst, ','), s.bytes(found[0]))
 	case opNumbers:
 		if found[0].wt == bytesType {
-			return f.appendPacked(dst, s.bytes(found[0]))
+			return s.packed(dst, s.bytes(found[0]), f)
 		}
 		u, _ := readNumber(s.bytes(found[0]), found[0].wt)
 		return f.appendNumber(append(dst, ','), u), nil

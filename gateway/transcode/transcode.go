@@ -24,6 +24,9 @@ type Options struct {
 	Types Resolver
 	// MaxDepth bounds the nesting of JSON that is read; 0 means 64.
 	MaxDepth int
+	// MaxJSON bounds the JSON that AppendJSON and AppendMasked write, in bytes: that of
+	// a list of empty messages is many times its wire form. 0 means no bound.
+	MaxJSON int
 }
 
 // Set compiles plans, which share those of the messages they nest. It is safe for
@@ -140,7 +143,10 @@ func (p *Plan) append(dst, wire []byte, m *message) ([]byte, error) {
 	return out, nil
 }
 
-var errSize = errors.New("transcode: more than 4 GiB")
+var (
+	errSize     = errors.New("transcode: more than 4 GiB")
+	errTooLarge = errors.New("transcode: the JSON is larger than the bound")
+)
 
 // document appends the whole.
 func (s *state) document(dst []byte, m *message) ([]byte, error) {
@@ -149,6 +155,10 @@ func (s *state) document(dst []byte, m *message) ([]byte, error) {
 		return dst, errSize
 	}
 	start := len(dst)
+	s.limit = math.MaxInt
+	if n := s.set.o.MaxJSON; n > 0 {
+		s.limit = start + min(n, math.MaxInt-start)
+	}
 	switch {
 	case s.careful:
 		dst, err = s.mergedMessage(dst, []occurrence{s.whole(s.wire)}, m, maxNesting)
@@ -158,7 +168,10 @@ func (s *state) document(dst []byte, m *message) ([]byte, error) {
 		dst, err = s.message(dst, s.wire, m, maxNesting)
 	}
 	if err == nil && m.bare && len(dst) == start {
-		return s.unset(dst, &m.fields[m.shown()])
+		dst, err = s.unset(dst, &m.fields[m.shown()])
+	}
+	if err == nil && len(dst) > s.limit {
+		err = errTooLarge
 	}
 	return dst, err
 }
