@@ -1,0 +1,39 @@
+package condition_test
+
+import (
+	"encoding/hex"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy/condition"
+)
+
+// TestParseOfUnlinkedTypes: on a key of a map that comes twice, the second time with
+// another wire type, dynamicpb panics. With types that are not linked in, anybody could send that.
+func TestParseOfUnlinkedTypes(t *testing.T) {
+	wire, err := hex.DecodeString("3227d001d9e2acfc83eaf8a6120a0008919bafe1f8f5e8819e01c3b5030a07756e6b6e6f776ec4b503")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := protodesc.NewFile(protodesc.ToFileDescriptorProto(profilev1.File_shop_profile_v1_profile_proto), protoregistry.GlobalFiles)
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile := file.Messages().ByName("Profile")
+	for name, md := range map[string]protoreflect.MessageDescriptor{
+		"unlinked": profile, "linked": (&profilev1.Profile{}).ProtoReflect().Descriptor(),
+	} {
+		m, err := condition.Parse(md, wire)
+		if md == profile && err == nil {
+			t.Errorf("%s: taken, as %v", name, m)
+		}
+		if _, err := condition.Parse(md, nil); err != nil {
+			t.Errorf("%s: an empty message: %v", name, err)
+		}
+	}
+}
