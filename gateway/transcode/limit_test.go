@@ -3,6 +3,7 @@ package transcode
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -59,7 +60,7 @@ func TestMaxJSONStopsEarly(t *testing.T) {
 	number := func(name protoreflect.Name) protoreflect.FieldNumber { return kinds.ByName(name).Number() }
 	var entries []byte
 	for i := range 1 << 15 {
-		entries = append(entries, lenField(number("m_int64"), protowire.AppendVarint([]byte{0x08}, uint64(i)))...)
+		entries = append(entries, lenField(number("m_string"), lenField(1, fmt.Append(nil, i)))...)
 	}
 	for name, c := range map[string]struct {
 		m    proto.Message
