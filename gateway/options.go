@@ -61,9 +61,9 @@ const (
 	AfterAuthentication Place = iota
 	// AfterAuthorization checks see only callers with the scopes.
 	AfterAuthorization
-	// AtEntry checks see the message that is about to be sent (Call.Message), also of
-	// the branches of composites, and there mostly as Wire. It is lent: valid until the
-	// call is done (of a stream, until the check returns). Clone it to keep it.
+	// AtEntry checks see the message that is about to be sent (Call.Message), those
+	// of the branches of composites always as Wire. Wire is lent: valid until the call
+	// is done (on a stream, until the check returns). Clone it to keep it.
 	AtEntry
 )
 
