@@ -157,7 +157,7 @@ const optional = `
 	Http.tls Http.cors Grpc.tls Grpc.reflection Log.access_off
 	ServerTls.client_ca_file ServerTls.require_client_cert Cors.allow_credentials Cors.allowed_headers
 	ClientAddress.trusted_proxies ClientAddress.header ClientAddress.proxy_protocol
-	Auth.issuers Auth.api_keys Auth.client_certificates ApiKeys.keys ApiKeys.file
+	Compression.off Auth.issuers Auth.api_keys Auth.client_certificates ApiKeys.keys ApiKeys.file
 	Issuer.jwks_url Issuer.public_keys Issuer.hmac_secret_file Issuer.oidc_discovery Issuer.claims
 	Limits.redis RedisStore.password_file AddressLimit.requests AddressLimit.burst AddressLimit.off
 	LimitClass.rates LimitClass.quotas LimitClass.max_in_flight_per_caller LimitClass.max_in_flight_per_method

@@ -64,6 +64,10 @@ func fillHTTP(h *configv1.Http) {
 	h.MaxConnectionAge = orDuration(h.MaxConnectionAge, time.Hour)
 	h.MaxConcurrentStreams = or(h.MaxConcurrentStreams, 250)
 	h.HstsMaxAge = orDuration(h.HstsMaxAge, 0)
+	if h.Compression == nil {
+		h.Compression = &configv1.Compression{}
+	}
+	h.Compression.MinBytes = or(h.Compression.MinBytes, 1400)
 	fillServerTLS(h.Tls)
 	if h.Cors != nil {
 		h.Cors.MaxAge = orDuration(h.Cors.MaxAge, 10*time.Minute)
