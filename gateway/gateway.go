@@ -146,6 +146,10 @@ func (g *Gateway) rules() (*policy.Table, error) {
 			MaxRequestBytes: m.GetMaxRequestBytes(),
 			LimitClass:      m.GetLimitClass(),
 			LimitCost:       int(m.GetLimitCost()),
+			Retry:           m.GetRetry(),
+			Cache:           m.GetCache(),
+			NoCache:         m.GetCacheOff(),
+			BranchShare:     int(m.GetBranchSharePercent()),
 		}
 	}
 	return policy.NewTable(g.descriptors(), policy.Defaults{

@@ -46,6 +46,15 @@ type Rule struct {
 	// StreamIdle bounds the silence on a stream, StreamMaxAge its life.
 	StreamIdle, StreamMaxAge time.Duration
 	Idempotent               bool
+	// Retry says how a unary call that failed is tried again.
+	Retry Retry
+	// Cache says how long answers are kept; nil means not at all.
+	Cache *Cache
+	// Invalidates are the tags of kept answers that a success makes untrue.
+	Invalidates []string
+	// BranchShare is the percent of the time left that a branch of this composite may
+	// take.
+	BranchShare int
 
 	// MaxRequestBytes bounds a request message.
 	MaxRequestBytes int64
@@ -85,6 +94,11 @@ type Override struct {
 	MaxRequestBytes                    int64
 	LimitClass                         string
 	LimitCost                          int
+	// Retry and Cache replace those of the rule; NoCache takes its cache away.
+	Retry       *policyv1.Retry
+	Cache       *policyv1.Cache
+	NoCache     bool
+	BranchShare int
 }
 
 // Table holds every method that the gateway offers. It does not change.
@@ -166,7 +180,7 @@ func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
 		rule.ProtoReflect().Set(fd, v)
 		return true
 	})
-	if errs := flat(m.suits(own), m.fill(rule, d)); len(errs) > 0 {
+	if errs := flat(m.suits(own, rule.GetIdempotent()), m.fill(rule, d)); len(errs) > 0 {
 		for i, err := range errs {
 			errs[i] = fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 		}
@@ -192,18 +206,24 @@ func flat(errs ...error) (out []error) {
 
 // suits says what a method states of its own that its kind of call has no use
 // for. A service's defaults may, for its methods are of several kinds.
-func (m *Method) suits(own *policyv1.MethodRule) error {
+func (m *Method) suits(own *policyv1.MethodRule, idempotent bool) error {
 	if m.Streaming() && own.GetDeadline() != nil {
 		return errors.New("deadline is for unary methods: state stream.max_age")
 	}
 	if !m.Streaming() && own.GetStream() != nil {
 		return errors.New("stream is for streaming methods: state deadline")
 	}
+	if m.Streaming() && (own.GetRetry() != nil || own.GetCache() != nil) {
+		return errors.New("retry and cache are for unary methods")
+	}
+	if own.GetRetry() != nil && !idempotent {
+		return errRetryTwice
+	}
 	return nil
 }
 
 func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
-	return errors.Join(m.fillRequire(r.GetRequire()), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()))
+	return errors.Join(m.fillRequire(r.GetRequire()), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()), m.fillTraffic(r))
 }
 
 func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
@@ -284,6 +304,12 @@ func (m *Method) override(o Override) error {
 	}
 	if !m.Streaming() && (o.StreamIdle > 0 || o.StreamMaxAge > 0) {
 		return errors.New("stream_idle and stream_max_age are for streaming methods: state deadline")
+	}
+	if o.BranchShare < 0 || o.BranchShare > 100 {
+		return errors.New("branch_share_percent must be from 1 to 100")
+	}
+	if err := m.overrideTraffic(o); err != nil {
+		return err
 	}
 	m.Rule.apply(o)
 	return nil

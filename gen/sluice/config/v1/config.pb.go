@@ -11,6 +11,7 @@ package configv1
 
 import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
+	v1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -61,6 +62,19 @@ type Config struct {
 	Limits *Limits `protobuf:"bytes,13,opt,name=limits,proto3" json:"limits,omitempty"`
 	// Whose word is taken for a client's address.
 	ClientAddress *ClientAddress `protobuf:"bytes,14,opt,name=client_address,json=clientAddress,proto3" json:"client_address,omitempty"`
+	// What happens when services fail or are too slow. Each message of an
+	// upstream's own `resilience` stands in for the one here.
+	Resilience *Resilience `protobuf:"bytes,15,opt,name=resilience,proto3" json:"resilience,omitempty"`
+	// Memory of the answers that rules let the gateway keep.
+	Cache *ResponseCache `protobuf:"bytes,16,opt,name=cache,proto3" json:"cache,omitempty"`
+	// Where targets such as `etcd:///users` are looked up.
+	Discovery *Discovery `protobuf:"bytes,17,opt,name=discovery,proto3" json:"discovery,omitempty"`
+	// Services that speak plain HTTP, by a name of your own.
+	HttpUpstreams map[string]*HttpUpstream `protobuf:"bytes,18,rep,name=http_upstreams,json=httpUpstreams,proto3" json:"http_upstreams,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Routes to them. The first that matches counts, but for those with `hosts`,
+	// which come before all others and before the routes of RPCs. The rest come
+	// after the routes of RPCs.
+	HttpRoutes    []*HttpRoute `protobuf:"bytes,19,rep,name=http_routes,json=httpRoutes,proto3" json:"http_routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -189,6 +203,41 @@ func (x *Config) GetLimits() *Limits {
 func (x *Config) GetClientAddress() *ClientAddress {
 	if x != nil {
 		return x.ClientAddress
+	}
+	return nil
+}
+
+func (x *Config) GetResilience() *Resilience {
+	if x != nil {
+		return x.Resilience
+	}
+	return nil
+}
+
+func (x *Config) GetCache() *ResponseCache {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *Config) GetDiscovery() *Discovery {
+	if x != nil {
+		return x.Discovery
+	}
+	return nil
+}
+
+func (x *Config) GetHttpUpstreams() map[string]*HttpUpstream {
+	if x != nil {
+		return x.HttpUpstreams
+	}
+	return nil
+}
+
+func (x *Config) GetHttpRoutes() []*HttpRoute {
+	if x != nil {
+		return x.HttpRoutes
 	}
 	return nil
 }
@@ -2091,13 +2140,28 @@ func (x *Assertion) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-// Where a service runs when it is not in the gateway's process.
+// Where a service runs when it is not in the gateway's process. State target or
+// endpoints.
 type Upstream struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// gRPC target: host:port, or with a scheme: dns:///name:port, unix:path.
+	// gRPC target: host:port, or with a scheme: dns:///name:port, unix:path,
+	// etcd:///name, consul:///name?tag=v2, xds:///name (with the build tag `xds`).
 	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
 	// TLS towards the target. Unset means plaintext.
-	Tls           *Tls `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
+	Tls *Tls `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
+	// The backends, where they do not change.
+	Endpoints []*Endpoint `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// How calls are spread over the backends.
+	Balancing *Balancing `protobuf:"bytes,4,opt,name=balancing,proto3" json:"balancing,omitempty"`
+	// Ask each backend whether it serves (grpc.health.v1). Unset means no.
+	HealthCheck *GrpcHealthCheck `protobuf:"bytes,5,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	// What stands in for the gateway's `resilience`, message by message.
+	Resilience *Resilience `protobuf:"bytes,6,opt,name=resilience,proto3" json:"resilience,omitempty"`
+	// New versions that get a part of the calls. The first whose share or match a
+	// call falls into counts.
+	Canaries []*Canary `protobuf:"bytes,7,rep,name=canaries,proto3" json:"canaries,omitempty"`
+	// A target that gets copies of calls, and whose answers nobody sees.
+	Shadow        *Shadow `protobuf:"bytes,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2146,6 +2210,2054 @@ func (x *Upstream) GetTls() *Tls {
 	return nil
 }
 
+func (x *Upstream) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *Upstream) GetBalancing() *Balancing {
+	if x != nil {
+		return x.Balancing
+	}
+	return nil
+}
+
+func (x *Upstream) GetHealthCheck() *GrpcHealthCheck {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return nil
+}
+
+func (x *Upstream) GetResilience() *Resilience {
+	if x != nil {
+		return x.Resilience
+	}
+	return nil
+}
+
+func (x *Upstream) GetCanaries() []*Canary {
+	if x != nil {
+		return x.Canaries
+	}
+	return nil
+}
+
+func (x *Upstream) GetShadow() *Shadow {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+// One backend of a service.
+type Endpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port, or unix:path.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Its share under the balancing policy `weighted`. Default 1.
+	Weight        int32 `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Endpoint) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Endpoint) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+// How calls are spread over the backends of a service.
+type Balancing struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// `round_robin`, `least_request` (of two drawn at random, the one with fewer
+	// calls in flight for its weight) or `weighted` (by Endpoint.weight, or what discovery says).
+	// Default round_robin.
+	Policy string `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// How long the share of a backend that is new, or back, grows to its whole.
+	// Default 0s: at once.
+	SlowStart     *durationpb.Duration `protobuf:"bytes,2,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balancing) Reset() {
+	*x = Balancing{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balancing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balancing) ProtoMessage() {}
+
+func (x *Balancing) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
+func (*Balancing) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Balancing) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *Balancing) GetSlowStart() *durationpb.Duration {
+	if x != nil {
+		return x.SlowStart
+	}
+	return nil
+}
+
+// Health as grpc.health.v1 tells it. A backend without it counts as healthy.
+type GrpcHealthCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that is asked for. Empty means the backend as a whole.
+	Service       string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrpcHealthCheck) Reset() {
+	*x = GrpcHealthCheck{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrpcHealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrpcHealthCheck) ProtoMessage() {}
+
+func (x *GrpcHealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrpcHealthCheck.ProtoReflect.Descriptor instead.
+func (*GrpcHealthCheck) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GrpcHealthCheck) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+// What happens when a service fails or is too slow.
+type Resilience struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many calls may be tried again.
+	RetryBudget *RetryBudget `protobuf:"bytes,1,opt,name=retry_budget,json=retryBudget,proto3" json:"retry_budget,omitempty"`
+	// When a service is not called for a while.
+	Breaker *Breaker `protobuf:"bytes,2,opt,name=breaker,proto3" json:"breaker,omitempty"`
+	// When one backend is not called for a while.
+	Outlier *Outlier `protobuf:"bytes,3,opt,name=outlier,proto3" json:"outlier,omitempty"`
+	// How many calls a service gets at once.
+	Concurrency *Concurrency `protobuf:"bytes,4,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// Failures on purpose, to see what callers make of them. Default none.
+	Faults        []*Fault `protobuf:"bytes,5,rep,name=faults,proto3" json:"faults,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resilience) Reset() {
+	*x = Resilience{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resilience) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resilience) ProtoMessage() {}
+
+func (x *Resilience) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resilience.ProtoReflect.Descriptor instead.
+func (*Resilience) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Resilience) GetRetryBudget() *RetryBudget {
+	if x != nil {
+		return x.RetryBudget
+	}
+	return nil
+}
+
+func (x *Resilience) GetBreaker() *Breaker {
+	if x != nil {
+		return x.Breaker
+	}
+	return nil
+}
+
+func (x *Resilience) GetOutlier() *Outlier {
+	if x != nil {
+		return x.Outlier
+	}
+	return nil
+}
+
+func (x *Resilience) GetConcurrency() *Concurrency {
+	if x != nil {
+		return x.Concurrency
+	}
+	return nil
+}
+
+func (x *Resilience) GetFaults() []*Fault {
+	if x != nil {
+		return x.Faults
+	}
+	return nil
+}
+
+// How many calls of a service may be tried again, however many callers there are.
+type RetryBudget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Attempts beyond the first, as percent of the first ones of the last 10 s. Default 20.
+	Percent int32 `protobuf:"varint,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	// As many a second are always granted. Default 1.
+	MinPerSecond int32 `protobuf:"varint,2,opt,name=min_per_second,json=minPerSecond,proto3" json:"min_per_second,omitempty"`
+	// No retries at all.
+	Off           bool `protobuf:"varint,3,opt,name=off,proto3" json:"off,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryBudget) Reset() {
+	*x = RetryBudget{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryBudget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryBudget) ProtoMessage() {}
+
+func (x *RetryBudget) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryBudget.ProtoReflect.Descriptor instead.
+func (*RetryBudget) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RetryBudget) GetPercent() int32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *RetryBudget) GetMinPerSecond() int32 {
+	if x != nil {
+		return x.MinPerSecond
+	}
+	return 0
+}
+
+func (x *RetryBudget) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+// When a service is not called for a while: one breaker for each class of limits
+// that its methods are in.
+type Breaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls whatever happens.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// Time that failures are counted over. Default 10s.
+	Window *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	// Calls there must have been in it. Default 20.
+	MinRequests int32 `protobuf:"varint,3,opt,name=min_requests,json=minRequests,proto3" json:"min_requests,omitempty"`
+	// Percent of them that must have failed for it to open. Default 50.
+	FailurePercent int32 `protobuf:"varint,4,opt,name=failure_percent,json=failurePercent,proto3" json:"failure_percent,omitempty"`
+	// How long it stays open. Default 5s.
+	OpenFor *durationpb.Duration `protobuf:"bytes,5,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
+	// Calls at once that try whether the service is back. Default 3.
+	Probes int32 `protobuf:"varint,6,opt,name=probes,proto3" json:"probes,omitempty"`
+	// Successes in a row that close it. Default 3.
+	Successes     int32 `protobuf:"varint,7,opt,name=successes,proto3" json:"successes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Breaker) Reset() {
+	*x = Breaker{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Breaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Breaker) ProtoMessage() {}
+
+func (x *Breaker) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
+func (*Breaker) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Breaker) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Breaker) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *Breaker) GetMinRequests() int32 {
+	if x != nil {
+		return x.MinRequests
+	}
+	return 0
+}
+
+func (x *Breaker) GetFailurePercent() int32 {
+	if x != nil {
+		return x.FailurePercent
+	}
+	return 0
+}
+
+func (x *Breaker) GetOpenFor() *durationpb.Duration {
+	if x != nil {
+		return x.OpenFor
+	}
+	return nil
+}
+
+func (x *Breaker) GetProbes() int32 {
+	if x != nil {
+		return x.Probes
+	}
+	return 0
+}
+
+func (x *Breaker) GetSuccesses() int32 {
+	if x != nil {
+		return x.Successes
+	}
+	return 0
+}
+
+// When one of several backends is not called for a while.
+type Outlier struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Call it whatever happens.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// Failures in a row. Default 5.
+	ConsecutiveFailures int32 `protobuf:"varint,2,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	// How long, the first time; each further time as much longer. Default 1s.
+	BaseEjection *durationpb.Duration `protobuf:"bytes,3,opt,name=base_ejection,json=baseEjection,proto3" json:"base_ejection,omitempty"`
+	// How long at most. Default 30s.
+	MaxEjection *durationpb.Duration `protobuf:"bytes,4,opt,name=max_ejection,json=maxEjection,proto3" json:"max_ejection,omitempty"`
+	// Percent of the backends that may be left out at once. Default 50.
+	MaxEjectedPercent int32 `protobuf:"varint,5,opt,name=max_ejected_percent,json=maxEjectedPercent,proto3" json:"max_ejected_percent,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Outlier) Reset() {
+	*x = Outlier{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outlier) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outlier) ProtoMessage() {}
+
+func (x *Outlier) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
+func (*Outlier) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Outlier) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Outlier) GetConsecutiveFailures() int32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *Outlier) GetBaseEjection() *durationpb.Duration {
+	if x != nil {
+		return x.BaseEjection
+	}
+	return nil
+}
+
+func (x *Outlier) GetMaxEjection() *durationpb.Duration {
+	if x != nil {
+		return x.MaxEjection
+	}
+	return nil
+}
+
+func (x *Outlier) GetMaxEjectedPercent() int32 {
+	if x != nil {
+		return x.MaxEjectedPercent
+	}
+	return 0
+}
+
+// How many calls a service gets at once: a bound that follows its latency. Calls
+// beyond it are refused with 503 (UNAVAILABLE) and Retry-After.
+type Concurrency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// No bound.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// The bound never falls below. Default 20.
+	Min int32 `protobuf:"varint,2,opt,name=min,proto3" json:"min,omitempty"`
+	// The bound never grows beyond. Default 1000.
+	Max int32 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
+	// Where it begins. Default 100.
+	Initial       int32 `protobuf:"varint,4,opt,name=initial,proto3" json:"initial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Concurrency) Reset() {
+	*x = Concurrency{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Concurrency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Concurrency) ProtoMessage() {}
+
+func (x *Concurrency) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
+func (*Concurrency) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *Concurrency) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *Concurrency) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *Concurrency) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *Concurrency) GetInitial() int32 {
+	if x != nil {
+		return x.Initial
+	}
+	return 0
+}
+
+// A failure on purpose. Of several that a call meets, the first counts.
+type Fault struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Wait for so long before the call.
+	Delay *durationpb.Duration `protobuf:"bytes,1,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Name of the gRPC code to answer in its place, such as `UNAVAILABLE`.
+	Abort string `protobuf:"bytes,2,opt,name=abort,proto3" json:"abort,omitempty"`
+	// Percent of the calls.
+	Percent float64 `protobuf:"fixed64,3,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Only calls with this request header.
+	Header string `protobuf:"bytes,4,opt,name=header,proto3" json:"header,omitempty"`
+	// Its value. Empty means any.
+	Value string `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	// Only these methods, such as `GetUser`. Unset means all.
+	Methods       []string `protobuf:"bytes,6,rep,name=methods,proto3" json:"methods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fault) Reset() {
+	*x = Fault{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fault) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fault) ProtoMessage() {}
+
+func (x *Fault) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fault.ProtoReflect.Descriptor instead.
+func (*Fault) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Fault) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Fault) GetAbort() string {
+	if x != nil {
+		return x.Abort
+	}
+	return ""
+}
+
+func (x *Fault) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Fault) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *Fault) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Fault) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+// A new version of a service that gets a part of its calls.
+type Canary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in logs, metrics and the admin page: `variant`.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// As in Upstream; state target or endpoints.
+	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// As in Upstream.
+	Endpoints []*Endpoint `protobuf:"bytes,3,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// As in Upstream.
+	Tls *Tls `protobuf:"bytes,4,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Percent of the calls.
+	Percent float64 `protobuf:"fixed64,5,opt,name=percent,proto3" json:"percent,omitempty"`
+	// How the percent are drawn: `principal` (a caller always gets the same; an
+	// anonymous one by its address) or `request`. Default principal.
+	By string `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	// Calls that always come here, whatever percent says: any of these.
+	Match []*CanaryMatch `protobuf:"bytes,7,rep,name=match,proto3" json:"match,omitempty"`
+	// Only these methods, such as `GetUser`. Unset means all. Not on plain HTTP.
+	Methods       []string `protobuf:"bytes,8,rep,name=methods,proto3" json:"methods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Canary) Reset() {
+	*x = Canary{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Canary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Canary) ProtoMessage() {}
+
+func (x *Canary) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Canary.ProtoReflect.Descriptor instead.
+func (*Canary) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Canary) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Canary) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Canary) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *Canary) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Canary) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Canary) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Canary) GetMatch() []*CanaryMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *Canary) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+// A request header or cookie.
+type CanaryMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of a request header. State it or cookie.
+	Header string `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// Name of a cookie.
+	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	// Its value. Empty means any.
+	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CanaryMatch) Reset() {
+	*x = CanaryMatch{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CanaryMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CanaryMatch) ProtoMessage() {}
+
+func (x *CanaryMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CanaryMatch.ProtoReflect.Descriptor instead.
+func (*CanaryMatch) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CanaryMatch) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *CanaryMatch) GetCookie() string {
+	if x != nil {
+		return x.Cookie
+	}
+	return ""
+}
+
+func (x *CanaryMatch) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// A target that gets copies of calls. What it answers is dropped, and nothing
+// that happens to it reaches a caller.
+type Shadow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Upstream; state target or endpoints.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// As in Upstream.
+	Endpoints []*Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// As in Upstream.
+	Tls *Tls `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Percent of the calls.
+	Percent float64 `protobuf:"fixed64,4,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Only these methods, such as `GetUser`. Unset means every unary method that
+	// its rule calls idempotent. Not on plain HTTP.
+	Methods []string `protobuf:"bytes,5,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Copies on their way at once; more are not made. Default 64.
+	MaxInFlight   int32 `protobuf:"varint,6,opt,name=max_in_flight,json=maxInFlight,proto3" json:"max_in_flight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shadow) Reset() {
+	*x = Shadow{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shadow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shadow) ProtoMessage() {}
+
+func (x *Shadow) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
+func (*Shadow) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Shadow) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Shadow) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *Shadow) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *Shadow) GetPercent() float64 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Shadow) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Shadow) GetMaxInFlight() int32 {
+	if x != nil {
+		return x.MaxInFlight
+	}
+	return 0
+}
+
+// Memory of the answers that rules let the gateway keep.
+type ResponseCache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Keep nothing.
+	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
+	// Memory in bytes. Default 67108864.
+	MaxBytes int64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// Largest answer that is kept, in bytes. Default 1048576.
+	MaxEntryBytes int64 `protobuf:"varint,3,opt,name=max_entry_bytes,json=maxEntryBytes,proto3" json:"max_entry_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResponseCache) Reset() {
+	*x = ResponseCache{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResponseCache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResponseCache) ProtoMessage() {}
+
+func (x *ResponseCache) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResponseCache.ProtoReflect.Descriptor instead.
+func (*ResponseCache) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ResponseCache) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *ResponseCache) GetMaxBytes() int64 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *ResponseCache) GetMaxEntryBytes() int64 {
+	if x != nil {
+		return x.MaxEntryBytes
+	}
+	return 0
+}
+
+// Where targets are looked up.
+type Discovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For targets etcd:///name.
+	Etcd *EtcdDiscovery `protobuf:"bytes,1,opt,name=etcd,proto3" json:"etcd,omitempty"`
+	// For targets consul:///name.
+	Consul *ConsulDiscovery `protobuf:"bytes,2,opt,name=consul,proto3" json:"consul,omitempty"`
+	// For targets dns:///name:port: how often names are looked up again, beside
+	// at once when a connection is lost. Default 10s.
+	DnsInterval   *durationpb.Duration `protobuf:"bytes,3,opt,name=dns_interval,json=dnsInterval,proto3" json:"dns_interval,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Discovery) Reset() {
+	*x = Discovery{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Discovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Discovery) ProtoMessage() {}
+
+func (x *Discovery) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
+func (*Discovery) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Discovery) GetEtcd() *EtcdDiscovery {
+	if x != nil {
+		return x.Etcd
+	}
+	return nil
+}
+
+func (x *Discovery) GetConsul() *ConsulDiscovery {
+	if x != nil {
+		return x.Consul
+	}
+	return nil
+}
+
+func (x *Discovery) GetDnsInterval() *durationpb.Duration {
+	if x != nil {
+		return x.DnsInterval
+	}
+	return nil
+}
+
+// etcd, with endpoints as its naming package keeps them.
+type EtcdDiscovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// URLs of the cluster's members, such as `http://10.0.0.1:2379`.
+	Endpoints []string `protobuf:"bytes,1,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// TLS towards them, for https URLs.
+	Tls *Tls `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
+	// User name; empty means none.
+	Username string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// File whose content is the password.
+	PasswordFile string `protobuf:"bytes,4,opt,name=password_file,json=passwordFile,proto3" json:"password_file,omitempty"`
+	// What stands before the name of a target in keys. Default `sluice/services/`.
+	Prefix        string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EtcdDiscovery) Reset() {
+	*x = EtcdDiscovery{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EtcdDiscovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EtcdDiscovery) ProtoMessage() {}
+
+func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EtcdDiscovery.ProtoReflect.Descriptor instead.
+func (*EtcdDiscovery) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *EtcdDiscovery) GetEndpoints() []string {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *EtcdDiscovery) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *EtcdDiscovery) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *EtcdDiscovery) GetPasswordFile() string {
+	if x != nil {
+		return x.PasswordFile
+	}
+	return ""
+}
+
+func (x *EtcdDiscovery) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// Consul's catalogue: the instances that pass their checks.
+type ConsulDiscovery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// URL of an agent. Default `http://127.0.0.1:8500`.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// TLS towards it, for an https URL.
+	Tls *Tls `protobuf:"bytes,2,opt,name=tls,proto3" json:"tls,omitempty"`
+	// File whose content is the ACL token.
+	TokenFile string `protobuf:"bytes,3,opt,name=token_file,json=tokenFile,proto3" json:"token_file,omitempty"`
+	// Data centre; empty means the agent's own.
+	Datacenter    string `protobuf:"bytes,4,opt,name=datacenter,proto3" json:"datacenter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsulDiscovery) Reset() {
+	*x = ConsulDiscovery{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsulDiscovery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsulDiscovery) ProtoMessage() {}
+
+func (x *ConsulDiscovery) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsulDiscovery.ProtoReflect.Descriptor instead.
+func (*ConsulDiscovery) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ConsulDiscovery) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ConsulDiscovery) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *ConsulDiscovery) GetTokenFile() string {
+	if x != nil {
+		return x.TokenFile
+	}
+	return ""
+}
+
+func (x *ConsulDiscovery) GetDatacenter() string {
+	if x != nil {
+		return x.Datacenter
+	}
+	return ""
+}
+
+// A service that speaks plain HTTP. State target or endpoints.
+type HttpUpstream struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// host:port, dns:///name:port, etcd:///name or consul:///name.
+	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
+	// The backends, where they do not change.
+	Endpoints []*Endpoint `protobuf:"bytes,2,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// https. Unset means plaintext.
+	Tls *Tls `protobuf:"bytes,3,opt,name=tls,proto3" json:"tls,omitempty"`
+	// How requests are spread over the backends.
+	Balancing *Balancing `protobuf:"bytes,4,opt,name=balancing,proto3" json:"balancing,omitempty"`
+	// Ask each backend whether it serves. Unset means no.
+	HealthCheck *HttpHealthCheck `protobuf:"bytes,5,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	// What stands in for the gateway's `resilience`, message by message.
+	Resilience *Resilience `protobuf:"bytes,6,opt,name=resilience,proto3" json:"resilience,omitempty"`
+	// As in Upstream.
+	Canaries []*Canary `protobuf:"bytes,7,rep,name=canaries,proto3" json:"canaries,omitempty"`
+	// As in Upstream. Of requests without a body.
+	Shadow *Shadow `protobuf:"bytes,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// Host header to send. Default: the caller's.
+	Host string `protobuf:"bytes,9,opt,name=host,proto3" json:"host,omitempty"`
+	// Send X-User-ID, the caller's subject, beside the assertion.
+	UserIdHeader bool `protobuf:"varint,10,opt,name=user_id_header,json=userIdHeader,proto3" json:"user_id_header,omitempty"`
+	// Do not send the assertion: for services of others.
+	NoAssertion   bool `protobuf:"varint,11,opt,name=no_assertion,json=noAssertion,proto3" json:"no_assertion,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpUpstream) Reset() {
+	*x = HttpUpstream{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpUpstream) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpUpstream) ProtoMessage() {}
+
+func (x *HttpUpstream) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpUpstream.ProtoReflect.Descriptor instead.
+func (*HttpUpstream) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *HttpUpstream) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *HttpUpstream) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetTls() *Tls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetBalancing() *Balancing {
+	if x != nil {
+		return x.Balancing
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetHealthCheck() *HttpHealthCheck {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetResilience() *Resilience {
+	if x != nil {
+		return x.Resilience
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetCanaries() []*Canary {
+	if x != nil {
+		return x.Canaries
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetShadow() *Shadow {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+func (x *HttpUpstream) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HttpUpstream) GetUserIdHeader() bool {
+	if x != nil {
+		return x.UserIdHeader
+	}
+	return false
+}
+
+func (x *HttpUpstream) GetNoAssertion() bool {
+	if x != nil {
+		return x.NoAssertion
+	}
+	return false
+}
+
+// Health of a plain HTTP backend: a GET that must be answered with 200 to 299.
+type HttpHealthCheck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path, such as `/healthz`.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// How often. Default 5s.
+	Interval *durationpb.Duration `protobuf:"bytes,2,opt,name=interval,proto3" json:"interval,omitempty"`
+	// How long an answer may take. Default 2s.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Failures in a row that take a backend out. Default 2.
+	UnhealthyAfter int32 `protobuf:"varint,4,opt,name=unhealthy_after,json=unhealthyAfter,proto3" json:"unhealthy_after,omitempty"`
+	// Successes in a row that put it back. Default 1.
+	HealthyAfter  int32 `protobuf:"varint,5,opt,name=healthy_after,json=healthyAfter,proto3" json:"healthy_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpHealthCheck) Reset() {
+	*x = HttpHealthCheck{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpHealthCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpHealthCheck) ProtoMessage() {}
+
+func (x *HttpHealthCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpHealthCheck.ProtoReflect.Descriptor instead.
+func (*HttpHealthCheck) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *HttpHealthCheck) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HttpHealthCheck) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *HttpHealthCheck) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *HttpHealthCheck) GetUnhealthyAfter() int32 {
+	if x != nil {
+		return x.UnhealthyAfter
+	}
+	return 0
+}
+
+func (x *HttpHealthCheck) GetHealthyAfter() int32 {
+	if x != nil {
+		return x.HealthyAfter
+	}
+	return 0
+}
+
+// A route to a plain HTTP service.
+type HttpRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name in logs, metrics and limits.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Which requests take it.
+	Match *HttpMatch `protobuf:"bytes,2,opt,name=match,proto3" json:"match,omitempty"`
+	// Name of one of http_upstreams.
+	Upstream string `protobuf:"bytes,3,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// Who may call, as a rule says it. `owner` and `tenant` name a variable of the
+	// path. It must be stated.
+	Require *v1.Require `protobuf:"bytes,4,opt,name=require,proto3" json:"require,omitempty"`
+	// How often, as a rule says it.
+	Limit *v1.Limit `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Longest time until the answer's header. Default: defaults.deadline.
+	Deadline *durationpb.Duration `protobuf:"bytes,6,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// Asking twice has the effect of asking once, whatever the method says: such
+	// requests without a body may be tried again. GET, HEAD and OPTIONS always may.
+	Idempotent bool `protobuf:"varint,7,opt,name=idempotent,proto3" json:"idempotent,omitempty"`
+	// How a request that failed is tried again. Codes are HTTP's 502, 503 and 504
+	// by their gRPC names (UNAVAILABLE is 503).
+	Retry *v1.Retry `protobuf:"bytes,8,opt,name=retry,proto3" json:"retry,omitempty"`
+	// How long answers to GET are kept.
+	Cache *v1.Cache `protobuf:"bytes,9,opt,name=cache,proto3" json:"cache,omitempty"`
+	// Largest request body in bytes. Default: defaults.max_request_bytes.
+	MaxRequestBytes int64 `protobuf:"varint,10,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	// The path that is sent.
+	Rewrite *PathRewrite `protobuf:"bytes,11,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
+	// Changes of the request's headers, the last before it is sent.
+	RequestHeaders *HeaderRules `protobuf:"bytes,12,opt,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	// Changes of the answer's headers.
+	ResponseHeaders *HeaderRules `protobuf:"bytes,13,opt,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	// Changes of a JSON request body.
+	RequestJson *JsonRules `protobuf:"bytes,14,opt,name=request_json,json=requestJson,proto3" json:"request_json,omitempty"`
+	// Changes of a JSON answer.
+	ResponseJson *JsonRules `protobuf:"bytes,15,opt,name=response_json,json=responseJson,proto3" json:"response_json,omitempty"`
+	// WebSocket upgrades are passed on.
+	Websocket bool `protobuf:"varint,16,opt,name=websocket,proto3" json:"websocket,omitempty"`
+	// Longest silence on a WebSocket or a streamed body. Default: defaults.stream_idle.
+	StreamIdle    *durationpb.Duration `protobuf:"bytes,17,opt,name=stream_idle,json=streamIdle,proto3" json:"stream_idle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpRoute) Reset() {
+	*x = HttpRoute{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpRoute) ProtoMessage() {}
+
+func (x *HttpRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpRoute.ProtoReflect.Descriptor instead.
+func (*HttpRoute) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *HttpRoute) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HttpRoute) GetMatch() *HttpMatch {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *HttpRoute) GetRequire() *v1.Require {
+	if x != nil {
+		return x.Require
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetLimit() *v1.Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetIdempotent() bool {
+	if x != nil {
+		return x.Idempotent
+	}
+	return false
+}
+
+func (x *HttpRoute) GetRetry() *v1.Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetCache() *v1.Cache {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetMaxRequestBytes() int64 {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return 0
+}
+
+func (x *HttpRoute) GetRewrite() *PathRewrite {
+	if x != nil {
+		return x.Rewrite
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetRequestHeaders() *HeaderRules {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetResponseHeaders() *HeaderRules {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetRequestJson() *JsonRules {
+	if x != nil {
+		return x.RequestJson
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetResponseJson() *JsonRules {
+	if x != nil {
+		return x.ResponseJson
+	}
+	return nil
+}
+
+func (x *HttpRoute) GetWebsocket() bool {
+	if x != nil {
+		return x.Websocket
+	}
+	return false
+}
+
+func (x *HttpRoute) GetStreamIdle() *durationpb.Duration {
+	if x != nil {
+		return x.StreamIdle
+	}
+	return nil
+}
+
+// Which requests take a route: all that is stated must hold.
+type HttpMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hosts, or with `*.` before the name all its subdomains. Unset means any.
+	Hosts []string `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// The path.
+	//
+	// Types that are valid to be assigned to Path:
+	//
+	//	*HttpMatch_Prefix
+	//	*HttpMatch_Exact
+	//	*HttpMatch_Template
+	//	*HttpMatch_Regex
+	Path isHttpMatch_Path `protobuf_oneof:"path"`
+	// HTTP methods. Unset means any.
+	Methods []string `protobuf:"bytes,6,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Headers that must be there.
+	Headers       []*HeaderMatch `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpMatch) Reset() {
+	*x = HttpMatch{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpMatch) ProtoMessage() {}
+
+func (x *HttpMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpMatch.ProtoReflect.Descriptor instead.
+func (*HttpMatch) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *HttpMatch) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *HttpMatch) GetPath() isHttpMatch_Path {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *HttpMatch) GetPrefix() string {
+	if x != nil {
+		if x, ok := x.Path.(*HttpMatch_Prefix); ok {
+			return x.Prefix
+		}
+	}
+	return ""
+}
+
+func (x *HttpMatch) GetExact() string {
+	if x != nil {
+		if x, ok := x.Path.(*HttpMatch_Exact); ok {
+			return x.Exact
+		}
+	}
+	return ""
+}
+
+func (x *HttpMatch) GetTemplate() string {
+	if x != nil {
+		if x, ok := x.Path.(*HttpMatch_Template); ok {
+			return x.Template
+		}
+	}
+	return ""
+}
+
+func (x *HttpMatch) GetRegex() string {
+	if x != nil {
+		if x, ok := x.Path.(*HttpMatch_Regex); ok {
+			return x.Regex
+		}
+	}
+	return ""
+}
+
+func (x *HttpMatch) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *HttpMatch) GetHeaders() []*HeaderMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+type isHttpMatch_Path interface {
+	isHttpMatch_Path()
+}
+
+type HttpMatch_Prefix struct {
+	// Whole segments at its beginning, such as `/payments`.
+	Prefix string `protobuf:"bytes,2,opt,name=prefix,proto3,oneof"`
+}
+
+type HttpMatch_Exact struct {
+	// All of it.
+	Exact string `protobuf:"bytes,3,opt,name=exact,proto3,oneof"`
+}
+
+type HttpMatch_Template struct {
+	// A template, such as `/payments/{user_id}/**`, whose variables `owner` may name.
+	Template string `protobuf:"bytes,4,opt,name=template,proto3,oneof"`
+}
+
+type HttpMatch_Regex struct {
+	// A regular expression (RE2) that must match all of it. Named groups are
+	// variables.
+	Regex string `protobuf:"bytes,5,opt,name=regex,proto3,oneof"`
+}
+
+func (*HttpMatch_Prefix) isHttpMatch_Path() {}
+
+func (*HttpMatch_Exact) isHttpMatch_Path() {}
+
+func (*HttpMatch_Template) isHttpMatch_Path() {}
+
+func (*HttpMatch_Regex) isHttpMatch_Path() {}
+
+// A request header.
+type HeaderMatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its value. Empty means any.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderMatch) Reset() {
+	*x = HeaderMatch{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderMatch) ProtoMessage() {}
+
+func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
+func (*HeaderMatch) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *HeaderMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderMatch) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// The path that is sent to a plain HTTP service.
+type PathRewrite struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is put in the place of match.prefix: `/` takes it off.
+	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// What is put in the place of a whole path that match.regex matched, with $1 or ${name}.
+	Regex         string `protobuf:"bytes,2,opt,name=regex,proto3" json:"regex,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathRewrite) Reset() {
+	*x = PathRewrite{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathRewrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathRewrite) ProtoMessage() {}
+
+func (x *PathRewrite) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
+func (*PathRewrite) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *PathRewrite) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PathRewrite) GetRegex() string {
+	if x != nil {
+		return x.Regex
+	}
+	return ""
+}
+
+// Changes of headers. Values may hold `{request_id}`, `{principal.subject}`,
+// `{principal.tenant}`, `{principal.issuer}`, `{client.address}`, `{route}`,
+// `{variant}`, `{header.NAME}` of the request, and `{path.NAME}` of its path's
+// variables. Headers that HTTP, gRPC or the gateway need for themselves cannot be named.
+type HeaderRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Put in the place of what is there.
+	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Put beside what is there.
+	Add map[string]string `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Taken away, first of all.
+	Remove        []string `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderRules) Reset() {
+	*x = HeaderRules{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderRules) ProtoMessage() {}
+
+func (x *HeaderRules) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderRules.ProtoReflect.Descriptor instead.
+func (*HeaderRules) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *HeaderRules) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *HeaderRules) GetAdd() map[string]string {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *HeaderRules) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+// Changes of a JSON object, in the order remove, rename, set. Paths are names
+// with dots between them.
+type JsonRules struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Values to set: JSON, such as `"EUR"` or `12`.
+	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Fields that are taken away.
+	Remove []string `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
+	// Fields that get another name, from path to path.
+	Rename        map[string]string `protobuf:"bytes,3,rep,name=rename,proto3" json:"rename,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JsonRules) Reset() {
+	*x = JsonRules{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JsonRules) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JsonRules) ProtoMessage() {}
+
+func (x *JsonRules) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JsonRules.ProtoReflect.Descriptor instead.
+func (*JsonRules) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *JsonRules) GetSet() map[string]string {
+	if x != nil {
+		return x.Set
+	}
+	return nil
+}
+
+func (x *JsonRules) GetRemove() []string {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *JsonRules) GetRename() map[string]string {
+	if x != nil {
+		return x.Rename
+	}
+	return nil
+}
+
 // TLS as a client.
 type Tls struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2164,7 +4276,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +4288,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +4301,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Tls) GetCaFile() string {
@@ -2234,14 +4346,26 @@ type MethodOverride struct {
 	// Limit class.
 	LimitClass string `protobuf:"bytes,5,opt,name=limit_class,json=limitClass,proto3" json:"limit_class,omitempty"`
 	// Tokens a call takes from the limit class.
-	LimitCost     int32 `protobuf:"varint,6,opt,name=limit_cost,json=limitCost,proto3" json:"limit_cost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LimitCost int32 `protobuf:"varint,6,opt,name=limit_cost,json=limitCost,proto3" json:"limit_cost,omitempty"`
+	// How a call that failed is tried again. Whether it may be is the rule's to say.
+	Retry *v1.Retry `protobuf:"bytes,7,opt,name=retry,proto3" json:"retry,omitempty"`
+	// How long answers are kept, in the place of the rule's `cache`.
+	Cache *v1.Cache `protobuf:"bytes,8,opt,name=cache,proto3" json:"cache,omitempty"`
+	// Keep no answers, whatever the rule says.
+	CacheOff bool `protobuf:"varint,9,opt,name=cache_off,json=cacheOff,proto3" json:"cache_off,omitempty"`
+	// Percent of a composite's time left that a branch may take.
+	BranchSharePercent int32 `protobuf:"varint,10,opt,name=branch_share_percent,json=branchSharePercent,proto3" json:"branch_share_percent,omitempty"`
+	// Metadata sent to the service beside the gateway's own.
+	RequestHeaders *HeaderRules `protobuf:"bytes,11,opt,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
+	// Changes of the answer's headers over REST, and of its header metadata over gRPC.
+	ResponseHeaders *HeaderRules `protobuf:"bytes,12,opt,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MethodOverride) Reset() {
 	*x = MethodOverride{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2253,7 +4377,7 @@ func (x *MethodOverride) String() string {
 func (*MethodOverride) ProtoMessage() {}
 
 func (x *MethodOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2266,7 +4390,7 @@ func (x *MethodOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOverride.ProtoReflect.Descriptor instead.
 func (*MethodOverride) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *MethodOverride) GetDeadline() *durationpb.Duration {
@@ -2311,6 +4435,48 @@ func (x *MethodOverride) GetLimitCost() int32 {
 	return 0
 }
 
+func (x *MethodOverride) GetRetry() *v1.Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *MethodOverride) GetCache() *v1.Cache {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *MethodOverride) GetCacheOff() bool {
+	if x != nil {
+		return x.CacheOff
+	}
+	return false
+}
+
+func (x *MethodOverride) GetBranchSharePercent() int32 {
+	if x != nil {
+		return x.BranchSharePercent
+	}
+	return 0
+}
+
+func (x *MethodOverride) GetRequestHeaders() *HeaderRules {
+	if x != nil {
+		return x.RequestHeaders
+	}
+	return nil
+}
+
+func (x *MethodOverride) GetResponseHeaders() *HeaderRules {
+	if x != nil {
+		return x.ResponseHeaders
+	}
+	return nil
+}
+
 // Defaults of calls whose rule is silent.
 type Defaults struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2328,7 +4494,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +4506,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +4519,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Defaults) GetDeadline() *durationpb.Duration {
@@ -2396,7 +4562,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +4574,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +4587,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Database) GetDsn() string {
@@ -2445,7 +4611,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +4623,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +4636,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Shutdown) GetGrace() *durationpb.Duration {
@@ -2490,7 +4656,8 @@ func (x *Shutdown) GetNotReadyFor() *durationpb.Duration {
 // The log, on standard error.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Least level that is written. Default `info`.
+	// Least level that is written. Default `info`. The admin listener changes it
+	// while all runs, until the next reload.
 	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
 	// Leave out the access log.
 	AccessOff     bool `protobuf:"varint,2,opt,name=access_off,json=accessOff,proto3" json:"access_off,omitempty"`
@@ -2500,7 +4667,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +4679,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +4692,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Log) GetLevel() string {
@@ -2546,7 +4713,7 @@ var File_sluice_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsluice/config/v1/config.proto\x12\x10sluice.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\t\n" +
+	"\x1dsluice/config/v1/config.proto\x12\x10sluice.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dsluice/policy/v1/policy.proto\"\xf9\f\n" +
 	"\x06Config\x12*\n" +
 	"\x04http\x18\x01 \x01(\v2\x16.sluice.config.v1.HttpR\x04http\x12*\n" +
 	"\x04grpc\x18\x02 \x01(\v2\x16.sluice.config.v1.GrpcR\x04grpc\x12-\n" +
@@ -2562,7 +4729,15 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\bshutdown\x18\v \x01(\v2\x1a.sluice.config.v1.ShutdownR\bshutdown\x12'\n" +
 	"\x03log\x18\f \x01(\v2\x15.sluice.config.v1.LogR\x03log\x120\n" +
 	"\x06limits\x18\r \x01(\v2\x18.sluice.config.v1.LimitsR\x06limits\x12F\n" +
-	"\x0eclient_address\x18\x0e \x01(\v2\x1f.sluice.config.v1.ClientAddressR\rclientAddress\x1aX\n" +
+	"\x0eclient_address\x18\x0e \x01(\v2\x1f.sluice.config.v1.ClientAddressR\rclientAddress\x12<\n" +
+	"\n" +
+	"resilience\x18\x0f \x01(\v2\x1c.sluice.config.v1.ResilienceR\n" +
+	"resilience\x125\n" +
+	"\x05cache\x18\x10 \x01(\v2\x1f.sluice.config.v1.ResponseCacheR\x05cache\x129\n" +
+	"\tdiscovery\x18\x11 \x01(\v2\x1b.sluice.config.v1.DiscoveryR\tdiscovery\x12v\n" +
+	"\x0ehttp_upstreams\x18\x12 \x03(\v2+.sluice.config.v1.Config.HttpUpstreamsEntryB\"\xbaH\x1f\x9a\x01\x1c\"\x1ar\x182\x16^[a-z][a-z0-9-]{0,62}$R\rhttpUpstreams\x12<\n" +
+	"\vhttp_routes\x18\x13 \x03(\v2\x1b.sluice.config.v1.HttpRouteR\n" +
+	"httpRoutes\x1aX\n" +
 	"\x0eUpstreamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.UpstreamR\x05value:\x028\x01\x1a\\\n" +
@@ -2571,7 +4746,10 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2 .sluice.config.v1.MethodOverrideR\x05value:\x028\x01\x1aX\n" +
 	"\x0eDatabasesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
-	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\"\xb7\b\n" +
+	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\x1a`\n" +
+	"\x12HttpUpstreamsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x124\n" +
+	"\x05value\x18\x02 \x01(\v2\x1e.sluice.config.v1.HttpUpstreamR\x05value:\x028\x01\"\xb7\b\n" +
 	"\x04Http\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :8080 or 127.0.0.1:8080\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12S\n" +
@@ -2741,18 +4919,203 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05files\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\x05files\"d\n" +
 	"\tAssertion\x12\x19\n" +
 	"\bkey_file\x18\x01 \x01(\tR\akeyFile\x12<\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x05R\x03ttl\"W\n" +
-	"\bUpstream\x12\"\n" +
-	"\x06target\x18\x01 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\bR\x06target\x12'\n" +
-	"\x03tls\x18\x02 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\"\xe1\x01\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x05R\x03ttl\"\x9b\x04\n" +
+	"\bUpstream\x12 \n" +
+	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x12'\n" +
+	"\x03tls\x18\x02 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x128\n" +
+	"\tendpoints\x18\x03 \x03(\v2\x1a.sluice.config.v1.EndpointR\tendpoints\x129\n" +
+	"\tbalancing\x18\x04 \x01(\v2\x1b.sluice.config.v1.BalancingR\tbalancing\x12D\n" +
+	"\fhealth_check\x18\x05 \x01(\v2!.sluice.config.v1.GrpcHealthCheckR\vhealthCheck\x12<\n" +
+	"\n" +
+	"resilience\x18\x06 \x01(\v2\x1c.sluice.config.v1.ResilienceR\n" +
+	"resilience\x124\n" +
+	"\bcanaries\x18\a \x03(\v2\x18.sluice.config.v1.CanaryR\bcanaries\x120\n" +
+	"\x06shadow\x18\b \x01(\v2\x18.sluice.config.v1.ShadowR\x06shadow:c\xbaH`\x1a^\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"T\n" +
+	"\bEndpoint\x12$\n" +
+	"\aaddress\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bR\aaddress\x12\"\n" +
+	"\x06weight\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x06weight\"\x96\x01\n" +
+	"\tBalancing\x12E\n" +
+	"\x06policy\x18\x01 \x01(\tB-\xbaH*r(R\x00R\vround_robinR\rleast_requestR\bweightedR\x06policy\x12B\n" +
+	"\n" +
+	"slow_start\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\tslowStart\"+\n" +
+	"\x0fGrpcHealthCheck\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"\xaa\x02\n" +
+	"\n" +
+	"Resilience\x12@\n" +
+	"\fretry_budget\x18\x01 \x01(\v2\x1d.sluice.config.v1.RetryBudgetR\vretryBudget\x123\n" +
+	"\abreaker\x18\x02 \x01(\v2\x19.sluice.config.v1.BreakerR\abreaker\x123\n" +
+	"\aoutlier\x18\x03 \x01(\v2\x19.sluice.config.v1.OutlierR\aoutlier\x12?\n" +
+	"\vconcurrency\x18\x04 \x01(\v2\x1d.sluice.config.v1.ConcurrencyR\vconcurrency\x12/\n" +
+	"\x06faults\x18\x05 \x03(\v2\x17.sluice.config.v1.FaultR\x06faults\"v\n" +
+	"\vRetryBudget\x12#\n" +
+	"\apercent\x18\x01 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\apercent\x120\n" +
+	"\x0emin_per_second\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\fminPerSecond\x12\x10\n" +
+	"\x03off\x18\x03 \x01(\bR\x03off\"\xcc\x02\n" +
+	"\aBreaker\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12B\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x01R\x06window\x12*\n" +
+	"\fmin_requests\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\vminRequests\x122\n" +
+	"\x0ffailure_percent\x18\x04 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x0efailurePercent\x12C\n" +
+	"\bopen_for\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a\"\x03\b\xd8\x04*\x00R\aopenFor\x12\x1f\n" +
+	"\x06probes\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x06probes\x12%\n" +
+	"\tsuccesses\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\tsuccesses\"\xa4\x02\n" +
+	"\aOutlier\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12:\n" +
+	"\x14consecutive_failures\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x13consecutiveFailures\x12H\n" +
+	"\rbase_ejection\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\fbaseEjection\x12F\n" +
+	"\fmax_ejection\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vmaxEjection\x129\n" +
+	"\x13max_ejected_percent\x18\x05 \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x11maxEjectedPercent\"x\n" +
+	"\vConcurrency\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12\x19\n" +
+	"\x03min\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x03min\x12\x19\n" +
+	"\x03max\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x03max\x12!\n" +
+	"\ainitial\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\ainitial\"\xf7\x01\n" +
+	"\x05Fault\x12=\n" +
+	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x05delay\x12\x14\n" +
+	"\x05abort\x18\x02 \x01(\tR\x05abort\x121\n" +
+	"\apercent\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@!\x00\x00\x00\x00\x00\x00\x00\x00R\apercent\x126\n" +
+	"\x06header\x18\x04 \x01(\tB\x1e\xbaH\x1br\x192\x17^([A-Za-z0-9-]{1,64})?$R\x06header\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\tR\x05value\x12\x18\n" +
+	"\amethods\x18\x06 \x03(\tR\amethods\"\xd7\x03\n" +
+	"\x06Canary\x124\n" +
+	"\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9-]{0,30}$R\x04name\x12 \n" +
+	"\x06target\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x128\n" +
+	"\tendpoints\x18\x03 \x03(\v2\x1a.sluice.config.v1.EndpointR\tendpoints\x12'\n" +
+	"\x03tls\x18\x04 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x121\n" +
+	"\apercent\x18\x05 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00R\apercent\x12+\n" +
+	"\x02by\x18\x06 \x01(\tB\x1b\xbaH\x18r\x16R\x00R\tprincipalR\arequestR\x02by\x123\n" +
+	"\x05match\x18\a \x03(\v2\x1d.sluice.config.v1.CanaryMatchR\x05match\x12\x18\n" +
+	"\amethods\x18\b \x03(\tR\amethods:c\xbaH`\x1a^\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\xeb\x01\n" +
+	"\vCanaryMatch\x126\n" +
+	"\x06header\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^([A-Za-z0-9-]{1,64})?$R\x06header\x127\n" +
+	"\x06cookie\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^([A-Za-z0-9_-]{1,64})?$R\x06cookie\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value:U\xbaHR\x1aP\n" +
+	"\x03one\x12\x1dstate either header or cookie\x1a*(this.header == '') != (this.cookie == '')\"\xf0\x02\n" +
+	"\x06Shadow\x12 \n" +
+	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x128\n" +
+	"\tendpoints\x18\x02 \x03(\v2\x1a.sluice.config.v1.EndpointR\tendpoints\x12'\n" +
+	"\x03tls\x18\x03 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x121\n" +
+	"\apercent\x18\x04 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@!\x00\x00\x00\x00\x00\x00\x00\x00R\apercent\x12\x18\n" +
+	"\amethods\x18\x05 \x03(\tR\amethods\x12/\n" +
+	"\rmax_in_flight\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xa0\x8d\x06(\x00R\vmaxInFlight:c\xbaH`\x1a^\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"x\n" +
+	"\rResponseCache\x12\x10\n" +
+	"\x03off\x18\x01 \x01(\bR\x03off\x12$\n" +
+	"\tmax_bytes\x18\x02 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bmaxBytes\x12/\n" +
+	"\x0fmax_entry_bytes\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\rmaxEntryBytes\"\xc5\x01\n" +
+	"\tDiscovery\x123\n" +
+	"\x04etcd\x18\x01 \x01(\v2\x1f.sluice.config.v1.EtcdDiscoveryR\x04etcd\x129\n" +
+	"\x06consul\x18\x02 \x01(\v2!.sluice.config.v1.ConsulDiscoveryR\x06consul\x12H\n" +
+	"\fdns_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\vdnsInterval\"\xb9\x01\n" +
+	"\rEtcdDiscovery\x12&\n" +
+	"\tendpoints\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\tendpoints\x12'\n" +
+	"\x03tls\x18\x02 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x12\x1a\n" +
+	"\busername\x18\x03 \x01(\tR\busername\x12#\n" +
+	"\rpassword_file\x18\x04 \x01(\tR\fpasswordFile\x12\x16\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\"\x93\x01\n" +
+	"\x0fConsulDiscovery\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12'\n" +
+	"\x03tls\x18\x02 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x12\x1d\n" +
+	"\n" +
+	"token_file\x18\x03 \x01(\tR\ttokenFile\x12\x1e\n" +
+	"\n" +
+	"datacenter\x18\x04 \x01(\tR\n" +
+	"datacenter\"\x86\x05\n" +
+	"\fHttpUpstream\x12 \n" +
+	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x128\n" +
+	"\tendpoints\x18\x02 \x03(\v2\x1a.sluice.config.v1.EndpointR\tendpoints\x12'\n" +
+	"\x03tls\x18\x03 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x129\n" +
+	"\tbalancing\x18\x04 \x01(\v2\x1b.sluice.config.v1.BalancingR\tbalancing\x12D\n" +
+	"\fhealth_check\x18\x05 \x01(\v2!.sluice.config.v1.HttpHealthCheckR\vhealthCheck\x12<\n" +
+	"\n" +
+	"resilience\x18\x06 \x01(\v2\x1c.sluice.config.v1.ResilienceR\n" +
+	"resilience\x124\n" +
+	"\bcanaries\x18\a \x03(\v2\x18.sluice.config.v1.CanaryR\bcanaries\x120\n" +
+	"\x06shadow\x18\b \x01(\v2\x18.sluice.config.v1.ShadowR\x06shadow\x12\x1c\n" +
+	"\x04host\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04host\x12$\n" +
+	"\x0euser_id_header\x18\n" +
+	" \x01(\bR\fuserIdHeader\x12!\n" +
+	"\fno_assertion\x18\v \x01(\bR\vnoAssertion:c\xbaH`\x1a^\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\x9c\x02\n" +
+	"\x0fHttpHealthCheck\x12$\n" +
+	"\x04path\x18\x01 \x01(\tB\x10\xbaH\rr\v2\t^/[!-~]*$R\x04path\x12D\n" +
+	"\binterval\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\r\xbaH\n" +
+	"\xaa\x01\a2\x05\x10\x80\xc2\xd7/R\binterval\x12=\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\atimeout\x120\n" +
+	"\x0funhealthy_after\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0eunhealthyAfter\x12,\n" +
+	"\rhealthy_after\x18\x05 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\fhealthyAfter\"\xaf\a\n" +
+	"\tHttpRoute\x121\n" +
+	"\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x182\x16^[a-z][a-z0-9-]{0,62}$R\x04name\x129\n" +
+	"\x05match\x18\x02 \x01(\v2\x1b.sluice.config.v1.HttpMatchB\x06\xbaH\x03\xc8\x01\x01R\x05match\x12#\n" +
+	"\bupstream\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bupstream\x12;\n" +
+	"\arequire\x18\x04 \x01(\v2\x19.sluice.policy.v1.RequireB\x06\xbaH\x03\xc8\x01\x01R\arequire\x12-\n" +
+	"\x05limit\x18\x05 \x01(\v2\x17.sluice.policy.v1.LimitR\x05limit\x12?\n" +
+	"\bdeadline\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x12\x1e\n" +
+	"\n" +
+	"idempotent\x18\a \x01(\bR\n" +
+	"idempotent\x12-\n" +
+	"\x05retry\x18\b \x01(\v2\x17.sluice.policy.v1.RetryR\x05retry\x12-\n" +
+	"\x05cache\x18\t \x01(\v2\x17.sluice.policy.v1.CacheR\x05cache\x123\n" +
+	"\x11max_request_bytes\x18\n" +
+	" \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x0fmaxRequestBytes\x127\n" +
+	"\arewrite\x18\v \x01(\v2\x1d.sluice.config.v1.PathRewriteR\arewrite\x12F\n" +
+	"\x0frequest_headers\x18\f \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0erequestHeaders\x12H\n" +
+	"\x10response_headers\x18\r \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0fresponseHeaders\x12>\n" +
+	"\frequest_json\x18\x0e \x01(\v2\x1b.sluice.config.v1.JsonRulesR\vrequestJson\x12@\n" +
+	"\rresponse_json\x18\x0f \x01(\v2\x1b.sluice.config.v1.JsonRulesR\fresponseJson\x12\x1c\n" +
+	"\twebsocket\x18\x10 \x01(\bR\twebsocket\x12D\n" +
+	"\vstream_idle\x18\x11 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\n" +
+	"streamIdle\"\xf2\x02\n" +
+	"\tHttpMatch\x12>\n" +
+	"\x05hosts\x18\x01 \x03(\tB(\xbaH%\x92\x01\"\" r\x1e2\x1c^([*][.])?[a-z0-9.-]{1,253}$R\x05hosts\x12*\n" +
+	"\x06prefix\x18\x02 \x01(\tB\x10\xbaH\rr\v2\t^/[!-~]*$H\x00R\x06prefix\x12(\n" +
+	"\x05exact\x18\x03 \x01(\tB\x10\xbaH\rr\v2\t^/[!-~]*$H\x00R\x05exact\x12.\n" +
+	"\btemplate\x18\x04 \x01(\tB\x10\xbaH\rr\v2\t^/[!-~]*$H\x00R\btemplate\x12\"\n" +
+	"\x05regex\x18\x05 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\bH\x00R\x05regex\x123\n" +
+	"\amethods\x18\x06 \x03(\tB\x19\xbaH\x16\x92\x01\x13\"\x11r\x0f2\r^[A-Z]{1,16}$R\amethods\x127\n" +
+	"\aheaders\x18\a \x03(\v2\x1d.sluice.config.v1.HeaderMatchR\aheadersB\r\n" +
+	"\x04path\x12\x05\xbaH\x02\b\x01\"T\n" +
+	"\vHeaderMatch\x12/\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^[A-Za-z0-9-]{1,64}$R\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"Z\n" +
+	"\vPathRewrite\x12+\n" +
+	"\x06prefix\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e2\f^(/[!-~]*)?$R\x06prefix\x12\x1e\n" +
+	"\x05regex\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x05regex\"\x89\x02\n" +
+	"\vHeaderRules\x128\n" +
+	"\x03set\x18\x01 \x03(\v2&.sluice.config.v1.HeaderRules.SetEntryR\x03set\x128\n" +
+	"\x03add\x18\x02 \x03(\v2&.sluice.config.v1.HeaderRules.AddEntryR\x03add\x12\x16\n" +
+	"\x06remove\x18\x03 \x03(\tR\x06remove\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
+	"\bAddEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8f\x02\n" +
+	"\tJsonRules\x126\n" +
+	"\x03set\x18\x01 \x03(\v2$.sluice.config.v1.JsonRules.SetEntryR\x03set\x12\x16\n" +
+	"\x06remove\x18\x02 \x03(\tR\x06remove\x12?\n" +
+	"\x06rename\x18\x03 \x03(\v2'.sluice.config.v1.JsonRules.RenameEntryR\x06rename\x1a6\n" +
+	"\bSetEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a9\n" +
+	"\vRenameEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x01\n" +
 	"\x03Tls\x12\x17\n" +
 	"\aca_file\x18\x01 \x01(\tR\x06caFile\x12\x1b\n" +
 	"\tcert_file\x18\x02 \x01(\tR\bcertFile\x12\x19\n" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
 	"serverName:h\xbaHe\x1ac\n" +
-	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\xe9\x02\n" +
+	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\xb3\x05\n" +
 	"\x0eMethodOverride\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
@@ -2762,7 +5125,14 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\vlimit_class\x18\x05 \x01(\tR\n" +
 	"limitClass\x12*\n" +
 	"\n" +
-	"limit_cost\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\tlimitCost\"\x96\x02\n" +
+	"limit_cost\x18\x06 \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\tlimitCost\x12-\n" +
+	"\x05retry\x18\a \x01(\v2\x17.sluice.policy.v1.RetryR\x05retry\x12-\n" +
+	"\x05cache\x18\b \x01(\v2\x17.sluice.policy.v1.CacheR\x05cache\x12\x1b\n" +
+	"\tcache_off\x18\t \x01(\bR\bcacheOff\x12;\n" +
+	"\x14branch_share_percent\x18\n" +
+	" \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x12branchSharePercent\x12F\n" +
+	"\x0frequest_headers\x18\v \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0erequestHeaders\x12H\n" +
+	"\x10response_headers\x18\f \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0fresponseHeaders\"\x96\x02\n" +
 	"\bDefaults\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
@@ -2792,7 +5162,7 @@ func file_sluice_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_sluice_config_v1_config_proto_rawDescData
 }
 
-var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),                // 0: sluice.config.v1.Config
 	(*Http)(nil),                  // 1: sluice.config.v1.Http
@@ -2819,82 +5189,178 @@ var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*PublicKeys)(nil),            // 22: sluice.config.v1.PublicKeys
 	(*Assertion)(nil),             // 23: sluice.config.v1.Assertion
 	(*Upstream)(nil),              // 24: sluice.config.v1.Upstream
-	(*Tls)(nil),                   // 25: sluice.config.v1.Tls
-	(*MethodOverride)(nil),        // 26: sluice.config.v1.MethodOverride
-	(*Defaults)(nil),              // 27: sluice.config.v1.Defaults
-	(*Database)(nil),              // 28: sluice.config.v1.Database
-	(*Shutdown)(nil),              // 29: sluice.config.v1.Shutdown
-	(*Log)(nil),                   // 30: sluice.config.v1.Log
-	nil,                           // 31: sluice.config.v1.Config.UpstreamsEntry
-	nil,                           // 32: sluice.config.v1.Config.MethodsEntry
-	nil,                           // 33: sluice.config.v1.Config.DatabasesEntry
-	nil,                           // 34: sluice.config.v1.Limits.ClassesEntry
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*Endpoint)(nil),              // 25: sluice.config.v1.Endpoint
+	(*Balancing)(nil),             // 26: sluice.config.v1.Balancing
+	(*GrpcHealthCheck)(nil),       // 27: sluice.config.v1.GrpcHealthCheck
+	(*Resilience)(nil),            // 28: sluice.config.v1.Resilience
+	(*RetryBudget)(nil),           // 29: sluice.config.v1.RetryBudget
+	(*Breaker)(nil),               // 30: sluice.config.v1.Breaker
+	(*Outlier)(nil),               // 31: sluice.config.v1.Outlier
+	(*Concurrency)(nil),           // 32: sluice.config.v1.Concurrency
+	(*Fault)(nil),                 // 33: sluice.config.v1.Fault
+	(*Canary)(nil),                // 34: sluice.config.v1.Canary
+	(*CanaryMatch)(nil),           // 35: sluice.config.v1.CanaryMatch
+	(*Shadow)(nil),                // 36: sluice.config.v1.Shadow
+	(*ResponseCache)(nil),         // 37: sluice.config.v1.ResponseCache
+	(*Discovery)(nil),             // 38: sluice.config.v1.Discovery
+	(*EtcdDiscovery)(nil),         // 39: sluice.config.v1.EtcdDiscovery
+	(*ConsulDiscovery)(nil),       // 40: sluice.config.v1.ConsulDiscovery
+	(*HttpUpstream)(nil),          // 41: sluice.config.v1.HttpUpstream
+	(*HttpHealthCheck)(nil),       // 42: sluice.config.v1.HttpHealthCheck
+	(*HttpRoute)(nil),             // 43: sluice.config.v1.HttpRoute
+	(*HttpMatch)(nil),             // 44: sluice.config.v1.HttpMatch
+	(*HeaderMatch)(nil),           // 45: sluice.config.v1.HeaderMatch
+	(*PathRewrite)(nil),           // 46: sluice.config.v1.PathRewrite
+	(*HeaderRules)(nil),           // 47: sluice.config.v1.HeaderRules
+	(*JsonRules)(nil),             // 48: sluice.config.v1.JsonRules
+	(*Tls)(nil),                   // 49: sluice.config.v1.Tls
+	(*MethodOverride)(nil),        // 50: sluice.config.v1.MethodOverride
+	(*Defaults)(nil),              // 51: sluice.config.v1.Defaults
+	(*Database)(nil),              // 52: sluice.config.v1.Database
+	(*Shutdown)(nil),              // 53: sluice.config.v1.Shutdown
+	(*Log)(nil),                   // 54: sluice.config.v1.Log
+	nil,                           // 55: sluice.config.v1.Config.UpstreamsEntry
+	nil,                           // 56: sluice.config.v1.Config.MethodsEntry
+	nil,                           // 57: sluice.config.v1.Config.DatabasesEntry
+	nil,                           // 58: sluice.config.v1.Config.HttpUpstreamsEntry
+	nil,                           // 59: sluice.config.v1.Limits.ClassesEntry
+	nil,                           // 60: sluice.config.v1.HeaderRules.SetEntry
+	nil,                           // 61: sluice.config.v1.HeaderRules.AddEntry
+	nil,                           // 62: sluice.config.v1.JsonRules.SetEntry
+	nil,                           // 63: sluice.config.v1.JsonRules.RenameEntry
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
+	(*v1.Require)(nil),            // 66: sluice.policy.v1.Require
+	(*v1.Limit)(nil),              // 67: sluice.policy.v1.Limit
+	(*v1.Retry)(nil),              // 68: sluice.policy.v1.Retry
+	(*v1.Cache)(nil),              // 69: sluice.policy.v1.Cache
 }
 var file_sluice_config_v1_config_proto_depIdxs = []int32{
-	1,  // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
-	12, // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
-	13, // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
-	14, // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
-	23, // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
-	31, // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
-	32, // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
-	27, // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
-	33, // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
-	29, // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
-	30, // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
-	6,  // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
-	5,  // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
-	35, // 13: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
-	35, // 14: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
-	35, // 15: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
-	3,  // 16: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
-	4,  // 17: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
-	35, // 18: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
-	35, // 19: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
-	2,  // 20: sluice.config.v1.Http.compression:type_name -> sluice.config.v1.Compression
-	35, // 21: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
-	34, // 22: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
-	10, // 23: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
-	11, // 24: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
-	8,  // 25: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
-	9,  // 26: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
-	35, // 27: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
-	35, // 28: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
-	3,  // 29: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
-	35, // 30: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
-	35, // 31: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
-	19, // 32: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
-	15, // 33: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
-	18, // 34: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
-	17, // 35: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
-	17, // 36: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
-	36, // 37: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
-	22, // 38: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
-	20, // 39: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
-	35, // 40: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	35, // 41: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
-	21, // 42: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
-	35, // 43: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
-	25, // 44: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
-	35, // 45: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
-	35, // 46: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
-	35, // 47: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
-	35, // 48: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	35, // 49: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	35, // 50: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	35, // 51: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	35, // 52: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	24, // 53: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	26, // 54: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	28, // 55: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	7,  // 56: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	1,   // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
+	12,  // 1: sluice.config.v1.Config.grpc:type_name -> sluice.config.v1.Grpc
+	13,  // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
+	14,  // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
+	23,  // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
+	55,  // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
+	56,  // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
+	51,  // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
+	57,  // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
+	53,  // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
+	54,  // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
+	6,   // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
+	5,   // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
+	28,  // 13: sluice.config.v1.Config.resilience:type_name -> sluice.config.v1.Resilience
+	37,  // 14: sluice.config.v1.Config.cache:type_name -> sluice.config.v1.ResponseCache
+	38,  // 15: sluice.config.v1.Config.discovery:type_name -> sluice.config.v1.Discovery
+	58,  // 16: sluice.config.v1.Config.http_upstreams:type_name -> sluice.config.v1.Config.HttpUpstreamsEntry
+	43,  // 17: sluice.config.v1.Config.http_routes:type_name -> sluice.config.v1.HttpRoute
+	64,  // 18: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
+	64,  // 19: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
+	64,  // 20: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
+	3,   // 21: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
+	4,   // 22: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
+	64,  // 23: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
+	64,  // 24: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
+	2,   // 25: sluice.config.v1.Http.compression:type_name -> sluice.config.v1.Compression
+	64,  // 26: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
+	59,  // 27: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
+	10,  // 28: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
+	11,  // 29: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
+	8,   // 30: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
+	9,   // 31: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
+	64,  // 32: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
+	64,  // 33: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
+	3,   // 34: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
+	64,  // 35: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
+	64,  // 36: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
+	19,  // 37: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
+	15,  // 38: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
+	18,  // 39: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
+	17,  // 40: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
+	17,  // 41: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
+	65,  // 42: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
+	22,  // 43: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
+	20,  // 44: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
+	64,  // 45: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	64,  // 46: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
+	21,  // 47: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
+	64,  // 48: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
+	49,  // 49: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
+	25,  // 50: sluice.config.v1.Upstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	26,  // 51: sluice.config.v1.Upstream.balancing:type_name -> sluice.config.v1.Balancing
+	27,  // 52: sluice.config.v1.Upstream.health_check:type_name -> sluice.config.v1.GrpcHealthCheck
+	28,  // 53: sluice.config.v1.Upstream.resilience:type_name -> sluice.config.v1.Resilience
+	34,  // 54: sluice.config.v1.Upstream.canaries:type_name -> sluice.config.v1.Canary
+	36,  // 55: sluice.config.v1.Upstream.shadow:type_name -> sluice.config.v1.Shadow
+	64,  // 56: sluice.config.v1.Balancing.slow_start:type_name -> google.protobuf.Duration
+	29,  // 57: sluice.config.v1.Resilience.retry_budget:type_name -> sluice.config.v1.RetryBudget
+	30,  // 58: sluice.config.v1.Resilience.breaker:type_name -> sluice.config.v1.Breaker
+	31,  // 59: sluice.config.v1.Resilience.outlier:type_name -> sluice.config.v1.Outlier
+	32,  // 60: sluice.config.v1.Resilience.concurrency:type_name -> sluice.config.v1.Concurrency
+	33,  // 61: sluice.config.v1.Resilience.faults:type_name -> sluice.config.v1.Fault
+	64,  // 62: sluice.config.v1.Breaker.window:type_name -> google.protobuf.Duration
+	64,  // 63: sluice.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	64,  // 64: sluice.config.v1.Outlier.base_ejection:type_name -> google.protobuf.Duration
+	64,  // 65: sluice.config.v1.Outlier.max_ejection:type_name -> google.protobuf.Duration
+	64,  // 66: sluice.config.v1.Fault.delay:type_name -> google.protobuf.Duration
+	25,  // 67: sluice.config.v1.Canary.endpoints:type_name -> sluice.config.v1.Endpoint
+	49,  // 68: sluice.config.v1.Canary.tls:type_name -> sluice.config.v1.Tls
+	35,  // 69: sluice.config.v1.Canary.match:type_name -> sluice.config.v1.CanaryMatch
+	25,  // 70: sluice.config.v1.Shadow.endpoints:type_name -> sluice.config.v1.Endpoint
+	49,  // 71: sluice.config.v1.Shadow.tls:type_name -> sluice.config.v1.Tls
+	39,  // 72: sluice.config.v1.Discovery.etcd:type_name -> sluice.config.v1.EtcdDiscovery
+	40,  // 73: sluice.config.v1.Discovery.consul:type_name -> sluice.config.v1.ConsulDiscovery
+	64,  // 74: sluice.config.v1.Discovery.dns_interval:type_name -> google.protobuf.Duration
+	49,  // 75: sluice.config.v1.EtcdDiscovery.tls:type_name -> sluice.config.v1.Tls
+	49,  // 76: sluice.config.v1.ConsulDiscovery.tls:type_name -> sluice.config.v1.Tls
+	25,  // 77: sluice.config.v1.HttpUpstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	49,  // 78: sluice.config.v1.HttpUpstream.tls:type_name -> sluice.config.v1.Tls
+	26,  // 79: sluice.config.v1.HttpUpstream.balancing:type_name -> sluice.config.v1.Balancing
+	42,  // 80: sluice.config.v1.HttpUpstream.health_check:type_name -> sluice.config.v1.HttpHealthCheck
+	28,  // 81: sluice.config.v1.HttpUpstream.resilience:type_name -> sluice.config.v1.Resilience
+	34,  // 82: sluice.config.v1.HttpUpstream.canaries:type_name -> sluice.config.v1.Canary
+	36,  // 83: sluice.config.v1.HttpUpstream.shadow:type_name -> sluice.config.v1.Shadow
+	64,  // 84: sluice.config.v1.HttpHealthCheck.interval:type_name -> google.protobuf.Duration
+	64,  // 85: sluice.config.v1.HttpHealthCheck.timeout:type_name -> google.protobuf.Duration
+	44,  // 86: sluice.config.v1.HttpRoute.match:type_name -> sluice.config.v1.HttpMatch
+	66,  // 87: sluice.config.v1.HttpRoute.require:type_name -> sluice.policy.v1.Require
+	67,  // 88: sluice.config.v1.HttpRoute.limit:type_name -> sluice.policy.v1.Limit
+	64,  // 89: sluice.config.v1.HttpRoute.deadline:type_name -> google.protobuf.Duration
+	68,  // 90: sluice.config.v1.HttpRoute.retry:type_name -> sluice.policy.v1.Retry
+	69,  // 91: sluice.config.v1.HttpRoute.cache:type_name -> sluice.policy.v1.Cache
+	46,  // 92: sluice.config.v1.HttpRoute.rewrite:type_name -> sluice.config.v1.PathRewrite
+	47,  // 93: sluice.config.v1.HttpRoute.request_headers:type_name -> sluice.config.v1.HeaderRules
+	47,  // 94: sluice.config.v1.HttpRoute.response_headers:type_name -> sluice.config.v1.HeaderRules
+	48,  // 95: sluice.config.v1.HttpRoute.request_json:type_name -> sluice.config.v1.JsonRules
+	48,  // 96: sluice.config.v1.HttpRoute.response_json:type_name -> sluice.config.v1.JsonRules
+	64,  // 97: sluice.config.v1.HttpRoute.stream_idle:type_name -> google.protobuf.Duration
+	45,  // 98: sluice.config.v1.HttpMatch.headers:type_name -> sluice.config.v1.HeaderMatch
+	60,  // 99: sluice.config.v1.HeaderRules.set:type_name -> sluice.config.v1.HeaderRules.SetEntry
+	61,  // 100: sluice.config.v1.HeaderRules.add:type_name -> sluice.config.v1.HeaderRules.AddEntry
+	62,  // 101: sluice.config.v1.JsonRules.set:type_name -> sluice.config.v1.JsonRules.SetEntry
+	63,  // 102: sluice.config.v1.JsonRules.rename:type_name -> sluice.config.v1.JsonRules.RenameEntry
+	64,  // 103: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
+	64,  // 104: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
+	64,  // 105: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
+	68,  // 106: sluice.config.v1.MethodOverride.retry:type_name -> sluice.policy.v1.Retry
+	69,  // 107: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
+	47,  // 108: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
+	47,  // 109: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
+	64,  // 110: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	64,  // 111: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	64,  // 112: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	64,  // 113: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	64,  // 114: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	24,  // 115: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	50,  // 116: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	52,  // 117: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	41,  // 118: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
+	7,   // 119: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	120, // [120:120] is the sub-list for method output_type
+	120, // [120:120] is the sub-list for method input_type
+	120, // [120:120] is the sub-list for extension type_name
+	120, // [120:120] is the sub-list for extension extendee
+	0,   // [0:120] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }
@@ -2913,13 +5379,19 @@ func file_sluice_config_v1_config_proto_init() {
 		(*Issuer_HmacSecretFile)(nil),
 		(*Issuer_OidcDiscovery)(nil),
 	}
+	file_sluice_config_v1_config_proto_msgTypes[44].OneofWrappers = []any{
+		(*HttpMatch_Prefix)(nil),
+		(*HttpMatch_Exact)(nil),
+		(*HttpMatch_Template)(nil),
+		(*HttpMatch_Regex)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_config_v1_config_proto_rawDesc), len(file_sluice_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

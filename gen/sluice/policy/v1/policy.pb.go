@@ -27,6 +27,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Who may get an answer that is kept.
+type CacheScope int32
+
+const (
+	// Not stated: an error.
+	CacheScope_CACHE_SCOPE_UNSPECIFIED CacheScope = 0
+	// Whoever may call: the answer is the same for everyone.
+	CacheScope_CACHE_SCOPE_PUBLIC CacheScope = 1
+	// The very principal (issuer, subject, tenant and scopes) that it was made for.
+	CacheScope_CACHE_SCOPE_PRINCIPAL CacheScope = 2
+)
+
+// Enum value maps for CacheScope.
+var (
+	CacheScope_name = map[int32]string{
+		0: "CACHE_SCOPE_UNSPECIFIED",
+		1: "CACHE_SCOPE_PUBLIC",
+		2: "CACHE_SCOPE_PRINCIPAL",
+	}
+	CacheScope_value = map[string]int32{
+		"CACHE_SCOPE_UNSPECIFIED": 0,
+		"CACHE_SCOPE_PUBLIC":      1,
+		"CACHE_SCOPE_PRINCIPAL":   2,
+	}
+)
+
+func (x CacheScope) Enum() *CacheScope {
+	p := new(CacheScope)
+	*p = x
+	return p
+}
+
+func (x CacheScope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CacheScope) Descriptor() protoreflect.EnumDescriptor {
+	return file_sluice_policy_v1_policy_proto_enumTypes[0].Descriptor()
+}
+
+func (CacheScope) Type() protoreflect.EnumType {
+	return &file_sluice_policy_v1_policy_proto_enumTypes[0]
+}
+
+func (x CacheScope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CacheScope.Descriptor instead.
+func (CacheScope) EnumDescriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{0}
+}
+
 // Everything the gateway holds an RPC to.
 type MethodRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -48,8 +101,18 @@ type MethodRule struct {
 	// Top-level string request field that the Idempotency-Key header fills
 	// when the request leaves it empty (AIP-155).
 	IdempotencyKeyField string `protobuf:"bytes,8,opt,name=idempotency_key_field,json=idempotencyKeyField,proto3" json:"idempotency_key_field,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// How a call that failed is tried again. Only on a unary method that says
+	// `idempotent`; what it leaves unset has defaults.
+	Retry *Retry `protobuf:"bytes,9,opt,name=retry,proto3" json:"retry,omitempty"`
+	// How long answers are kept. Only on a unary method without side effects.
+	Cache *Cache `protobuf:"bytes,10,opt,name=cache,proto3" json:"cache,omitempty"`
+	// Tags of kept answers that a success of this method makes untrue, such as
+	// `user/{user.user_id}`: see Cache.tags.
+	Invalidates []string `protobuf:"bytes,11,rep,name=invalidates,proto3" json:"invalidates,omitempty"`
+	// Time of a composite's branches.
+	Branches      *Branches `protobuf:"bytes,12,opt,name=branches,proto3" json:"branches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MethodRule) Reset() {
@@ -136,6 +199,34 @@ func (x *MethodRule) GetIdempotencyKeyField() string {
 		return x.IdempotencyKeyField
 	}
 	return ""
+}
+
+func (x *MethodRule) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *MethodRule) GetCache() *Cache {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
+}
+
+func (x *MethodRule) GetInvalidates() []string {
+	if x != nil {
+		return x.Invalidates
+	}
+	return nil
+}
+
+func (x *MethodRule) GetBranches() *Branches {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
 }
 
 // Who may call. Exactly one of `public`, `authenticated`, or at least one scope
@@ -560,6 +651,244 @@ func (x *Stream) GetMaxAge() *durationpb.Duration {
 	return nil
 }
 
+// How a call that failed is tried again: after a wait that doubles and is drawn at
+// random below its bound, within the call's deadline and the service's budget.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Attempts in all, the first included. 1 means that nothing is tried again;
+	// 0 means 3.
+	MaxAttempts int32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
+	// Names of the gRPC codes that may be tried again. Unset means `UNAVAILABLE`.
+	Codes []string `protobuf:"bytes,2,rep,name=codes,proto3" json:"codes,omitempty"`
+	// Bound of the first wait; unset means 25ms.
+	Backoff *durationpb.Duration `protobuf:"bytes,3,opt,name=backoff,proto3" json:"backoff,omitempty"`
+	// Bound of every wait; unset means 250ms.
+	MaxBackoff *durationpb.Duration `protobuf:"bytes,4,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
+	// Longest time of one attempt; unset means all that is left. An attempt that is
+	// ended by it may be tried again.
+	AttemptTimeout *durationpb.Duration `protobuf:"bytes,5,opt,name=attempt_timeout,json=attemptTimeout,proto3" json:"attempt_timeout,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Retry) GetMaxAttempts() int32 {
+	if x != nil {
+		return x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *Retry) GetCodes() []string {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *Retry) GetBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.Backoff
+	}
+	return nil
+}
+
+func (x *Retry) GetMaxBackoff() *durationpb.Duration {
+	if x != nil {
+		return x.MaxBackoff
+	}
+	return nil
+}
+
+func (x *Retry) GetAttemptTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.AttemptTimeout
+	}
+	return nil
+}
+
+// How long answers are kept. Entry checks (owner, tenant, conditions) run before
+// a kept answer is given, as before any other.
+type Cache struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who may get an answer that is kept. It must be stated.
+	Scope CacheScope `protobuf:"varint,1,opt,name=scope,proto3,enum=sluice.policy.v1.CacheScope" json:"scope,omitempty"`
+	// How long an answer is fresh. It must be stated.
+	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// How long after that it is still given while a new one is fetched.
+	StaleWhileRevalidate *durationpb.Duration `protobuf:"bytes,3,opt,name=stale_while_revalidate,json=staleWhileRevalidate,proto3" json:"stale_while_revalidate,omitempty"`
+	// How long after its ttl it is given when the service fails (UNAVAILABLE,
+	// DEADLINE_EXCEEDED, INTERNAL, UNKNOWN, RESOURCE_EXHAUSTED).
+	StaleIfError *durationpb.Duration `protobuf:"bytes,4,opt,name=stale_if_error,json=staleIfError,proto3" json:"stale_if_error,omitempty"`
+	// Paths of the request fields that answers differ by; unset means the whole
+	// request. On a plain HTTP route: names of request headers, beside method, host
+	// and URL.
+	Vary []string `protobuf:"bytes,5,rep,name=vary,proto3" json:"vary,omitempty"`
+	// How long NOT_FOUND (404) is kept; unset means not at all. No other failure is.
+	NegativeTtl *durationpb.Duration `protobuf:"bytes,6,opt,name=negative_ttl,json=negativeTtl,proto3" json:"negative_ttl,omitempty"`
+	// Names by which writes, and operators, find the answers again, such as
+	// `user/{user_id}`: braces hold the path of a request field, or with `response.`
+	// before it of a response field.
+	Tags          []string `protobuf:"bytes,7,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cache) Reset() {
+	*x = Cache{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cache) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cache) ProtoMessage() {}
+
+func (x *Cache) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cache.ProtoReflect.Descriptor instead.
+func (*Cache) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Cache) GetScope() CacheScope {
+	if x != nil {
+		return x.Scope
+	}
+	return CacheScope_CACHE_SCOPE_UNSPECIFIED
+}
+
+func (x *Cache) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Cache) GetStaleWhileRevalidate() *durationpb.Duration {
+	if x != nil {
+		return x.StaleWhileRevalidate
+	}
+	return nil
+}
+
+func (x *Cache) GetStaleIfError() *durationpb.Duration {
+	if x != nil {
+		return x.StaleIfError
+	}
+	return nil
+}
+
+func (x *Cache) GetVary() []string {
+	if x != nil {
+		return x.Vary
+	}
+	return nil
+}
+
+func (x *Cache) GetNegativeTtl() *durationpb.Duration {
+	if x != nil {
+		return x.NegativeTtl
+	}
+	return nil
+}
+
+func (x *Cache) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+// Time of a composite's branches.
+type Branches struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Part of the time that the composite has left which one branch may take, in
+	// percent; 0 means 90. What remains is for an answer without it.
+	SharePercent  int32 `protobuf:"varint,1,opt,name=share_percent,json=sharePercent,proto3" json:"share_percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Branches) Reset() {
+	*x = Branches{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Branches) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Branches) ProtoMessage() {}
+
+func (x *Branches) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Branches.ProtoReflect.Descriptor instead.
+func (*Branches) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Branches) GetSharePercent() int32 {
+	if x != nil {
+		return x.SharePercent
+	}
+	return 0
+}
+
 var file_sluice_policy_v1_policy_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
@@ -600,7 +929,7 @@ var File_sluice_policy_v1_policy_proto protoreflect.FileDescriptor
 
 const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsluice/policy/v1/policy.proto\x12\x10sluice.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x8e\x03\n" +
+	"\x1dsluice/policy/v1/policy.proto\x12\x10sluice.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc6\x04\n" +
 	"\n" +
 	"MethodRule\x123\n" +
 	"\arequire\x18\x01 \x01(\v2\x19.sluice.policy.v1.RequireR\arequire\x12-\n" +
@@ -612,7 +941,12 @@ const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"\asuccess\x18\x05 \x01(\v2\x19.sluice.policy.v1.SuccessR\asuccess\x120\n" +
 	"\x06stream\x18\x06 \x01(\v2\x18.sluice.policy.v1.StreamR\x06stream\x12*\n" +
 	"\x11max_request_bytes\x18\a \x01(\x03R\x0fmaxRequestBytes\x122\n" +
-	"\x15idempotency_key_field\x18\b \x01(\tR\x13idempotencyKeyField\"\xa2\x02\n" +
+	"\x15idempotency_key_field\x18\b \x01(\tR\x13idempotencyKeyField\x12-\n" +
+	"\x05retry\x18\t \x01(\v2\x17.sluice.policy.v1.RetryR\x05retry\x12-\n" +
+	"\x05cache\x18\n" +
+	" \x01(\v2\x17.sluice.policy.v1.CacheR\x05cache\x12 \n" +
+	"\vinvalidates\x18\v \x03(\tR\vinvalidates\x126\n" +
+	"\bbranches\x18\f \x01(\v2\x1a.sluice.policy.v1.BranchesR\bbranches\"\xa2\x02\n" +
 	"\aRequire\x12\x16\n" +
 	"\x06public\x18\x01 \x01(\bR\x06public\x12$\n" +
 	"\rauthenticated\x18\x02 \x01(\bR\rauthenticated\x12\x16\n" +
@@ -645,7 +979,29 @@ const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"mediaTypes\"k\n" +
 	"\x06Stream\x12-\n" +
 	"\x04idle\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x122\n" +
-	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge:V\n" +
+	"\amax_age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\"\xf5\x01\n" +
+	"\x05Retry\x12!\n" +
+	"\fmax_attempts\x18\x01 \x01(\x05R\vmaxAttempts\x12\x14\n" +
+	"\x05codes\x18\x02 \x03(\tR\x05codes\x123\n" +
+	"\abackoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\abackoff\x12:\n" +
+	"\vmax_backoff\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"maxBackoff\x12B\n" +
+	"\x0fattempt_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x0eattemptTimeout\"\xe0\x02\n" +
+	"\x05Cache\x122\n" +
+	"\x05scope\x18\x01 \x01(\x0e2\x1c.sluice.policy.v1.CacheScopeR\x05scope\x12+\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12O\n" +
+	"\x16stale_while_revalidate\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x14staleWhileRevalidate\x12?\n" +
+	"\x0estale_if_error\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fstaleIfError\x12\x12\n" +
+	"\x04vary\x18\x05 \x03(\tR\x04vary\x12<\n" +
+	"\fnegative_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\vnegativeTtl\x12\x12\n" +
+	"\x04tags\x18\a \x03(\tR\x04tags\"/\n" +
+	"\bBranches\x12#\n" +
+	"\rshare_percent\x18\x01 \x01(\x05R\fsharePercent*\\\n" +
+	"\n" +
+	"CacheScope\x12\x1b\n" +
+	"\x17CACHE_SCOPE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CACHE_SCOPE_PUBLIC\x10\x01\x12\x19\n" +
+	"\x15CACHE_SCOPE_PRINCIPAL\x10\x02:V\n" +
 	"\x06method\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\v2\x1c.sluice.policy.v1.MethodRuleR\x06method:Y\n" +
 	"\aservice\x12\x1f.google.protobuf.ServiceOptions\x18\xb9\x8e\x03 \x01(\v2\x1c.sluice.policy.v1.MethodRuleR\aserviceB@Z>github.com/sluice-gateway/sluice/gen/sluice/policy/v1;policyv1b\x06proto3"
 
@@ -661,37 +1017,53 @@ func file_sluice_policy_v1_policy_proto_rawDescGZIP() []byte {
 	return file_sluice_policy_v1_policy_proto_rawDescData
 }
 
-var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_sluice_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_sluice_policy_v1_policy_proto_goTypes = []any{
-	(*MethodRule)(nil),                  // 0: sluice.policy.v1.MethodRule
-	(*Require)(nil),                     // 1: sluice.policy.v1.Require
-	(*Condition)(nil),                   // 2: sluice.policy.v1.Condition
-	(*Caller)(nil),                      // 3: sluice.policy.v1.Caller
-	(*Limit)(nil),                       // 4: sluice.policy.v1.Limit
-	(*Success)(nil),                     // 5: sluice.policy.v1.Success
-	(*Stream)(nil),                      // 6: sluice.policy.v1.Stream
-	(*durationpb.Duration)(nil),         // 7: google.protobuf.Duration
-	(*descriptorpb.MethodOptions)(nil),  // 8: google.protobuf.MethodOptions
-	(*descriptorpb.ServiceOptions)(nil), // 9: google.protobuf.ServiceOptions
+	(CacheScope)(0),                     // 0: sluice.policy.v1.CacheScope
+	(*MethodRule)(nil),                  // 1: sluice.policy.v1.MethodRule
+	(*Require)(nil),                     // 2: sluice.policy.v1.Require
+	(*Condition)(nil),                   // 3: sluice.policy.v1.Condition
+	(*Caller)(nil),                      // 4: sluice.policy.v1.Caller
+	(*Limit)(nil),                       // 5: sluice.policy.v1.Limit
+	(*Success)(nil),                     // 6: sluice.policy.v1.Success
+	(*Stream)(nil),                      // 7: sluice.policy.v1.Stream
+	(*Retry)(nil),                       // 8: sluice.policy.v1.Retry
+	(*Cache)(nil),                       // 9: sluice.policy.v1.Cache
+	(*Branches)(nil),                    // 10: sluice.policy.v1.Branches
+	(*durationpb.Duration)(nil),         // 11: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil),  // 12: google.protobuf.MethodOptions
+	(*descriptorpb.ServiceOptions)(nil), // 13: google.protobuf.ServiceOptions
 }
 var file_sluice_policy_v1_policy_proto_depIdxs = []int32{
-	1,  // 0: sluice.policy.v1.MethodRule.require:type_name -> sluice.policy.v1.Require
-	4,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
-	7,  // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
-	5,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
-	6,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
-	2,  // 5: sluice.policy.v1.Require.conditions:type_name -> sluice.policy.v1.Condition
-	7,  // 6: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
-	7,  // 7: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
-	8,  // 8: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
-	9,  // 9: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
-	0,  // 10: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
-	0,  // 11: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	10, // [10:12] is the sub-list for extension type_name
-	8,  // [8:10] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	2,  // 0: sluice.policy.v1.MethodRule.require:type_name -> sluice.policy.v1.Require
+	5,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
+	11, // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
+	6,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
+	7,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
+	8,  // 5: sluice.policy.v1.MethodRule.retry:type_name -> sluice.policy.v1.Retry
+	9,  // 6: sluice.policy.v1.MethodRule.cache:type_name -> sluice.policy.v1.Cache
+	10, // 7: sluice.policy.v1.MethodRule.branches:type_name -> sluice.policy.v1.Branches
+	3,  // 8: sluice.policy.v1.Require.conditions:type_name -> sluice.policy.v1.Condition
+	11, // 9: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
+	11, // 10: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
+	11, // 11: sluice.policy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	11, // 12: sluice.policy.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	11, // 13: sluice.policy.v1.Retry.attempt_timeout:type_name -> google.protobuf.Duration
+	0,  // 14: sluice.policy.v1.Cache.scope:type_name -> sluice.policy.v1.CacheScope
+	11, // 15: sluice.policy.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	11, // 16: sluice.policy.v1.Cache.stale_while_revalidate:type_name -> google.protobuf.Duration
+	11, // 17: sluice.policy.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	11, // 18: sluice.policy.v1.Cache.negative_ttl:type_name -> google.protobuf.Duration
+	12, // 19: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
+	13, // 20: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
+	1,  // 21: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
+	1,  // 22: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	21, // [21:23] is the sub-list for extension type_name
+	19, // [19:21] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_sluice_policy_v1_policy_proto_init() }
@@ -704,13 +1076,14 @@ func file_sluice_policy_v1_policy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_policy_v1_policy_proto_rawDesc), len(file_sluice_policy_v1_policy_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   7,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 2,
 			NumServices:   0,
 		},
 		GoTypes:           file_sluice_policy_v1_policy_proto_goTypes,
 		DependencyIndexes: file_sluice_policy_v1_policy_proto_depIdxs,
+		EnumInfos:         file_sluice_policy_v1_policy_proto_enumTypes,
 		MessageInfos:      file_sluice_policy_v1_policy_proto_msgTypes,
 		ExtensionInfos:    file_sluice_policy_v1_policy_proto_extTypes,
 	}.Build()
