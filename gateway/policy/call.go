@@ -54,6 +54,14 @@ type Call struct {
 	Message Message
 	// Upstream names the target that served the call, for the access log.
 	Upstream string
+	// Backend is the address among the target's that answered, where it has several;
+	// Variant the canary that the call went to (empty means the service itself);
+	// Attempts how often the service was called; Cache what the response cache did
+	// (hit, stale, miss, …; empty: no rule); Breaker what refused the call before the
+	// service was asked (breaker, concurrency). All for the access log.
+	Backend, Variant string
+	Attempts         int
+	Cache, Breaker   string
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
 	// Why is what the check that refused tells the operator alone, such as the

@@ -122,6 +122,12 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	if ctx, err = c.enter(ctx, call, in); err != nil {
 		return err
 	}
+	return c.call(ctx, call, r, in, out, opts...)
+}
+
+// call sends a unary call whose message may go: deadline, span, assertion, and the
+// error made public.
+func (c *Conn) call(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
 	start := time.Now()
 	ctx, cancel := within(ctx, start, r.method.Rule.Deadline)
 	defer cancel()
