@@ -65,6 +65,7 @@ func (f *file) crossCheck(c *configv1.Config) {
 	f.crossCheckEdge(c)
 	f.crossCheckAuth(c)
 	f.crossCheckLimits(c)
+	f.crossCheckTraffic(c)
 }
 
 // at adds a problem with the value at a path.

@@ -161,11 +161,20 @@ const optional = `
 	Issuer.jwks_url Issuer.public_keys Issuer.hmac_secret_file Issuer.oidc_discovery Issuer.claims
 	Limits.redis RedisStore.password_file AddressLimit.requests AddressLimit.burst AddressLimit.off
 	LimitClass.rates LimitClass.quotas LimitClass.max_in_flight_per_caller LimitClass.max_in_flight_per_method
-	Upstream.tls
+	Upstream.target Upstream.tls Upstream.endpoints Upstream.health_check Upstream.canaries Upstream.shadow
+	RetryBudget.off Breaker.off Outlier.off Concurrency.off Resilience.faults
+	Canary.target Canary.endpoints Canary.tls Canary.percent Canary.match Canary.methods
+	Shadow.target Shadow.endpoints Shadow.tls Shadow.methods ResponseCache.off
+	Discovery.etcd Discovery.consul EtcdDiscovery.tls EtcdDiscovery.username EtcdDiscovery.password_file
+	ConsulDiscovery.tls ConsulDiscovery.token_file ConsulDiscovery.datacenter Config.http_upstreams Config.http_routes
+	HttpUpstream.target HttpUpstream.endpoints HttpUpstream.tls HttpUpstream.health_check HttpUpstream.canaries
+	HttpUpstream.shadow HttpUpstream.host HttpUpstream.user_id_header HttpUpstream.no_assertion
+	HttpRoute.limit HttpRoute.idempotent HttpRoute.retry HttpRoute.cache HttpRoute.rewrite HttpRoute.request_headers
+	HttpRoute.response_headers HttpRoute.request_json HttpRoute.response_json HttpRoute.websocket
 `
 
 // without are the messages that have no defaults at all.
-const without = " google.protobuf.Duration google.protobuf.Timestamp MethodOverride Tls Claims OidcDiscovery ApiKey ClientCertificate "
+const without = " google.protobuf.Duration google.protobuf.Timestamp MethodOverride Tls Claims OidcDiscovery ApiKey ClientCertificate GrpcHealthCheck Fault CanaryMatch HttpMatch PathRewrite HeaderRules JsonRules sluice.policy.v1.Require sluice.policy.v1.Limit sluice.policy.v1.Retry sluice.policy.v1.Cache "
 
 // complete fails for a message that is not there, or a value that is zero,
 // unless that means something.

@@ -15,7 +15,7 @@ var embedded = [...]string{"user", "order", "profile"}
 // fillDefaults sets what the file leaves out, as the comments of the schema say.
 // Afterwards every message is there, but for those whose absence means
 // something: tls, cors, client_address, api_keys, redis, an issuer's claims, a
-// method override's values.
+// method override's values, what an upstream does not use.
 func fillDefaults(c *configv1.Config) {
 	c.Http, c.Grpc, c.Admin = orNew(c.Http), orNew(c.Grpc), orNew(c.Admin)
 	c.Auth, c.Assertion, c.Defaults = orNew(c.Auth), orNew(c.Assertion), orNew(c.Defaults)
@@ -48,6 +48,7 @@ func fillDefaults(c *configv1.Config) {
 	c.Shutdown.Grace = orDuration(c.Shutdown.Grace, 20*time.Second)
 	c.Shutdown.NotReadyFor = orDuration(c.Shutdown.NotReadyFor, 0)
 	c.Log.Level = or(c.Log.Level, "info")
+	fillTraffic(c)
 }
 
 func fillHTTP(h *configv1.Http) {

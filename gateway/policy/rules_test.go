@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -111,6 +112,9 @@ func TestEveryServiceOfTheProductHasRules(t *testing.T) {
 	}
 }
 
+// retries are those of a rule that says idempotent, and no more.
+var retries = policy.Retry{MaxAttempts: 3, Codes: 1 << codes.Unavailable, Backoff: 25 * time.Millisecond, MaxBackoff: 250 * time.Millisecond}
+
 func TestRuleResolution(t *testing.T) {
 	for name, tc := range map[string]struct {
 		service  string
@@ -163,6 +167,38 @@ func TestRuleResolution(t *testing.T) {
 			override: policy.Override{StreamMaxAge: 3 * time.Second},
 			want:     policy.Rule{Public: true, Deadline: 2 * time.Second, StreamIdle: time.Second, StreamMaxAge: 3 * time.Second},
 		},
+		"retries": {
+			service: `retry {max_attempts: 5 codes: ["UNAVAILABLE", "ABORTED"] attempt_timeout {seconds: 1}}`,
+			method:  method{rule: `require {public: true} idempotent: true`},
+			want: policy.Rule{Public: true, Idempotent: true, Retry: policy.Retry{MaxAttempts: 5, Codes: 1<<codes.Unavailable | 1<<codes.Aborted,
+				Backoff: 25 * time.Millisecond, MaxBackoff: 250 * time.Millisecond, AttemptTimeout: time.Second}},
+		},
+		"a service's retries are not for what may not be called twice": {
+			service: `retry {max_attempts: 5}`,
+			method:  method{rule: `require {public: true}`},
+			want:    policy.Rule{Public: true},
+		},
+		"a longer first wait": {
+			method: method{rule: `require {public: true} idempotent: true retry {backoff {seconds: 1}}`},
+			want: policy.Rule{Public: true, Idempotent: true, Retry: policy.Retry{MaxAttempts: 3, Codes: 1 << codes.Unavailable,
+				Backoff: time.Second, MaxBackoff: time.Second}},
+		},
+		"the configuration's retries": {
+			method:   method{rule: `require {public: true} idempotent: true`},
+			override: policy.Override{Retry: &policyv1.Retry{MaxAttempts: 1}},
+			want: policy.Rule{Public: true, Idempotent: true, Retry: policy.Retry{MaxAttempts: 1, Codes: 1 << codes.Unavailable,
+				Backoff: 25 * time.Millisecond, MaxBackoff: 250 * time.Millisecond}},
+		},
+		"a cache": {
+			method: method{rule: `require {public: true} cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 5} tags: "t/{f_string}"} invalidates: "x"`},
+			want: policy.Rule{Public: true, Cache: &policy.Cache{Public: true, TTL: 5 * time.Second, Tags: []string{"t/{f_string}"}},
+				Invalidates: []string{"x"}},
+		},
+		"the configuration takes the cache": {
+			method:   method{rule: `require {public: true} cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 5}}`},
+			override: policy.Override{NoCache: true, BranchShare: 70},
+			want:     policy.Rule{Public: true, BranchShare: 70},
+		},
 		"the service decides about the owner": {
 			method: method{rule: `require {authenticated: true owner_checked_by_service: true}`},
 			want:   policy.Rule{Authenticated: true, OwnerByService: true},
@@ -188,6 +224,13 @@ func TestRuleResolution(t *testing.T) {
 			orDefault(&tc.want.MaxRequestBytes, defaults.MaxRequestBytes)
 			orDefault(&tc.want.LimitCost, 1)
 			orDefault(&tc.want.SuccessCode, 200)
+			orDefault(&tc.want.BranchShare, policy.DefaultBranchShare)
+			if tc.want.Retry == (policy.Retry{}) {
+				tc.want.Retry.MaxAttempts = 1
+				if tc.want.Idempotent {
+					tc.want.Retry = retries
+				}
+			}
 			m := table.Method("/t.v1.Made/M")
 			if diff := cmp.Diff(tc.want, m.Rule); diff != "" {
 				t.Error(diff)
@@ -214,69 +257,84 @@ func TestRuleErrors(t *testing.T) {
 		overrides map[string]policy.Override
 		want      string
 	}{
-		"no rule":                           {method: method{rule: "-"}, want: "t/v1/made.proto: t.v1.Made.M has no rule"},
-		"no rule under a service's rule":    {service: `deadline {seconds: 1}`, method: method{rule: "-"}, want: "t.v1.Made.M has no rule"},
-		"no require":                        {method: method{rule: `idempotent: true`}, want: "exactly one of public, authenticated, scopes"},
-		"empty require":                     {method: method{rule: `require {}`}, want: "exactly one of"},
-		"public and scopes":                 {method: method{rule: `require {public: true scopes: "a"}`}, want: "exactly one of"},
-		"public and authenticated":          {method: method{rule: `require {public: true authenticated: true}`}, want: "exactly one of"},
-		"owner alone":                       {method: method{rule: `require {owner: "f_string"}`}, want: "exactly one of"},
-		"require on the service":            {service: `require {public: true}`, method: method{rule: public}, want: "take require off the service"},
-		"a scope with a space":              {method: method{rule: `require {scopes: "a b"}`}, want: "a scope is a word"},
-		"an empty scope":                    {method: method{rule: `require {scopes: ""}`}, want: "a scope is a word"},
-		"public owner":                      {method: method{rule: `require {public: true owner: "f_string"}`}, want: "a public method has no owner"},
-		"public owner, by the service":      {method: method{rule: `require {public: true owner_checked_by_service: true}`}, want: "a public method has no owner"},
-		"both owners":                       {method: method{rule: `require {authenticated: true owner: "f_string" owner_checked_by_service: true}`}, want: "exclude each other"},
-		"owner on a client stream":          {method: method{client: true, rule: `require {authenticated: true owner: "f_string"}`}, want: "a client stream has many messages"},
-		"owner that is not there":           {method: method{rule: `require {authenticated: true owner: "nope"}`}, want: `sluice.test.v1.Kinds has no field "nope"`},
-		"owner in a oneof":                  {method: method{rule: `require {authenticated: true owner: "c_string"}`}, want: "is in a oneof"},
-		"owner through a oneof":             {method: method{rule: `require {authenticated: true owner: "c_message.owner"}`}, want: "is in a oneof"},
-		"repeated owner":                    {method: method{rule: `require {authenticated: true owner: "r_string"}`}, want: "is repeated or a map"},
-		"owner through a list":              {method: method{rule: `require {authenticated: true owner: "r_message.owner"}`}, want: "is repeated or a map"},
-		"owner in a map":                    {method: method{rule: `require {authenticated: true owner: "m_string"}`}, want: "is repeated or a map"},
-		"owner is a number":                 {method: method{rule: `require {authenticated: true owner: "f_int32"}`}, want: "leads through messages to a string"},
-		"owner is bytes":                    {method: method{rule: `require {authenticated: true owner: "f_bytes"}`}, want: "leads through messages to a string"},
-		"owner ends at a message":           {method: method{rule: `require {authenticated: true owner: "f_message"}`}, want: "leads through messages to a string"},
-		"owner through a string":            {method: method{rule: `require {authenticated: true owner: "f_string.x"}`}, want: "leads through messages to a string"},
-		"owner with an empty name":          {method: method{rule: `require {authenticated: true owner: "f_message."}`}, want: `has no field ""`},
-		"any scope with a space":            {method: method{rule: `require {any_scopes: "a b"}`}, want: "a scope is a word"},
-		"a scope in both lists":             {method: method{rule: `require {scopes: "a" any_scopes: ["b", "a"]}`}, want: "scope a is named twice"},
-		"public and any scopes":             {method: method{rule: `require {public: true any_scopes: "a"}`}, want: "exactly one of"},
-		"tenant alone":                      {method: method{rule: `require {tenant: "f_string"}`}, want: "exactly one of"},
-		"conditions alone":                  {method: method{rule: `require {conditions {id: "c" expression: "true"}}`}, want: "exactly one of"},
-		"public tenant":                     {method: method{rule: `require {public: true tenant: "f_string"}`}, want: "tenant: the callers of a public method"},
-		"tenant on a client stream":         {method: method{client: true, rule: `require {authenticated: true tenant: "f_string"}`}, want: "tenant: a client stream has many messages"},
-		"tenant that is not there":          {method: method{rule: `require {authenticated: true tenant: "nope"}`}, want: `tenant: sluice.test.v1.Kinds has no field "nope"`},
-		"tenant in a oneof":                 {method: method{rule: `require {authenticated: true tenant: "c_string"}`}, want: "is in a oneof"},
-		"conditions on a client stream":     {method: method{client: true, rule: `require {authenticated: true conditions {id: "c" expression: "true"}}`}, want: "conditions: a client stream has many messages"},
-		"two conditions of one id":          {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "true"} conditions {id: "c" expression: "true"}}`}, want: `two have the id "c"`},
-		"a condition without an id":         {method: method{rule: `require {authenticated: true conditions {expression: "true"}}`}, want: `condition "": id must be`},
-		"a condition that does not compile": {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "request.f_int23 > 1"}}`}, want: "t/v1/made.proto: rule of t.v1.Made.M: condition \"c\": ERROR: c:1:8: undefined field 'f_int23'"},
-		"override of a cost without class":  {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: 2}}, want: "configuration overrides t.v1.Made/M: limit_cost without a limit class"},
-		"negative override of a cost":       {method: method{rule: public + `limit {class: "read"}`}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: -1}}, want: "a value is negative"},
-		"deadline of zero":                  {method: method{rule: public + `deadline {}`}, want: "deadline must be a positive duration"},
-		"negative deadline":                 {method: method{rule: public + `deadline {seconds: -1}`}, want: "deadline must be a positive duration"},
-		"impossible deadline":               {method: method{rule: public + `deadline {seconds: 1 nanos: -1}`}, want: "deadline must be a positive duration"},
-		"bad deadline of the service":       {service: `deadline {}`, method: method{rule: public}, want: "deadline must be a positive duration"},
-		"negative idle":                     {method: method{serve: true, rule: public + `stream {idle {seconds: -1}}`}, want: "stream.idle must be"},
-		"negative age":                      {method: method{serve: true, rule: public + `stream {max_age {seconds: -1}}`}, want: "stream.max_age must be"},
-		"deadline on a stream":              {method: method{serve: true, rule: public + `deadline {seconds: 1}`}, want: "state stream.max_age"},
-		"stream on a unary method":          {method: method{rule: public + `stream {idle {seconds: 1}}`}, want: "stream is for streaming methods"},
-		"negative cost":                     {method: method{rule: public + `limit {class: "read" cost: -1}`}, want: "limit.cost -1 is negative"},
-		"cost without a class":              {method: method{rule: public + `limit {cost: 2}`}, want: "limit.cost without limit.class"},
-		"negative size":                     {method: method{rule: public + `max_request_bytes: -1`}, want: "max_request_bytes -1 is negative"},
-		"a failure as success":              {method: method{rule: public + `success {code: 404}`}, want: "success.code 404 is no success"},
-		"location of no field":              {method: method{rule: public + `success {location: "/v1/{nope}"}`}, want: `success.location: sluice.test.v1.EchoResponse has no field "nope"`},
-		"location of a number":              {method: method{rule: public + `success {location: "/v1/{index}"}`}, want: "success.location: "},
-		"location with an open brace":       {method: method{rule: public + `success {location: "/v1/{id"}`}, want: "braces hold the path"},
-		"idempotency key of no field":       {method: method{rule: public + `idempotency_key_field: "nope"`}, want: `has no singular string field "nope"`},
-		"idempotency key that is a list":    {method: method{rule: public + `idempotency_key_field: "r_string"`}, want: "has no singular string field"},
-		"idempotency key in a oneof":        {method: method{rule: public + `idempotency_key_field: "c_string"`}, want: "has no singular string field"},
-		"idempotency key on a stream":       {method: method{client: true, rule: public + `idempotency_key_field: "f_string"`}, want: "a client stream has many messages"},
-		"override of no method":             {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/N": {Deadline: 1}}, want: "configuration overrides t.v1.Made/N, which is no method"},
-		"negative override":                 {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: -1}}, want: "a value is negative"},
-		"override of a stream's deadline":   {method: method{serve: true, rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: 1}}, want: "state stream_max_age"},
-		"override of a unary method's idle": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {StreamIdle: 1}}, want: "are for streaming methods"},
+		"no rule":                                   {method: method{rule: "-"}, want: "t/v1/made.proto: t.v1.Made.M has no rule"},
+		"no rule under a service's rule":            {service: `deadline {seconds: 1}`, method: method{rule: "-"}, want: "t.v1.Made.M has no rule"},
+		"no require":                                {method: method{rule: `idempotent: true`}, want: "exactly one of public, authenticated, scopes"},
+		"empty require":                             {method: method{rule: `require {}`}, want: "exactly one of"},
+		"public and scopes":                         {method: method{rule: `require {public: true scopes: "a"}`}, want: "exactly one of"},
+		"public and authenticated":                  {method: method{rule: `require {public: true authenticated: true}`}, want: "exactly one of"},
+		"retries of what may not be called twice":   {method: method{rule: public + `retry {max_attempts: 2}`}, want: "retry needs idempotent: true"},
+		"too many attempts":                         {method: method{rule: public + `idempotent: true retry {max_attempts: 11}`}, want: "retry.max_attempts 11 must be from 1 to 10"},
+		"an unknown code":                           {method: method{rule: public + `idempotent: true retry {codes: "unavailable"}`}, want: `retry.codes: "unavailable" is no gRPC code of a failure`},
+		"OK is no failure":                          {method: method{rule: public + `idempotent: true retry {codes: "OK"}`}, want: `"OK" is no gRPC code of a failure`},
+		"waits that shrink":                         {method: method{rule: public + `idempotent: true retry {backoff {seconds: 2} max_backoff {seconds: 1}}`}, want: "retry.max_backoff 1s is below retry.backoff 2s"},
+		"retries of a stream":                       {method: method{serve: true, rule: public + `idempotent: true retry {max_attempts: 2}`}, want: "retry and cache are for unary methods"},
+		"a cache of a stream":                       {method: method{serve: true, rule: public + `cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1}}`}, want: "retry and cache are for unary methods"},
+		"a cache for nobody":                        {method: method{rule: public + `cache {ttl {seconds: 1}}`}, want: "cache.scope is missing"},
+		"a cache for no time":                       {method: method{rule: public + `cache {scope: CACHE_SCOPE_PUBLIC}`}, want: "cache.ttl is missing"},
+		"a public cache of what is the principal's": {method: method{rule: `require {authenticated: true owner_checked_by_service: true} cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1}}`}, want: "the answer is not the same for everyone"},
+		"a tag of nothing":                          {method: method{rule: public + `cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1} tags: "t/{nope}"}`}, want: `tag "t/{nope}"`},
+		"a tag with loose braces":                   {method: method{rule: public + `invalidates: "t/{f_string"`}, want: "braces hold the path of a field"},
+		"a share of more than all":                  {method: method{rule: public + `branches {share_percent: 101}`}, want: "branches.share_percent 101 must be from 1 to 100"},
+		"an override's retries of what may not be called twice": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Retry: &policyv1.Retry{}}}, want: "configuration overrides t.v1.Made/M: retry needs idempotent: true"},
+		"an override's cache, and none":                         {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {NoCache: true, Cache: &policyv1.Cache{}}}, want: "cache and cache_off exclude each other"},
+		"owner alone":                                           {method: method{rule: `require {owner: "f_string"}`}, want: "exactly one of"},
+		"require on the service":                                {service: `require {public: true}`, method: method{rule: public}, want: "take require off the service"},
+		"a scope with a space":                                  {method: method{rule: `require {scopes: "a b"}`}, want: "a scope is a word"},
+		"an empty scope":                                        {method: method{rule: `require {scopes: ""}`}, want: "a scope is a word"},
+		"public owner":                                          {method: method{rule: `require {public: true owner: "f_string"}`}, want: "a public method has no owner"},
+		"public owner, by the service":                          {method: method{rule: `require {public: true owner_checked_by_service: true}`}, want: "a public method has no owner"},
+		"both owners":                                           {method: method{rule: `require {authenticated: true owner: "f_string" owner_checked_by_service: true}`}, want: "exclude each other"},
+		"owner on a client stream":                              {method: method{client: true, rule: `require {authenticated: true owner: "f_string"}`}, want: "a client stream has many messages"},
+		"owner that is not there":                               {method: method{rule: `require {authenticated: true owner: "nope"}`}, want: `sluice.test.v1.Kinds has no field "nope"`},
+		"owner in a oneof":                                      {method: method{rule: `require {authenticated: true owner: "c_string"}`}, want: "is in a oneof"},
+		"owner through a oneof":                                 {method: method{rule: `require {authenticated: true owner: "c_message.owner"}`}, want: "is in a oneof"},
+		"repeated owner":                                        {method: method{rule: `require {authenticated: true owner: "r_string"}`}, want: "is repeated or a map"},
+		"owner through a list":                                  {method: method{rule: `require {authenticated: true owner: "r_message.owner"}`}, want: "is repeated or a map"},
+		"owner in a map":                                        {method: method{rule: `require {authenticated: true owner: "m_string"}`}, want: "is repeated or a map"},
+		"owner is a number":                                     {method: method{rule: `require {authenticated: true owner: "f_int32"}`}, want: "leads through messages to a string"},
+		"owner is bytes":                                        {method: method{rule: `require {authenticated: true owner: "f_bytes"}`}, want: "leads through messages to a string"},
+		"owner ends at a message":                               {method: method{rule: `require {authenticated: true owner: "f_message"}`}, want: "leads through messages to a string"},
+		"owner through a string":                                {method: method{rule: `require {authenticated: true owner: "f_string.x"}`}, want: "leads through messages to a string"},
+		"owner with an empty name":                              {method: method{rule: `require {authenticated: true owner: "f_message."}`}, want: `has no field ""`},
+		"any scope with a space":                                {method: method{rule: `require {any_scopes: "a b"}`}, want: "a scope is a word"},
+		"a scope in both lists":                                 {method: method{rule: `require {scopes: "a" any_scopes: ["b", "a"]}`}, want: "scope a is named twice"},
+		"public and any scopes":                                 {method: method{rule: `require {public: true any_scopes: "a"}`}, want: "exactly one of"},
+		"tenant alone":                                          {method: method{rule: `require {tenant: "f_string"}`}, want: "exactly one of"},
+		"conditions alone":                                      {method: method{rule: `require {conditions {id: "c" expression: "true"}}`}, want: "exactly one of"},
+		"public tenant":                                         {method: method{rule: `require {public: true tenant: "f_string"}`}, want: "tenant: the callers of a public method"},
+		"tenant on a client stream":                             {method: method{client: true, rule: `require {authenticated: true tenant: "f_string"}`}, want: "tenant: a client stream has many messages"},
+		"tenant that is not there":                              {method: method{rule: `require {authenticated: true tenant: "nope"}`}, want: `tenant: sluice.test.v1.Kinds has no field "nope"`},
+		"tenant in a oneof":                                     {method: method{rule: `require {authenticated: true tenant: "c_string"}`}, want: "is in a oneof"},
+		"conditions on a client stream":                         {method: method{client: true, rule: `require {authenticated: true conditions {id: "c" expression: "true"}}`}, want: "conditions: a client stream has many messages"},
+		"two conditions of one id":                              {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "true"} conditions {id: "c" expression: "true"}}`}, want: `two have the id "c"`},
+		"a condition without an id":                             {method: method{rule: `require {authenticated: true conditions {expression: "true"}}`}, want: `condition "": id must be`},
+		"a condition that does not compile":                     {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "request.f_int23 > 1"}}`}, want: "t/v1/made.proto: rule of t.v1.Made.M: condition \"c\": ERROR: c:1:8: undefined field 'f_int23'"},
+		"override of a cost without class":                      {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: 2}}, want: "configuration overrides t.v1.Made/M: limit_cost without a limit class"},
+		"negative override of a cost":                           {method: method{rule: public + `limit {class: "read"}`}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: -1}}, want: "a value is negative"},
+		"deadline of zero":                                      {method: method{rule: public + `deadline {}`}, want: "deadline must be a positive duration"},
+		"negative deadline":                                     {method: method{rule: public + `deadline {seconds: -1}`}, want: "deadline must be a positive duration"},
+		"impossible deadline":                                   {method: method{rule: public + `deadline {seconds: 1 nanos: -1}`}, want: "deadline must be a positive duration"},
+		"bad deadline of the service":                           {service: `deadline {}`, method: method{rule: public}, want: "deadline must be a positive duration"},
+		"negative idle":                                         {method: method{serve: true, rule: public + `stream {idle {seconds: -1}}`}, want: "stream.idle must be"},
+		"negative age":                                          {method: method{serve: true, rule: public + `stream {max_age {seconds: -1}}`}, want: "stream.max_age must be"},
+		"deadline on a stream":                                  {method: method{serve: true, rule: public + `deadline {seconds: 1}`}, want: "state stream.max_age"},
+		"stream on a unary method":                              {method: method{rule: public + `stream {idle {seconds: 1}}`}, want: "stream is for streaming methods"},
+		"negative cost":                                         {method: method{rule: public + `limit {class: "read" cost: -1}`}, want: "limit.cost -1 is negative"},
+		"cost without a class":                                  {method: method{rule: public + `limit {cost: 2}`}, want: "limit.cost without limit.class"},
+		"negative size":                                         {method: method{rule: public + `max_request_bytes: -1`}, want: "max_request_bytes -1 is negative"},
+		"a failure as success":                                  {method: method{rule: public + `success {code: 404}`}, want: "success.code 404 is no success"},
+		"location of no field":                                  {method: method{rule: public + `success {location: "/v1/{nope}"}`}, want: `success.location: sluice.test.v1.EchoResponse has no field "nope"`},
+		"location of a number":                                  {method: method{rule: public + `success {location: "/v1/{index}"}`}, want: "success.location: "},
+		"location with an open brace":                           {method: method{rule: public + `success {location: "/v1/{id"}`}, want: "braces hold the path"},
+		"idempotency key of no field":                           {method: method{rule: public + `idempotency_key_field: "nope"`}, want: `has no singular string field "nope"`},
+		"idempotency key that is a list":                        {method: method{rule: public + `idempotency_key_field: "r_string"`}, want: "has no singular string field"},
+		"idempotency key in a oneof":                            {method: method{rule: public + `idempotency_key_field: "c_string"`}, want: "has no singular string field"},
+		"idempotency key on a stream":                           {method: method{client: true, rule: public + `idempotency_key_field: "f_string"`}, want: "a client stream has many messages"},
+		"override of no method":                                 {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/N": {Deadline: 1}}, want: "configuration overrides t.v1.Made/N, which is no method"},
+		"negative override":                                     {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: -1}}, want: "a value is negative"},
+		"override of a stream's deadline":                       {method: method{serve: true, rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: 1}}, want: "state stream_max_age"},
+		"override of a unary method's idle":                     {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {StreamIdle: 1}}, want: "are for streaming methods"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.method.name = "M"

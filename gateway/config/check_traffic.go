@@ -1,0 +1,120 @@
+package config
+
+import (
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+)
+
+// crossCheckTraffic looks at upstreams, routes and what happens when services
+// fail. Whether a target can be parsed, or a rule compiled, is for those to say who
+// use it.
+func (f *file) crossCheckTraffic(c *configv1.Config) {
+	f.crossCheckResilience(c.GetResilience(), "resilience")
+	for _, name := range slices.Sorted(maps.Keys(c.GetUpstreams())) {
+		u := c.GetUpstreams()[name]
+		f.crossCheckResilience(u.GetResilience(), "upstreams", name, "resilience")
+		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "upstreams", name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.GetHttpUpstreams())) {
+		u := c.GetHttpUpstreams()[name]
+		f.crossCheckResilience(u.GetResilience(), "http_upstreams", name, "resilience")
+		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "http_upstreams", name)
+	}
+	f.crossCheckRoutes(c)
+}
+
+func (f *file) crossCheckResilience(r *configv1.Resilience, path ...any) {
+	at := func(more ...any) []any { return slices.Concat(path, more) }
+	if l := r.GetConcurrency(); l.GetMin() > l.GetInitial() || l.GetInitial() > l.GetMax() {
+		f.at(at("concurrency"), "expected min <= initial <= max, got %d, %d and %d", l.GetMin(), l.GetInitial(), l.GetMax())
+	}
+	if o := r.GetOutlier(); o.GetBaseEjection().AsDuration() > o.GetMaxEjection().AsDuration() {
+		f.at(at("outlier"), "base_ejection %v is longer than max_ejection %v", o.GetBaseEjection().AsDuration(), o.GetMaxEjection().AsDuration())
+	}
+	for i, fault := range r.GetFaults() {
+		if fault.GetDelay().AsDuration() == 0 && fault.GetAbort() == "" {
+			f.at(at("faults", i), "state delay, abort or both")
+		}
+		var code codes.Code
+		if a := fault.GetAbort(); a != "" && (code.UnmarshalJSON([]byte(`"`+a+`"`)) != nil || code == codes.OK) {
+			f.at(at("faults", i, "abort"), "%q is no gRPC code of a failure, such as UNAVAILABLE", a)
+		}
+		if fault.GetValue() != "" && fault.GetHeader() == "" {
+			f.at(at("faults", i), "value needs header")
+		}
+	}
+}
+
+// service is what the two kinds of upstreams have in common.
+type service struct {
+	target   string
+	canaries []*configv1.Canary
+	shadow   *configv1.Shadow
+}
+
+func (f *file) crossCheckTargets(c *configv1.Config, s service, path ...any) {
+	at := func(more ...any) []any { return slices.Concat(path, more) }
+	f.crossCheckTarget(c, s.target, at("target"))
+	seen, percent := map[string]bool{}, 0.0
+	for i, k := range s.canaries {
+		f.crossCheckTarget(c, k.GetTarget(), at("canaries", i, "target"))
+		if seen[k.GetName()] {
+			f.at(at("canaries", i, "name"), "canary %q comes twice", k.GetName())
+		}
+		seen[k.GetName()] = true
+		if percent += k.GetPercent(); percent > 100 {
+			f.at(at("canaries", i, "percent"), "the canaries' percent are more than 100 together")
+		}
+	}
+	f.crossCheckTarget(c, s.shadow.GetTarget(), at("shadow", "target"))
+}
+
+func (f *file) crossCheckTarget(c *configv1.Config, target string, path []any) {
+	switch {
+	case strings.HasPrefix(target, "etcd:") && c.GetDiscovery().GetEtcd() == nil:
+		f.at(path, "target %q needs discovery.etcd", target)
+	case strings.HasPrefix(target, "consul:") && c.GetDiscovery().GetConsul() == nil:
+		f.at(path, "target %q needs discovery.consul", target)
+	}
+}
+
+func (f *file) crossCheckRoutes(c *configv1.Config) {
+	seen := map[string]bool{}
+	for i, r := range c.GetHttpRoutes() {
+		at := func(more ...any) []any { return slices.Concat([]any{"http_routes", i}, more) }
+		if seen[r.GetName()] {
+			f.at(at("name"), "route %q comes twice", r.GetName())
+		}
+		seen[r.GetName()] = true
+		if _, ok := c.GetHttpUpstreams()[r.GetUpstream()]; !ok {
+			f.at(at("upstream"), "unknown upstream %q; expected one of http_upstreams: %s", r.GetUpstream(), strings.Join(slices.Sorted(maps.Keys(c.GetHttpUpstreams())), ", "))
+		}
+		if class := r.GetLimit().GetClass(); class != "" {
+			if _, ok := c.GetLimits().GetClasses()[class]; !ok {
+				f.at(at("limit", "class"), "unknown limit class %q; expected one of: %s", class, strings.Join(slices.Sorted(maps.Keys(c.GetLimits().GetClasses())), ", "))
+			}
+		}
+		if re := r.GetMatch().GetRegex(); re != "" {
+			if _, err := regexp.Compile(re); err != nil {
+				f.at(at("match", "regex"), "%v", err)
+			}
+		}
+		if rw := r.GetRewrite(); rw.GetPrefix() != "" && r.GetMatch().GetPrefix() == "" {
+			f.at(at("rewrite", "prefix"), "needs match.prefix, whose place it takes")
+		} else if rw.GetRegex() != "" && r.GetMatch().GetRegex() == "" {
+			f.at(at("rewrite", "regex"), "needs match.regex, whose groups it names")
+		}
+		for _, m := range r.GetMatch().GetMethods() {
+			if m == http.MethodConnect || m == http.MethodTrace {
+				f.at(at("match", "methods"), "%s is never passed on", m)
+			}
+		}
+	}
+}
