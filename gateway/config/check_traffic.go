@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
@@ -16,18 +17,35 @@ import (
 // fail. Whether a target can be parsed, or a rule compiled, is for those to say who
 // use it.
 func (f *file) crossCheckTraffic(c *configv1.Config) {
-	f.crossCheckResilience(c.GetResilience(), "resilience")
+	all := c.GetResilience()
+	f.crossCheckResilience(all, "resilience")
 	for _, name := range slices.Sorted(maps.Keys(c.GetUpstreams())) {
 		u := c.GetUpstreams()[name]
-		f.crossCheckResilience(u.GetResilience(), "upstreams", name, "resilience")
+		f.crossCheckResilience(stated(u.GetResilience(), all), "upstreams", name, "resilience")
 		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "upstreams", name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.GetHttpUpstreams())) {
 		u := c.GetHttpUpstreams()[name]
-		f.crossCheckResilience(u.GetResilience(), "http_upstreams", name, "resilience")
+		f.crossCheckResilience(stated(u.GetResilience(), all), "http_upstreams", name, "resilience")
 		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "http_upstreams", name)
 	}
 	f.crossCheckRoutes(c)
+}
+
+// stated is what an upstream has of its own: what is the gateway's was looked at
+// there.
+func stated(own, all *configv1.Resilience) *configv1.Resilience {
+	r := &configv1.Resilience{}
+	if !proto.Equal(own.GetConcurrency(), all.GetConcurrency()) {
+		r.Concurrency = own.GetConcurrency()
+	}
+	if !proto.Equal(own.GetOutlier(), all.GetOutlier()) {
+		r.Outlier = own.GetOutlier()
+	}
+	if len(own.GetFaults()) > 0 && (len(all.GetFaults()) == 0 || !proto.Equal(own.GetFaults()[0], all.GetFaults()[0])) {
+		r.Faults = own.GetFaults()
+	}
+	return r
 }
 
 func (f *file) crossCheckResilience(r *configv1.Resilience, path ...any) {
