@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/services/kit/announce"
 	"github.com/sluice-gateway/sluice/services/shop"
 )
 
@@ -17,12 +18,15 @@ type options struct {
 	assertionKeys              []string
 	reflection, seed           bool
 	tlsCert, tlsKey, tlsClient string
+	etcd                       []string
+	etcdPrefix, advertise      string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	var (
 		o    options
 		keys string
+		etcd string
 	)
 	f := flag.NewFlagSet("shop", flag.ContinueOnError)
 	f.SetOutput(stderr)
@@ -35,6 +39,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the certificate chain to serve with")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file with its private key")
 	f.StringVar(&o.tlsClient, "tls-client-ca", "", "PEM file with the authorities of which clients must have a certificate (mTLS)")
+	f.StringVar(&etcd, "etcd", "", "URLs of etcd's members, separated by commas: the service is announced there, for gateways with a target etcd:///NAME")
+	f.StringVar(&o.etcdPrefix, "etcd-prefix", announce.DefaultPrefix, "what stands before the service's name in the keys of etcd")
+	f.StringVar(&o.advertise, "advertise", "", "host:port that is announced; the address it listens on unless it says otherwise")
 	if err := f.Parse(args); err != nil {
 		return options{}, err
 	}
@@ -44,6 +51,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	for file := range strings.SplitSeq(keys, ",") {
 		if file = strings.TrimSpace(file); file != "" {
 			o.assertionKeys = append(o.assertionKeys, file)
+		}
+	}
+	for u := range strings.SplitSeq(etcd, ",") {
+		if u = strings.TrimSpace(u); u != "" {
+			o.etcd = append(o.etcd, u)
 		}
 	}
 	return o, o.check()
@@ -67,6 +79,9 @@ func (o options) check() error {
 	}
 	if o.tlsClient != "" && o.tlsCert == "" {
 		errs = append(errs, errors.New("--tls-client-ca needs --tls-cert and --tls-key"))
+	}
+	if o.advertise != "" && len(o.etcd) == 0 {
+		errs = append(errs, errors.New("--advertise needs --etcd: nobody else is told"))
 	}
 	return errors.Join(errs...)
 }

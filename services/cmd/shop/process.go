@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/sluice-gateway/sluice/services/kit"
+	"github.com/sluice-gateway/sluice/services/kit/announce"
 	"github.com/sluice-gateway/sluice/services/shop"
 )
 
@@ -41,6 +43,7 @@ type process struct {
 	listener net.Listener
 	name     string
 	grace    time.Duration
+	announce announce.Options // without endpoints: nobody is told
 	log      *slog.Logger
 }
 
@@ -81,6 +84,7 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 		service: service, keys: keys, server: grpc.NewServer(opts...), health: health.NewServer(),
 		listener: listener, name: o.service, grace: drainTimeout, log: log,
 	}
+	p.announce = announce.Options{Endpoints: o.etcd, Prefix: o.etcdPrefix, Name: service.Name, Addr: cmp.Or(o.advertise, listener.Addr().String()), Logger: log}
 	service.Register(p.server)
 	healthv1.RegisterHealthServer(p.server, p.health)
 	if o.reflection {
@@ -150,17 +154,41 @@ func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
 
 	failed := make(chan error, 1)
 	go func() { failed <- p.server.Serve(p.listener) }()
+	told, err := p.tell()
+	if err != nil {
+		p.server.Stop()
+		return err
+	}
 	fmt.Fprintf(stdout, "%s service ready on %s\n", p.name, p.listener.Addr())
 	select {
 	case err := <-failed:
+		told()
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
+	told() // Before anything else: gateways go elsewhere by themselves.
 	p.drain()
 	if err := <-failed; !errors.Is(err, grpc.ErrServerStopped) { // Stopped before it began.
 		return err
 	}
 	return nil
+}
+
+// tell announces the service where it was told to; the function it returns takes
+// that back.
+func (p *process) tell() (func(), error) {
+	if len(p.announce.Endpoints) == 0 {
+		return func() {}, nil
+	}
+	a, err := announce.Announce(p.announce)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		if err := a.Close(); err != nil {
+			p.log.Warn("the announcement could not be taken back: it ends by itself", "error", err)
+		}
+	}, nil
 }
 
 func (p *process) drain() {
