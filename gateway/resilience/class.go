@@ -2,6 +2,8 @@ package resilience
 
 import (
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,8 +31,12 @@ const (
 	Whole Priority = iota
 	// Optional is a branch that its composite can do without: shed before Whole.
 	Optional
-	// Vital is never refused for load: health checks. A breaker refuses it still.
-	Vital
+)
+
+// priorityNames and reasons are labels of metrics.
+var (
+	priorityNames = [...]string{Whole: "whole", Optional: "optional"}
+	reasons       = [...]string{ReasonBreaker, ReasonConcurrency}
 )
 
 // Class is the calls of a service that fail together: those of one class of limits.
@@ -38,24 +44,68 @@ const (
 type Class struct {
 	service *Service
 	name    string
+	breaker breaker
+	latency latency
+	// shed counts refusals: by reason and priority.
+	shed [len(reasons)][len(priorityNames)]atomic.Uint64
 }
-
-// Acquire asks whether the first attempt of a call may go out now; the error is a
-// *Rejection. It never waits. A permit must be Done exactly once, when the answer is
-// there; for a stream that is its first answer, for its length tells nothing.
-func (c *Class) Acquire(p Priority) (Permit, error) { return Permit{class: c}, nil }
-
-// AcquireAgain is Acquire for an attempt that TryRetry granted: it does not earn
-// the budget anything.
-func (c *Class) AcquireAgain(p Priority) (Permit, error) { return Permit{class: c}, nil }
 
 // Permit is one attempt that may go out. The zero Permit may be Done and is nothing.
 type Permit struct {
 	class *Class
+	at    time.Duration
+	word  uint64 // The breaker's state that let it out.
+	probe uint32
+}
+
+// Acquire asks whether the first attempt of a call may go out now; the error is a
+// *Rejection, and not to be tried again here. It never waits, and allocates only when
+// it refuses. A permit must be Done exactly once, when the answer is there; for a
+// stream that is its first answer, for its length tells nothing.
+func (c *Class) Acquire(p Priority) (Permit, error) {
+	now := c.service.now()
+	permit, err := c.acquire(p, now)
+	if err == nil {
+		c.service.budget.earn(now)
+	}
+	return permit, err
+}
+
+// AcquireAgain is Acquire for an attempt that TryRetry granted: it earns the budget
+// nothing.
+func (c *Class) AcquireAgain(p Priority) (Permit, error) { return c.acquire(p, c.service.now()) }
+
+func (c *Class) acquire(p Priority, now time.Duration) (Permit, error) {
+	s := c.service
+	o := s.options.Load()
+	// The bound comes first: a probe that it refused would have to be given back.
+	if !s.limiter.enter(p, &o.Concurrency) {
+		return Permit{}, c.refuse(ReasonConcurrency, p, shortRetry)
+	}
+	word, probe, after, change := c.breaker.acquire(now, &o.Breaker)
+	s.tell(o, c, change)
+	if after > 0 {
+		s.limiter.leave()
+		return Permit{}, c.refuse(ReasonBreaker, p, after)
+	}
+	return Permit{class: c, at: now, word: word, probe: probe}, nil
 }
 
 // Done tells what came of the attempt.
-func (p Permit) Done(o Outcome) {}
+func (p Permit) Done(out Outcome) {
+	c := p.class
+	if c == nil {
+		return
+	}
+	s := c.service
+	o := s.options.Load()
+	now := s.now()
+	s.limiter.leave()
+	s.tell(o, c, c.breaker.done(p.word, p.probe, out, now, &o.Breaker))
+	if !o.Concurrency.Off {
+		s.limiter.done(&c.latency, out, now-p.at, now, &o.Concurrency)
+	}
+}
 
 // Reasons of a Rejection.
 const (
@@ -63,15 +113,23 @@ const (
 	ReasonConcurrency = "concurrency"
 )
 
+// shortRetry is the wait that is named where nothing tells how long it will take:
+// a bound moves within a second, and so do probes.
+const shortRetry = time.Second
+
 // Rejection is why an attempt may not go out: UNAVAILABLE, 503.
 type Rejection struct {
 	// Reason is ReasonBreaker or ReasonConcurrency.
 	Reason string
-	// RetryAfter is when asking again may make sense; it is at least a second's
-	// fraction, and for Retry-After rounded up to seconds.
+	// RetryAfter is when asking again may make sense, a second at least.
 	RetryAfter time.Duration
 }
 
 func (r *Rejection) Error() string {
-	return fmt.Sprintf("refused by %s, retry after %v", r.Reason, r.RetryAfter)
+	return fmt.Sprintf("refused by the service's %s limit, retry after %v", r.Reason, r.RetryAfter)
+}
+
+func (c *Class) refuse(reason string, p Priority, after time.Duration) error {
+	c.shed[slices.Index(reasons[:], reason)][p].Add(1)
+	return &Rejection{Reason: reason, RetryAfter: max(after, shortRetry)}
 }

@@ -52,3 +52,49 @@ type OutlierOptions struct {
 	// MaxEjectedPercent of the backends may be out at once. Default 50.
 	MaxEjectedPercent int
 }
+
+// Defaults, as config.v1 states them.
+const (
+	defaultWindow         = 10 * time.Second
+	defaultMinRequests    = 20
+	defaultFailurePercent = 50
+	defaultOpenFor        = 5 * time.Second
+	defaultProbes         = 3
+	defaultSuccesses      = 3
+
+	defaultMin, defaultMax, defaultInitial = 20, 1000, 100
+
+	defaultPercent, defaultMinPerSecond = 20, 1
+
+	defaultConsecutive       = 5
+	defaultBase, defaultMost = time.Second, 30 * time.Second
+	defaultEjectedPercent    = 50
+)
+
+// or is the value if it is one, else the default.
+func or[T int | time.Duration](value, otherwise T) T {
+	if value > 0 {
+		return value
+	}
+	return otherwise
+}
+
+func (o Options) withDefaults() Options {
+	b, c, r := &o.Breaker, &o.Concurrency, &o.Budget
+	b.Window = max(or(b.Window, defaultWindow), buckets) // A bucket is no shorter than 1 ns.
+	b.MinRequests, b.FailurePercent = or(b.MinRequests, defaultMinRequests), or(b.FailurePercent, defaultFailurePercent)
+	b.OpenFor, b.Probes, b.Successes = or(b.OpenFor, defaultOpenFor), or(b.Probes, defaultProbes), or(b.Successes, defaultSuccesses)
+	// Who states a Max below the default Min means it, and the other way round.
+	c.Max = or(c.Max, max(defaultMax, c.Min))
+	c.Min = min(or(c.Min, defaultMin), c.Max)
+	c.Initial = min(max(or(c.Initial, defaultInitial), c.Min), c.Max)
+	r.Percent, r.MinPerSecond = or(r.Percent, defaultPercent), or(r.MinPerSecond, defaultMinPerSecond)
+	return o
+}
+
+func (o OutlierOptions) withDefaults() OutlierOptions {
+	o.ConsecutiveFailures = or(o.ConsecutiveFailures, defaultConsecutive)
+	o.BaseEjection, o.MaxEjectedPercent = or(o.BaseEjection, defaultBase), or(o.MaxEjectedPercent, defaultEjectedPercent)
+	o.MaxEjection = max(or(o.MaxEjection, defaultMost), o.BaseEjection)
+	return o
+}
