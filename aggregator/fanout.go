@@ -107,7 +107,7 @@ func (f *Fanout) Required(name string, run Branch) {
 // deadline.
 func (f *Fanout) Optional(name string, run Branch) {
 	if f.optionalCtx == nil {
-		f.optionalCtx, f.release = context.WithDeadline(f.ctx, optionalDeadline(f.caller, f.opts.BranchTimeout))
+		f.optionalCtx, f.release = context.WithDeadline(context.WithValue(f.ctx, optionalKey{}, true), optionalDeadline(f.caller, f.opts.BranchTimeout))
 	}
 	p := &part{ctx: f.optionalCtx, name: name, run: run, optional: true}
 	f.optional = append(f.optional, p)
@@ -205,7 +205,7 @@ func First(ctx context.Context, o FanoutOptions, name string, run Branch) error 
 // the whole part or nil.
 func Fetch[Req, Resp any](dst **Resp, call func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req) Branch {
 	return func(ctx context.Context) error {
-		resp, err := call(ctx, req)
+		resp, err := call(ctx, req, callOptions(ctx)...)
 		if err != nil {
 			return err
 		}

@@ -104,7 +104,10 @@ type unread struct {
 }
 
 // asGenerated is what generated clients say, too: the name is no caller's word.
-var asGenerated = []grpc.CallOption{grpc.StaticMethod()}
+var (
+	asGenerated         = []grpc.CallOption{grpc.StaticMethod()}
+	asGeneratedOptional = []grpc.CallOption{grpc.StaticMethod(), CallOption{}}
+)
 
 // call answers the bytes of the method's response: they are what
 // google.protobuf.Empty, which has no fields, keeps of any message that it is
@@ -113,7 +116,11 @@ var asGenerated = []grpc.CallOption{grpc.StaticMethod()}
 // then check them as parsing the response would.
 func (u unread) call(ctx context.Context, req any) ([]byte, error) {
 	var raw emptypb.Empty
-	if err := u.conn.Invoke(ctx, u.name, req, &raw, asGenerated...); err != nil {
+	opts := asGenerated
+	if isOptional(ctx) {
+		opts = asGeneratedOptional
+	}
+	if err := u.conn.Invoke(ctx, u.name, req, &raw, opts...); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {

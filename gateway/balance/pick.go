@@ -27,3 +27,18 @@ func PickOf(ctx context.Context) *Pick {
 	p, _ := ctx.Value(pickKey{}).(*Pick)
 	return p
 }
+
+// Carried is a context that carries its Pick, in which it stands: one allocation for
+// both.
+type Carried struct {
+	context.Context
+	Pick Pick
+}
+
+// Value implements context.Context.
+func (c *Carried) Value(key any) any {
+	if key == (pickKey{}) {
+		return &c.Pick
+	}
+	return c.Context.Value(key)
+}

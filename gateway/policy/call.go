@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"net/netip"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -62,6 +63,15 @@ type Call struct {
 	Backend, Variant string
 	Attempts         int
 	Cache, Breaker   string
+	// ShareEnds is when a branch has had its share of its composite's time; zero means
+	// that it has no share. Ends is when the call itself must have ended, and Hurried
+	// that the caller wants it so, where its rule would give more time: that the time is
+	// over then says nothing of the service. Upstream writes both when it sends the call.
+	ShareEnds, Ends time.Time
+	Hurried         bool
+	// Unread is where the edge has the answer's bytes put that it reads itself, after
+	// the call; nil where it reads none. It tells AnswerRead what came of it.
+	Unread any
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
 	// Why is what the check that refused tells the operator alone, such as the
@@ -74,6 +84,22 @@ type Call struct {
 	admitted bool
 	carried  carried
 	onDone   []func(error)
+	reader   AnswerReader
+}
+
+// AnswerReader is told once whether the bytes of an answer could be read: nil says that
+// they could, or that nobody tried.
+type AnswerReader interface{ AnswerRead(err error) }
+
+// AwaitRead has r told of the answer in Unread.
+func (c *Call) AwaitRead(r AnswerReader) { c.reader = r }
+
+// AnswerRead tells who awaits it whether the answer's bytes could be read.
+func (c *Call) AnswerRead(err error) {
+	if r := c.reader; r != nil {
+		c.reader = nil
+		r.AnswerRead(err)
+	}
 }
 
 // carried is the context that carries a call, in which it stands: admission then
@@ -108,6 +134,7 @@ func (c *Call) OnDone(f func(error)) { c.onDone = append(c.onDone, f) }
 // registered last runs first. Each function is taken off before it runs, so
 // none runs twice, and one that registers another still sees it run.
 func (c *Call) Done(err error) {
+	c.AnswerRead(nil)
 	for len(c.onDone) > 0 {
 		last := len(c.onDone) - 1
 		f := c.onDone[last]
@@ -198,6 +225,12 @@ func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Co
 		Annotate:        func(string, string) {},
 		Principal:       parent.Principal,
 		Trace:           parent.Trace,
+	}
+	if !parent.Ends.IsZero() {
+		if left := time.Until(parent.Ends); left > 0 && parent.Method != nil {
+			c.ShareEnds = parent.Ends.Add(-left / 100 * time.Duration(100-parent.Method.Rule.BranchShare))
+			c.Hurried = parent.Hurried
+		}
 	}
 	ctx, err := ch.Admit(ctx, c)
 	return ctx, c, err

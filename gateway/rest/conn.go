@@ -36,6 +36,7 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	}
 	if x.binding.answer != nil {
 		out = &x.frame
+		x.call.Unread = out // What is wrong with it shows when it is rendered.
 	}
 	err := c.next.Invoke(ctx, method, in, out, opts...)
 	x.answered = err == nil

@@ -45,6 +45,7 @@ func (x *exchange) render(before, after string) ([]byte, error) {
 	if err == nil {
 		err = x.unlocated
 	}
+	x.call.AnswerRead(err)
 	if err != nil {
 		return nil, x.unreadable(err)
 	}
