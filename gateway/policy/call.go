@@ -72,6 +72,9 @@ type Call struct {
 	// Unread is where the edge has the answer's bytes put that it reads itself, after
 	// the call; nil where it reads none. It tells AnswerRead what came of it.
 	Unread any
+	// Kept is the *cache.Entry that the answer is, where the response cache has kept it:
+	// an edge keeps beside it how it is rendered.
+	Kept any
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
 	// Why is what the check that refused tells the operator alone, such as the
@@ -205,6 +208,30 @@ func Carry(ctx, from context.Context) context.Context {
 		return ctx
 	}
 	return context.WithValue(ctx, callKey{}, c)
+}
+
+// Detach returns ctx, which carries an admitted call, with a copy of that call: for
+// work that may outlive the request. Nobody is annotated by it, and nobody's trace is
+// told.
+func Detach(ctx context.Context) (context.Context, *Call) {
+	from := Admitted(ctx)
+	if from == nil {
+		return ctx, nil
+	}
+	c := &Call{
+		Method:          from.Method,
+		Edge:            from.Edge,
+		RequestID:       from.RequestID,
+		Peer:            from.Peer,
+		Client:          from.Client,
+		PeerCertificate: from.PeerCertificate,
+		Headers:         from.Headers,
+		Annotate:        func(string, string) {},
+		Principal:       from.Principal,
+		admitted:        true,
+	}
+	c.carried = carried{ctx, c}
+	return &c.carried, c
 }
 
 // Branch admits a call to m on behalf of parent's principal: the checks see

@@ -219,6 +219,9 @@ func (m *Method) suits(own *policyv1.MethodRule, idempotent bool) error {
 	if own.GetRetry() != nil && !idempotent {
 		return errRetryTwice
 	}
+	if own.GetCache() != nil && !idempotent {
+		return errCacheWrites
+	}
 	return nil
 }
 

@@ -55,6 +55,8 @@ const (
 	DefaultBranchShare = 90 // percent
 )
 
+var errCacheWrites = errors.New("cache needs idempotent: true: calls that come at once are made as one, and others not at all")
+
 var errRetryTwice = errors.New("retry needs idempotent: true: calling twice must have the effect of calling once")
 
 // CompileRetry resolves a retry option. Without one (nil), what is idempotent has the
@@ -146,18 +148,16 @@ func (m *Method) fillTraffic(r *policyv1.MethodRule) error {
 	} else if rule.Retry, err = CompileRetry(r.GetRetry(), r.GetIdempotent()); err != nil {
 		return err
 	}
-	if !m.Streaming() {
+	if !m.Streaming() && r.GetIdempotent() { // As with retries.
 		if err := m.fillCache(r.GetCache()); err != nil {
 			return err
 		}
 	}
-	if rule.Invalidates = r.GetInvalidates(); len(rule.Invalidates) > 0 && m.Descriptor.IsStreamingClient() {
-		return errors.New("invalidates: a client stream has many messages")
+	if rule.Invalidates = r.GetInvalidates(); len(rule.Invalidates) > 0 && m.Streaming() {
+		return errors.New("invalidates is for unary methods: a stream changes things as long as it lasts")
 	}
-	for _, tag := range rule.Invalidates {
-		if err := m.checkTag(tag); err != nil {
-			return fmt.Errorf("invalidates: %w", err)
-		}
+	if err := m.compileTags("invalidates", rule.Invalidates); err != nil {
+		return err
 	}
 	rule.BranchShare = DefaultBranchShare
 	if p := int(r.GetBranches().GetSharePercent()); p != 0 {
@@ -180,35 +180,14 @@ func (m *Method) fillCache(from *policyv1.Cache) error {
 		return errors.New("cache.scope PUBLIC with owner_checked_by_service: the answer is not the same for everyone")
 	}
 	for _, path := range c.Vary {
-		if _, err := CompileFieldPath(m.Descriptor.Input(), path); err != nil {
+		if _, err := CompileKeyField(m.Descriptor.Input(), path); err != nil {
 			return fmt.Errorf("cache.vary: %w", err)
 		}
 	}
-	for _, tag := range c.Tags {
-		if err := m.checkTag(tag); err != nil {
-			return fmt.Errorf("cache.tags: %w", err)
-		}
+	if err := m.compileTags("cache.tags", c.Tags); err != nil {
+		return err
 	}
 	m.Rule.Cache = c
-	return nil
-}
-
-// ResponseField is what a tag puts before the path of a response field.
-const ResponseField = "response."
-
-func (m *Method) checkTag(tag string) error {
-	if tag == "" || strings.ContainsAny(locationVariable.ReplaceAllString(tag, ""), "{}") {
-		return fmt.Errorf("tag %q: braces hold the path of a field", tag)
-	}
-	for _, v := range locationVariable.FindAllStringSubmatch(tag, -1) {
-		in, path := m.Descriptor.Input(), v[1]
-		if rest, ok := strings.CutPrefix(path, ResponseField); ok {
-			in, path = m.Descriptor.Output(), rest
-		}
-		if _, err := CompileFieldPath(in, path); err != nil {
-			return fmt.Errorf("tag %q: %w", tag, err)
-		}
-	}
 	return nil
 }
 
@@ -229,6 +208,9 @@ func (m *Method) overrideTraffic(o Override) error {
 			return errors.New("cache and cache_off exclude each other")
 		}
 		m.Rule.Cache = nil
+	}
+	if o.Cache != nil && !m.Rule.Idempotent {
+		return errCacheWrites
 	}
 	if err := m.fillCache(o.Cache); err != nil {
 		return err
