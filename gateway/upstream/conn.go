@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -38,7 +39,7 @@ type Observer interface {
 	Denied(check string, m *policy.Method)
 }
 
-// Options of a Conn. All fields but Tracer and Observer are needed.
+// Options of a Conn. All fields but Tracer, Observer and Cache are needed.
 type Options struct {
 	// Methods are the methods that may be called.
 	Methods *policy.Table
@@ -56,6 +57,8 @@ type Options struct {
 	Tracer trace.Tracer
 	// Observer counts.
 	Observer Observer
+	// Cache keeps answers as the methods' rules say; nil means that none are kept.
+	Cache *cache.Cache
 }
 
 // Conn sends admitted calls to the services. Safe for concurrent use.
@@ -76,6 +79,7 @@ type route struct {
 	// answer is the plan of the response, which checks what is passed on unread;
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
 	answer *transcode.Plan
+	kept   *kept // nil where the rule has nothing to do with the cache
 }
 
 // New returns a Conn; a service without a target is an error.
@@ -95,6 +99,10 @@ func New(o Options) (*Conn, error) {
 			if r.answer, err = plans.Plan(out); err != nil {
 				return nil, fmt.Errorf("%s: the response: %w", m.FullName, err)
 			}
+		}
+		var err error
+		if r.kept, err = newKept(o.Cache, m); err != nil {
+			return nil, err
 		}
 		c.routes[m.FullName] = r
 	}
@@ -121,6 +129,9 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	}
 	if ctx, err = c.enter(ctx, call, in); err != nil {
 		return err
+	}
+	if r.kept != nil {
+		return c.cached(ctx, call, r, in, out, opts...)
 	}
 	return c.call(ctx, call, r, in, out, opts...)
 }

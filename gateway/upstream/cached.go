@@ -1,0 +1,333 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/wire"
+)
+
+// kept is what a method's rule says about the cache: how its answers are kept, and
+// which others it makes untrue. Either may be nothing.
+type kept struct {
+	cache       *cache.Cache
+	route       *cache.Route // nil where answers are not kept
+	vary        []*policy.KeyField
+	tags        []*policy.Tag
+	open        bool             // some tag has a field of the response
+	partial     protowire.Number // of a composite's field that lists what it lacks; 0 means none
+	invalidates []*policy.Tag
+}
+
+// newKept is nil where the rule says nothing, or nothing is kept at all.
+func newKept(c *cache.Cache, m *policy.Method) (*kept, error) {
+	rule := m.Rule.Cache
+	if c == nil || rule == nil && len(m.Rule.Invalidates) == 0 {
+		return nil, nil //nolint:nilnil // No rule, nothing to do.
+	}
+	k := &kept{cache: c}
+	var err error
+	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil || rule == nil {
+		return k, err
+	}
+	if k.tags, err = compileTags(m, rule.Tags); err != nil {
+		return nil, err
+	}
+	for _, t := range k.tags {
+		k.open = k.open || t.OfResponse()
+	}
+	for _, path := range rule.Vary {
+		f, err := policy.CompileKeyField(m.Descriptor.Input(), path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: cache.vary: %w", m.FullName, err)
+		}
+		k.vary = append(k.vary, f)
+	}
+	if fd := m.Descriptor.Output().Fields().ByName(partialField); fd != nil && fd.Cardinality() == protoreflect.Repeated {
+		k.partial = fd.Number()
+	}
+	k.route = c.Route(m.FullName, rule)
+	return k, nil
+}
+
+// partialField is the response field in which a composite lists the branches that it
+// had to leave out: an answer that has one is given, but not kept.
+const partialField = "partial"
+
+func compileTags(m *policy.Method, texts []string) (out []*policy.Tag, err error) {
+	for _, text := range texts {
+		t, err := m.CompileTag(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.FullName, err)
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// cached is call for a method whose rule has to do with the cache. The entry checks
+// have run: what is kept is given to nobody who could not have fetched it.
+func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
+	if r.kept.route == nil {
+		err := c.call(ctx, call, r, in, out, opts...)
+		r.kept.changed(r.method, in, out, err)
+		return err
+	}
+	memory := keys.Get().(*[]byte)
+	defer func() { keys.Put(memory) }()
+	req, key, ok := r.kept.key(memory, call.Principal, in)
+	if !ok {
+		call.Cache = r.kept.route.Bypassed().String()
+		err := c.call(ctx, call, r, in, out, opts...)
+		r.kept.changed(r.method, in, out, err)
+		return err
+	}
+	e, s := r.kept.route.Get(key)
+	if e == nil {
+		var err error
+		if e, s, err = c.fetch(ctx, call, r, req, key); err != nil {
+			call.Cache = s.String()
+			return err
+		}
+	}
+	call.Cache = s.String()
+	if e.Err != nil {
+		return e.Err
+	}
+	if e.Kept() {
+		call.Kept = e
+	}
+	if err := give(e.Body, out, r); err != nil {
+		return c.answer(ctx, call, r, err)
+	}
+	return nil
+}
+
+// keys is memory for keys, and for requests that come typed.
+var keys = sync.Pool{New: func() any { return new([]byte) }}
+
+// key returns the request in wire form and the key of its answer, in memory. It is not
+// ok where there is no key: the fields that it is made of cannot be read, and the
+// service shall say so; or it would take more room than answers have.
+func (k *kept) key(memory *[]byte, p *policy.Principal, in any) (req, key []byte, ok bool) {
+	b := (*memory)[:0]
+	switch in := in.(type) {
+	case *wire.Frame:
+		req = in.Data
+	case proto.Message:
+		var err error
+		if b, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(b, in); err != nil {
+			return nil, nil, false
+		}
+		req = b
+	}
+	if int64(len(req)) > k.cache.MaxEntryBytes()/2 {
+		return nil, nil, false
+	}
+	start := len(b)
+	b = k.route.AppendKey(b, p)
+	if len(k.vary) == 0 {
+		b = cache.AppendPart(b, req)
+	}
+	for _, f := range k.vary {
+		var err error
+		if b, err = f.Append(b, req); err != nil {
+			return nil, nil, false
+		}
+	}
+	*memory = b
+	return req, b[start:], true
+}
+
+// fetch is the part of cached for an answer that is not there, or not fresh.
+func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, req, key []byte) (*cache.Entry, cache.Status, error) {
+	k := r.kept
+	req = bytes.Clone(req) // The fetch may outlive the call, which lends it.
+	tags, err := names(k.tags, policy.Message{Wire: req}, nil, r.method)
+	if err != nil {
+		return nil, k.route.Bypassed(), status.Error(codes.InvalidArgument, msgBadRequest)
+	}
+	var sent *policy.Call
+	e, s, err := k.route.Do(ctx, key, tags, k.open, func(ctx context.Context) (e *cache.Entry, err error) {
+		ctx, sent = policy.Detach(ctx)
+		defer c.notPanicking(ctx, r, &err)
+		return c.fetched(ctx, sent, r, req, tags)
+	})
+	if s == cache.Miss && ctx.Err() == nil && sent != nil {
+		call.Upstream, call.Backend, call.Variant, call.Attempts, call.Breaker = sent.Upstream, sent.Backend, sent.Variant, sent.Attempts, sent.Breaker
+	}
+	if err != nil && ctx.Err() != nil { // This caller's end, not the fetch's.
+		err = publicStatus(ctx, statusOf(err), call.Edge == policy.EdgeGRPC).Err()
+	}
+	return e, s, err
+}
+
+// notPanicking is for the goroutine of a fetch, where no edge recovers.
+func (c *Conn) notPanicking(ctx context.Context, r *route, err *error) {
+	if v := recover(); v != nil {
+		c.o.Logger.ErrorContext(ctx, "a fetch for the cache panicked", "grpc_method", r.method.FullName, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, msgInternal)
+	}
+}
+
+// fetched calls the service and says what of its answer may be kept.
+func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []byte, tags []string) (*cache.Entry, error) {
+	k, in := r.kept, policy.Message{Wire: req}
+	var f wire.Frame
+	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f)
+	k.changed(r.method, &wire.Frame{Data: req}, &f, err)
+	if status.Code(err) == codes.NotFound && k.route.Rule().NegativeTTL > 0 {
+		return &cache.Entry{Err: err, MetaBytes: 512, Tags: tags}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	e := &cache.Entry{Body: bytes.Clone(f.Data), Tags: tags} // The frame's memory is a pool's, and may be far larger.
+	f.Free()
+	e.NoStore = !r.readable(e.Body) || k.lacks(e.Body)
+	if k.open && !e.NoStore {
+		if e.Tags, err = names(k.tags, in, e.Body, r.method); err != nil {
+			e.NoStore = true
+		}
+	}
+	return e, nil
+}
+
+// readable says whether an answer is what its descriptor says.
+func (r *route) readable(body []byte) bool {
+	if r.answer == nil {
+		return proto.Unmarshal(body, &emptypb.Empty{}) == nil
+	}
+	return r.answer.Check(body) == nil
+}
+
+// lacks says whether a composite had to leave something out. What cannot be read
+// counts as lacking.
+func (k *kept) lacks(b []byte) bool {
+	if k.partial == 0 {
+		return false
+	}
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeField(b)
+		if n < 0 || num == k.partial && typ == protowire.BytesType {
+			return true
+		}
+		b = b[n:]
+	}
+	return false
+}
+
+// give sets out to the answer. Frames share its memory, which they do not own and
+// cannot append to.
+func give(body []byte, out any, r *route) error {
+	switch out := out.(type) {
+	case *wire.Frame:
+		*out = wire.Frame{Data: body[:len(body):len(body)]}
+		return nil
+	case *emptypb.Empty:
+		if r.answer != nil {
+			if err := r.answer.Check(body); err != nil {
+				return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
+			}
+			out.ProtoReflect().SetUnknown(bytes.Clone(body))
+			return nil
+		}
+	}
+	return wire.Cloner{}.Copy(out, &wire.Frame{Data: body})
+}
+
+// changed invalidates what a write names, when it has succeeded or may have. Of a
+// failure, fields of the response are not known.
+func (k *kept) changed(m *policy.Method, in, out any, err error) {
+	if len(k.invalidates) == 0 || err != nil && !mayHaveHappened(status.Code(err)) {
+		return
+	}
+	var tags []string
+	for _, t := range k.invalidates {
+		if err != nil && t.OfResponse() {
+			continue
+		}
+		if name, err := tagName(t, messageOf(in), messageOf(out), m); err == nil { // Else the service has read nothing either.
+			tags = append(tags, name)
+		}
+	}
+	k.cache.Invalidate(tags...)
+}
+
+func mayHaveHappened(c codes.Code) bool {
+	switch c {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Unknown, codes.Internal, codes.DataLoss:
+		return true
+	}
+	return false
+}
+
+// messageOf is what the connection was given, as policy reads it.
+func messageOf(v any) policy.Message {
+	switch v := v.(type) {
+	case *wire.Frame:
+		return policy.Message{Wire: v.Data}
+	case *emptypb.Empty: // Perhaps of a composite, with the answer unread.
+		return policy.Message{Wire: v.ProtoReflect().GetUnknown()}
+	case proto.Message:
+		return policy.Message{Proto: v}
+	}
+	return policy.Message{}
+}
+
+// names fills in tags; without an answer (nil), those that need none.
+func names(tags []*policy.Tag, in policy.Message, answer []byte, m *policy.Method) ([]string, error) {
+	var out []string
+	for _, t := range tags {
+		if answer == nil && t.OfResponse() {
+			continue
+		}
+		name, err := tagName(t, in, policy.Message{Wire: answer}, m)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	return out, nil
+}
+
+// tagName fills in a tag. The scan refuses more than parsers do; what a service may
+// have read is parsed then.
+func tagName(t *policy.Tag, in, out policy.Message, m *policy.Method) (string, error) {
+	name, err := t.Of(in, out)
+	if err == nil {
+		return name, nil
+	}
+	if in, err = parsed(in, m.Descriptor.Input()); err != nil {
+		return "", err
+	}
+	if out, err = parsed(out, m.Descriptor.Output()); err != nil {
+		return "", err
+	}
+	return t.Of(in, out)
+}
+
+func parsed(m policy.Message, md protoreflect.MessageDescriptor) (policy.Message, error) {
+	if m.Proto != nil {
+		return m, nil
+	}
+	d := dynamicpb.NewMessage(md)
+	if err := proto.Unmarshal(m.Wire, d); err != nil {
+		return m, fmt.Errorf("upstream: %w", err)
+	}
+	return policy.Message{Proto: d}, nil
+}
