@@ -188,8 +188,12 @@ func (c *Conn) notPanicking(ctx context.Context, r *route, err *error) {
 func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []byte, tags []string) (*cache.Entry, error) {
 	k, in := r.kept, policy.Message{Wire: req}
 	var f wire.Frame
+	call.Unread = &f // It is read here, before anyone is told that all is well.
 	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f)
 	k.changed(r.method, &wire.Frame{Data: req}, &f, err)
+	if err != nil {
+		call.Done(err)
+	}
 	if status.Code(err) == codes.NotFound && k.route.Rule().NegativeTTL > 0 {
 		return &cache.Entry{Err: err, MetaBytes: 512, Tags: tags}, nil
 	}
@@ -198,7 +202,10 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	}
 	e := &cache.Entry{Body: bytes.Clone(f.Data), Tags: tags} // The frame's memory is a pool's, and may be far larger.
 	f.Free()
-	e.NoStore = !r.readable(e.Body) || k.lacks(e.Body)
+	unreadable := r.unreadable(e.Body)
+	call.AnswerRead(unreadable)
+	call.Done(nil)
+	e.NoStore = unreadable != nil || k.lacks(e.Body)
 	if k.open && !e.NoStore {
 		if e.Tags, err = names(k.tags, in, e.Body, r.method); err != nil {
 			e.NoStore = true
@@ -207,12 +214,12 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	return e, nil
 }
 
-// readable says whether an answer is what its descriptor says.
-func (r *route) readable(body []byte) bool {
+// unreadable says why an answer is not what its descriptor says.
+func (r *route) unreadable(body []byte) error {
 	if r.answer == nil {
-		return proto.Unmarshal(body, &emptypb.Empty{}) == nil
+		return proto.Unmarshal(body, &emptypb.Empty{})
 	}
-	return r.answer.Check(body) == nil
+	return r.answer.Check(body)
 }
 
 // lacks says whether a composite had to leave something out. What cannot be read
