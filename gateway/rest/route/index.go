@@ -12,6 +12,9 @@ import (
 type Index[V any] struct {
 	methods []methodTrie // sorted by method; a handful
 	routes  []entry[V]
+	// templates are those of routes: a look-up needs of them only their form.
+	templates []Template
+	forms     map[string]*form
 }
 
 type methodTrie struct {
@@ -20,8 +23,8 @@ type methodTrie struct {
 }
 
 type entry[V any] struct {
-	template Template
-	value    V
+	form  *form
+	value V
 }
 
 // CollisionError says that no path could tell two templates of one method apart.
@@ -47,10 +50,25 @@ func (x *Index[V]) Add(method string, t Template, v V) error {
 	}
 	number := len(x.routes) + 1
 	if holder := x.trie(method).insert(t, number); holder != number {
-		return &CollisionError{Method: method, Added: t, Taken: x.routes[holder-1].template}
+		return &CollisionError{Method: method, Added: t, Taken: x.templates[holder-1]}
 	}
-	x.routes = append(x.routes, entry[V]{template: t, value: v})
+	x.routes, x.templates = append(x.routes, entry[V]{form: x.form(t), value: v}), append(x.templates, t)
 	return nil
+}
+
+// form returns the one form that all templates share that are cut alike: it stays in the processor's cache,
+// where thousands of equal ones would not.
+func (x *Index[V]) form(t Template) *form {
+	f := t.form()
+	key := fmt.Sprintf("%+v %d %d %d", f.variables, f.segments, f.deep, f.verb)
+	if shared := x.forms[key]; shared != nil {
+		return shared
+	}
+	if x.forms == nil {
+		x.forms = map[string]*form{}
+	}
+	x.forms[key] = &f
+	return &f
 }
 
 // Lookup returns the value of the most specific template that matches a path made by Normalize, and the
@@ -66,7 +84,7 @@ func (x *Index[V]) Lookup(method, path string) (v V, params Params, ok bool) {
 			break
 		}
 		hit := &x.routes[number-1]
-		return hit.value, hit.template.capture(path), true
+		return hit.value, hit.form.capture(path), true
 	}
 	return v, params, false
 }
@@ -89,7 +107,7 @@ func (x *Index[V]) trie(method string) *trie {
 			return x.methods[i].trie
 		}
 	}
-	added := methodTrie{method: method, trie: &trie{}}
+	added := methodTrie{method: method, trie: newTrie()}
 	x.methods = append(x.methods, added)
 	slices.SortFunc(x.methods, func(a, b methodTrie) int { return strings.Compare(a.method, b.method) })
 	return added.trie

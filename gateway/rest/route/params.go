@@ -58,19 +58,31 @@ func (p Params) Fill(m map[string]string) {
 	}
 }
 
-// capture cuts the variables out of a path that t is known to match. A template matches a path in one way
-// only, because ** occurs once: so the walk need not carry captures through its backtracking.
-func (t *Template) capture(path string) Params {
+// form is what of a template cuts the variables out of a path. Most templates of an API share a few of them.
+type form struct {
+	names          []string
+	variables      []variable
+	segments, deep int // number of segments, and the place of ** among them or -1
+	verb           int // bytes
+}
+
+func (t *Template) form() form {
+	return form{names: t.names, variables: t.variables, segments: len(t.segments), deep: t.deep, verb: len(t.verb)}
+}
+
+// capture cuts the variables out of a path that the template is known to match. A template matches a path in one
+// way only, because ** occurs once: so the walk need not carry captures through its backtracking.
+func (t *form) capture(path string) Params {
 	p := Params{names: t.names}
 	if len(t.variables) == 0 {
 		return p
 	}
-	if t.verb != "" {
-		path = path[:len(path)-len(t.verb)-1]
+	if t.verb > 0 {
+		path = path[:len(path)-t.verb-1]
 	}
 	c := cursor{path: path, offset: 1}
 	if t.deep >= 0 {
-		c.taken = strings.Count(path, "/") - len(t.segments) + 1
+		c.taken = strings.Count(path, "/") - t.segments + 1
 	}
 	if len(t.variables) > inlineParams {
 		p.more = make([]string, len(t.variables)-inlineParams)
@@ -96,7 +108,7 @@ type cursor struct {
 
 // value returns the segments of one variable, joined by slashes. Variables come in order, so the cursor only
 // ever moves on.
-func (c *cursor) value(t *Template, v variable) string {
+func (c *cursor) value(t *form, v variable) string {
 	holdsDeep := v.from <= t.deep && t.deep < v.to
 	if !holdsDeep || c.taken > 0 {
 		return c.between(c.number(t, v.from), c.number(t, v.to))
@@ -118,7 +130,7 @@ func (c *cursor) value(t *Template, v variable) string {
 }
 
 // number turns the number of a template segment into that of the path segment it takes, or starts with.
-func (c *cursor) number(t *Template, segment int) int {
+func (c *cursor) number(t *form, segment int) int {
 	if t.deep < 0 || segment <= t.deep {
 		return segment
 	}

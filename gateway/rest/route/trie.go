@@ -8,81 +8,166 @@ import "strings"
 // A walk visits a node at most once for a given path, whatever the path: before ** a node's depth is its
 // path segment, and behind ** each length of tail has a trie of its own. Nothing a client sends makes
 // backtracking cost more than the templates themselves allow.
+//
+// Nodes, tails and verbs lie in one slice each, in the order of their templates, and refer to one another by
+// number: with thousands of routes a look-up is as dear as the cache lines that it has to wait for. 0 is the
+// root, which is nobody's child, and so means "none".
 type trie struct {
-	root    node
-	verbs   map[string]struct{}
-	maxVerb int // bytes of the longest verb: bounds the search for colons in a path
+	nodes   []node
+	text    []byte           // of all literals, each once
+	texts   map[string]int32 // where in text
+	many    hashed
+	tails   []tail           // from 1
+	verbs   []verb           // from 1
+	verbIDs map[string]int32 // from 1
+	maxVerb int              // bytes of the longest verb: bounds the search for colons in a path
 }
 
 type node struct {
-	literals table[*node]
-	star     *node
-	tails    []tail // behind **, longest first
-	plain    int    // the leaf without a verb
-	verbs    table[int]
+	parent   int32
+	literal  int32 // where in text the path segment is that leads here from parent
+	length   int32 // of literal
+	next     int32 // next of the parent's literals
+	literals int32 // the first literal behind this node; inHash: there are many
+	star     int32
+	tails    int32 // the first tail behind **: the longest
+	plain    int32 // the leaf without a verb
+	verbs    int32 // the first leaf with one
+	empty    int32 // the node behind a ** that ends its templates
 }
 
 // tail is what follows ** in templates: exactly length segments.
-type tail struct {
-	length int
-	root   *node
+type tail struct{ length, root, next int32 }
+
+// verb is a leaf with a verb.
+type verb struct{ id, route, next int32 }
+
+// few is how many literals are looked through one by one; more are hashed.
+const (
+	few    = 4
+	inHash = -1
+)
+
+func newTrie() *trie {
+	return &trie{nodes: make([]node, 1), tails: make([]tail, 1), verbs: make([]verb, 1), verbIDs: map[string]int32{}, texts: map[string]int32{}}
 }
 
 // insert adds a template as the given route, and returns the route that holds its place: another one where
 // a template of the same shape came first.
 func (t *trie) insert(tmpl Template, route int) (holder int) {
-	n := &t.root
+	n := int32(0)
 	for i, s := range tmpl.segments {
-		n = n.child(s, len(tmpl.segments)-i-1)
+		n = t.child(n, s, len(tmpl.segments)-i-1)
 	}
 	if tmpl.verb == "" {
-		if n.plain == 0 {
-			n.plain = route
+		if t.nodes[n].plain == 0 {
+			t.nodes[n].plain = int32(route)
 		}
-		return n.plain
+		return int(t.nodes[n].plain)
 	}
-	if n.verbs.get(tmpl.verb) == 0 {
-		n.verbs.set(tmpl.verb, route)
+	id := t.verbIDs[tmpl.verb]
+	if id == 0 {
+		id = int32(len(t.verbIDs) + 1)
+		t.verbIDs[tmpl.verb] = id
+		t.maxVerb = max(t.maxVerb, len(tmpl.verb))
 	}
-	if t.verbs == nil {
-		t.verbs = map[string]struct{}{}
+	if held := t.route(n, id); held != 0 {
+		return int(held)
 	}
-	t.verbs[tmpl.verb] = struct{}{}
-	t.maxVerb = max(t.maxVerb, len(tmpl.verb))
-	return n.verbs.get(tmpl.verb)
+	t.verbs = append(t.verbs, verb{id: id, route: int32(route), next: t.nodes[n].verbs})
+	t.nodes[n].verbs = int32(len(t.verbs) - 1)
+	return route
 }
 
 // child returns the node behind one segment, remaining being the number of segments after it.
-func (n *node) child(s segment, remaining int) *node {
+func (t *trie) child(n int32, s segment, remaining int) int32 {
 	switch s.kind {
 	case literal:
-		c := n.literals.get(s.literal)
-		if c == nil {
-			c = &node{}
-			n.literals.set(s.literal, c)
+		if c := t.literal(n, s.literal); c != 0 {
+			return c
 		}
-		return c
+		return t.addLiteral(n, s.literal)
 	case star:
-		if n.star == nil {
-			n.star = &node{}
+		if t.nodes[n].star == 0 {
+			c := t.add(node{parent: n})
+			t.nodes[n].star = c
 		}
-		return n.star
+		return t.nodes[n].star
 	default:
-		return n.tail(remaining)
+		return t.tail(n, int32(remaining))
 	}
 }
 
-func (n *node) tail(length int) *node {
-	at := 0
-	for at < len(n.tails) && n.tails[at].length > length {
-		at++
+func (t *trie) add(n node) int32 {
+	t.nodes = append(t.nodes, n)
+	return int32(len(t.nodes) - 1)
+}
+
+func (t *trie) addLiteral(n int32, text string) int32 {
+	first := t.nodes[n].literals
+	at, known := t.texts[text]
+	if !known {
+		at = int32(len(t.text))
+		t.text, t.texts[text] = append(t.text, text...), at
 	}
-	if at == len(n.tails) || n.tails[at].length != length {
-		n.tails = append(n.tails, tail{})
-		copy(n.tails[at+1:], n.tails[at:])
-		n.tails[at] = tail{length: length, root: &node{}}
+	c := t.add(node{parent: n, literal: at, length: int32(len(text)), next: max(first, 0)})
+	if first == inHash {
+		t.many.add(t, c)
+		return c
 	}
-	return n.tails[at].root
+	t.nodes[n].literals = c
+	count := 0
+	for i := c; i != 0; i = t.nodes[i].next {
+		count++
+	}
+	if count > few {
+		for i := c; i != 0; i = t.nodes[i].next {
+			t.many.add(t, i)
+		}
+		t.nodes[n].literals = inHash
+	}
+	return c
+}
+
+// literal returns the node behind a literal, or 0.
+func (t *trie) literal(n int32, text string) int32 {
+	c := t.nodes[n].literals
+	if c == inHash {
+		return t.many.get(t, n, text)
+	}
+	for c != 0 && !t.is(c, text) {
+		c = t.nodes[c].next
+	}
+	return c
+}
+
+// is says whether the literal that leads to a node is text.
+func (t *trie) is(n int32, text string) bool {
+	c := &t.nodes[n]
+	return int(c.length) == len(text) && string(t.text[c.literal:c.literal+c.length]) == text
+}
+
+func (t *trie) tail(n, length int32) int32 {
+	before := int32(0)
+	i := t.nodes[n].tails
+	for i != 0 && t.tails[i].length > length {
+		before, i = i, t.tails[i].next
+	}
+	if i != 0 && t.tails[i].length == length {
+		return t.tails[i].root
+	}
+	root := t.add(node{parent: n})
+	t.tails = append(t.tails, tail{length: length, root: root, next: i})
+	added := int32(len(t.tails) - 1)
+	if before == 0 {
+		t.nodes[n].tails = added
+	} else {
+		t.tails[before].next = added
+	}
+	if length == 0 {
+		t.nodes[n].empty = root
+	}
+	return root
 }
 
 // find returns the route of the most specific template that matches path, or 0.
@@ -102,7 +187,7 @@ func (t *trie) search(path string) (route, steps int) {
 	if last := strings.LastIndexByte(path, '/') + 1; t.maxVerb > 0 && last < len(path) {
 		w.firstCut = w.cut(max(last+1, len(path)-t.maxVerb-1))
 	}
-	return w.from(&t.root, 1), w.steps
+	return int(w.from(0, 1)), w.steps
 }
 
 // walk is one look-up. A position is the byte where a path segment starts. A cut is where the last segment
@@ -115,20 +200,20 @@ type walk struct {
 }
 
 // from matches the path from pos on. Its order is the precedence that the package comment promises.
-func (w *walk) from(n *node, pos int) int {
+func (w *walk) from(n int32, pos int) int32 {
 	w.steps++
 	slash := strings.IndexByte(w.path[pos:], '/')
 	if slash < 0 {
 		return w.last(n, pos)
 	}
 	end := pos + slash
-	if c := n.literals.get(w.path[pos:end]); c != nil {
+	if c := w.literal(n, w.path[pos:end]); c != 0 {
 		if r := w.from(c, end+1); r != 0 {
 			return r
 		}
 	}
-	if n.star != nil {
-		if r := w.from(n.star, end+1); r != 0 {
+	if c := w.nodes[n].star; c != 0 {
+		if r := w.from(c, end+1); r != 0 {
 			return r
 		}
 	}
@@ -136,34 +221,38 @@ func (w *walk) from(n *node, pos int) int {
 }
 
 // last matches the last path segment, with each way to cut a verb off it.
-func (w *walk) last(n *node, pos int) int {
-	if !n.literals.empty() {
+func (w *walk) last(n int32, pos int) int32 {
+	at := &w.nodes[n]
+	if at.literals != 0 {
 		if r := w.lastLiteral(n, pos); r != 0 {
 			return r
 		}
 	}
-	if n.star != nil {
-		if r := w.leaf(n.star); r != 0 {
+	if at.star != 0 {
+		if r := w.leaf(at.star); r != 0 {
 			return r
 		}
-		if r := w.leaf(n.star.emptyTail()); r != 0 {
-			return r
+		if c := w.nodes[at.star].empty; c != 0 {
+			if r := w.leaf(c); r != 0 {
+				return r
+			}
 		}
 	}
 	return w.behindDeep(n, pos)
 }
 
 // lastLiteral prefers a template that ends here to one whose ** takes nothing, whatever their verbs.
-func (w *walk) lastLiteral(n *node, pos int) int {
-	second := 0
+func (w *walk) lastLiteral(n int32, pos int) int32 {
+	second := int32(0)
 	for at := w.firstCut; ; at = w.cut(at + 1) {
 		w.steps++
-		if c := n.literals.get(w.path[pos:at]); c != nil {
-			if r := c.route(w.verb(at)); r != 0 {
+		if c := w.literal(n, w.path[pos:at]); c != 0 {
+			id := w.verb(at)
+			if r := w.route(c, id); r != 0 {
 				return r
 			}
-			if second == 0 {
-				second = c.emptyTail().route(w.verb(at))
+			if tail := w.nodes[c].empty; second == 0 && tail != 0 {
+				second = w.route(tail, id)
 			}
 		}
 		if at == len(w.path) {
@@ -173,12 +262,13 @@ func (w *walk) lastLiteral(n *node, pos int) int {
 }
 
 // behindDeep lets ** take what precedes each known tail, the longest tail first.
-func (w *walk) behindDeep(n *node, pos int) int {
-	for _, t := range n.tails {
+func (w *walk) behindDeep(n int32, pos int) int32 {
+	for i := w.nodes[n].tails; i != 0; i = w.tails[i].next {
+		t := w.tails[i]
 		if t.length == 0 {
 			return w.leaf(t.root) // the shortest tail, hence the last
 		}
-		start := w.tailStart(t.length)
+		start := w.tailStart(int(t.length))
 		if start < pos {
 			continue
 		}
@@ -202,13 +292,10 @@ func (w *walk) tailStart(length int) int {
 }
 
 // leaf returns the route that ends at n, the longest verb first and no verb last.
-func (w *walk) leaf(n *node) int {
-	if n == nil {
-		return 0
-	}
+func (w *walk) leaf(n int32) int32 {
 	for at := w.firstCut; ; at = w.cut(at + 1) {
 		w.steps++
-		if r := n.route(w.verb(at)); r != 0 || at == len(w.path) {
+		if r := w.route(n, w.verb(at)); r != 0 || at == len(w.path) {
 			return r
 		}
 	}
@@ -222,36 +309,30 @@ func (w *walk) cut(pos int) int {
 			return len(w.path)
 		}
 		pos += colon
-		if _, known := w.verbs[w.path[pos+1:]]; known {
+		if _, known := w.verbIDs[w.path[pos+1:]]; known {
 			return pos
 		}
 		pos++
 	}
 }
 
-// verb returns what stands behind the colon of a cut.
-func (w *walk) verb(cut int) string {
+// verb returns the number of what stands behind the colon of a cut; 0 is no verb.
+func (w *walk) verb(cut int) int32 {
 	if cut == len(w.path) {
-		return ""
-	}
-	return w.path[cut+1:]
-}
-
-func (n *node) route(verb string) int {
-	switch {
-	case n == nil:
 		return 0
-	case verb == "":
-		return n.plain
-	default:
-		return n.verbs.get(verb)
 	}
+	return w.verbIDs[w.path[cut+1:]]
 }
 
-// emptyTail returns the node where templates end that have ** next and nothing behind it, or nil.
-func (n *node) emptyTail() *node {
-	if len(n.tails) == 0 || n.tails[len(n.tails)-1].length != 0 {
-		return nil
+// route returns the route that ends at n with the verb, or 0.
+func (t *trie) route(n, verb int32) int32 {
+	if verb == 0 {
+		return t.nodes[n].plain
 	}
-	return n.tails[len(n.tails)-1].root
+	for i := t.nodes[n].verbs; i != 0; i = t.verbs[i].next {
+		if t.verbs[i].id == verb {
+			return t.verbs[i].route
+		}
+	}
+	return 0
 }
