@@ -3,6 +3,7 @@ package cache
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,6 +117,7 @@ func (e *Entry) AddForm(k FormKey, value any, bytes int) {
 		e.formsMu.Unlock()
 		return
 	}
+	k.Fields = strings.Clone(k.Fields) // It may be a piece of a request's memory.
 	forms[at] = form{k, value, size}
 	e.forms.Store(&forms)
 	e.formBytes = total

@@ -42,6 +42,7 @@ type Binding struct {
 	// input reads a JSON body; nil where that is no message.
 	input   *transcode.Plan
 	masks   *fieldMasks // nil where none can be asked for
+	keeping *keeping    // nil where no answer is kept
 	series  *telemetry.Series
 	handler runtime.HandlerFunc
 }

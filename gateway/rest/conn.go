@@ -40,6 +40,9 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	}
 	err := c.next.Invoke(ctx, method, in, out, opts...)
 	x.answered = err == nil
+	if err == nil && x.call.Kept != nil {
+		return x.answerKept()
+	}
 	return err
 }
 

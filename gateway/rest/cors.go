@@ -33,7 +33,7 @@ type CORSOptions struct {
 
 var (
 	corsRequestHeaders = []string{"Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"}
-	corsExposedHeaders = []string{"X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotency-Replayed", "Location", "WWW-Authenticate"}
+	corsExposedHeaders = []string{"X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After", "Idempotency-Replayed", "Location", "WWW-Authenticate", "ETag", "Age"}
 )
 
 // crossOrigin answers what browsers ask about pages of other origins.

@@ -42,6 +42,7 @@ type exchange struct {
 	out       *[]byte         // of the pool
 	unlocated error           // why there is no Location, which the bytes should have given
 	mask      *transcode.Mask // of the fields that are asked for; nil means all
+	fields    string          // the text of the mask
 	packing   packing
 	stream    *streamBody
 	bytesIn   atomic.Int64 // a streamed body is read by a goroutine of its own
@@ -52,12 +53,14 @@ type exchange struct {
 	lines  [3]string // values of annotations, as many as there usually are
 	used   int       // of lines
 	length [1]string // value of Content-Length
+	age    [1]string // value of Age
 
 	success int // status to send with the first byte; 0 means 200
 	status  int // status that was sent; 0 means none yet
 	forced  int // status that a stream's failure has; 0 means as the runtime says
 	err     error
 
+	served   bool // the answer was a kept one, and the handler has nothing to add
 	bodyRead bool // the body has been read, or a stream reads it
 	rolling  bool // each write has a time of its own to reach the caller
 	mounted  bool // a mount answers, whose failures are plain text

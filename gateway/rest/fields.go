@@ -49,37 +49,37 @@ func newFieldMasks(b *Binding) *fieldMasks {
 	return f
 }
 
-// take returns the mask that a request asks for, nil for the whole answer. It
-// takes the parameters out of the query, so that nobody looks for a field of the
-// request by their names. Its error is an answer: 400.
-func (f *fieldMasks) take(h http.Header, query url.Values) (*transcode.Mask, error) {
+// take returns the mask that a request asks for with its text, nil for the whole
+// answer. It takes the parameters out of the query, so that nobody looks for a field
+// of the request by their names. Its error is an answer: 400.
+func (f *fieldMasks) take(h http.Header, query url.Values) (*transcode.Mask, string, error) {
 	if f == nil {
-		return nil, nil
+		return nil, "", nil
 	}
 	name, text, times := f.asked(h, query)
 	switch {
 	case times == 0:
-		return nil, nil
+		return nil, "", nil
 	case times > 1:
-		return nil, badField(name, "is given more than once: one of `fields`, `$fields` and "+fieldsHeader+" is enough")
+		return nil, "", badField(name, "is given more than once: one of `fields`, `$fields` and "+fieldsHeader+" is enough")
 	case text == "" || text == "*":
-		return nil, nil
+		return nil, "", nil
 	case f.compile == nil:
-		return nil, badField(name, "this answer is not JSON: it has no fields to choose from")
+		return nil, "", badField(name, "this answer is not JSON: it has no fields to choose from")
 	case len(text) > maxMaskBytes:
-		return nil, badField(name, "is longer than "+strconv.Itoa(maxMaskBytes)+" bytes")
+		return nil, "", badField(name, "is longer than "+strconv.Itoa(maxMaskBytes)+" bytes")
 	case notUTF8(text):
-		return nil, badField(name, "must be UTF-8")
+		return nil, "", badField(name, "must be UTF-8")
 	}
 	if m := f.known.get(text); m != nil {
-		return m, nil
+		return m, text, nil
 	}
 	m, err := f.compile(text)
 	if err != nil {
-		return nil, badMask(name, err)
+		return nil, "", badMask(name, err)
 	}
 	f.known.put(text, m)
-	return m, nil
+	return m, text, nil
 }
 
 // mark notes in the headers of an answer that it depends on the mask's header.

@@ -106,7 +106,7 @@ func TestTakeMask(t *testing.T) {
 			for _, v := range c.header {
 				h.Add("x-goog-fieldmask", v)
 			}
-			m, err := f.take(h, query)
+			m, _, err := f.take(h, query)
 			if bad := fieldErrors(t, err); !slices.Equal(bad, c.bad) {
 				t.Errorf("errors %q, want %q", bad, c.bad)
 			}
@@ -123,7 +123,7 @@ func TestTakeMask(t *testing.T) {
 // What is wrong everywhere is not told for ever.
 func TestBadMaskIsBounded(t *testing.T) {
 	f := &fieldMasks{compile: maskOf(new(atomic.Int64))}
-	_, err := f.take(nil, url.Values{"fields": {strings.TrimSuffix(strings.Repeat("x,", 1000), ",")}})
+	_, _, err := f.take(nil, url.Values{"fields": {strings.TrimSuffix(strings.Repeat("x,", 1000), ",")}})
 	bad := fieldErrors(t, err)
 	if len(bad) != maxFindings+1 || bad[maxFindings].Reason != "and 980 more unknown paths" {
 		t.Errorf("%d errors, the last %q", len(bad), bad[len(bad)-1])
@@ -133,7 +133,7 @@ func TestBadMaskIsBounded(t *testing.T) {
 func TestMasksAreForGetsAlone(t *testing.T) {
 	var f *fieldMasks
 	query := url.Values{"fields": {"a"}}
-	if m, err := f.take(http.Header{fieldsKey: {"a"}}, query); m != nil || err != nil || len(query) != 1 {
+	if m, _, err := f.take(http.Header{fieldsKey: {"a"}}, query); m != nil || err != nil || len(query) != 1 {
 		t.Errorf("mask %v, error %v, query %v", m, err, query)
 	}
 	h := http.Header{}
@@ -153,7 +153,7 @@ func TestMasksAreRemembered(t *testing.T) {
 	var compiled atomic.Int64
 	f := &fieldMasks{compile: maskOf(&compiled)}
 	for range 10 {
-		if _, err := f.take(nil, url.Values{"fields": {"a,b"}}); err != nil {
+		if _, _, err := f.take(nil, url.Values{"fields": {"a,b"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestMasksAreRemembered(t *testing.T) {
 		t.Errorf("compiled %d times", compiled.Load())
 	}
 	for range 10 { // Mistakes are not: they would take the place of what is right.
-		if _, err := f.take(nil, url.Values{"fields": {"d"}}); err == nil {
+		if _, _, err := f.take(nil, url.Values{"fields": {"d"}}); err == nil {
 			t.Fatal("no error")
 		}
 	}
@@ -170,7 +170,7 @@ func TestMasksAreRemembered(t *testing.T) {
 	}
 	long := strings.TrimSuffix(strings.Repeat("a,", maxKnownMask/2+1), ",")
 	for range 2 {
-		if _, err := f.take(nil, url.Values{"fields": {long}}); err != nil {
+		if _, _, err := f.take(nil, url.Values{"fields": {long}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,10 +178,10 @@ func TestMasksAreRemembered(t *testing.T) {
 		t.Errorf("a long mask was remembered: compiled %d times", compiled.Load())
 	}
 	h := http.Header{fieldsKey: {"a,b"}}
-	if n := testing.AllocsPerRun(100, func() { _, _ = f.take(h, nil) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = f.take(h, nil) }); n != 0 {
 		t.Errorf("a mask that is known costs %v allocations", n)
 	}
-	if n := testing.AllocsPerRun(100, func() { _, _ = f.take(nil, nil) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = f.take(nil, nil) }); n != 0 {
 		t.Errorf("no mask costs %v allocations", n)
 	}
 }
@@ -193,7 +193,7 @@ func TestMaskFlood(t *testing.T) {
 	f := &fieldMasks{compile: maskOf(&compiled)}
 	usual := []string{"a", "b", "c", "a,b", "b,c", "a,b,c"}
 	ask := func(text string) {
-		if _, err := f.take(nil, url.Values{"fields": {text}}); err != nil {
+		if _, _, err := f.take(nil, url.Values{"fields": {text}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,7 +235,7 @@ func TestMasksAreForgotten(t *testing.T) {
 	for generation := range 3 {
 		for range 20 {
 			for i := range 60 {
-				if _, err := f.take(nil, url.Values{"fields": {fmt.Sprintf("flood-%d-%d", generation, i)}}); err != nil {
+				if _, _, err := f.take(nil, url.Values{"fields": {fmt.Sprintf("flood-%d-%d", generation, i)}}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -257,12 +257,12 @@ func TestMasksConcurrently(t *testing.T) {
 		return new(transcode.Mask), nil
 	}}
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = f.take(nil, url.Values{"fields": {"slow"}}) })
+	wg.Go(func() { _, _, _ = f.take(nil, url.Values{"fields": {"slow"}}) })
 	<-entered
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 2000 {
-				m, err := f.take(nil, url.Values{"fields": {fmt.Sprint(g * i % 300)}})
+				m, _, err := f.take(nil, url.Values{"fields": {fmt.Sprint(g * i % 300)}})
 				if m == nil || err != nil {
 					t.Errorf("mask %v, error %v", m, err)
 					return
@@ -272,7 +272,7 @@ func TestMasksConcurrently(t *testing.T) {
 		})
 	}
 	for i := range 10 {
-		_, _ = f.take(nil, url.Values{"fields": {fmt.Sprint(i)}})
+		_, _, _ = f.take(nil, url.Values{"fields": {fmt.Sprint(i)}})
 	}
 	close(stuck)
 	wg.Wait()
@@ -297,7 +297,7 @@ func FuzzTakeMask(f *testing.F) {
 			given += len(values["fields"])
 		}
 		masks := &fieldMasks{own: own, compile: maskOf(new(atomic.Int64))}
-		m, err := masks.take(h, values)
+		m, _, err := masks.take(h, values)
 		if err != nil && (m != nil || given == 0) {
 			t.Fatalf("%q, %q: mask %v, error %v", query, header, m, err)
 		}
@@ -317,20 +317,20 @@ func BenchmarkTakeMask(b *testing.B) {
 	b.Run("none", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = f.take(nil, nil)
+			_, _, _ = f.take(nil, nil)
 		}
 	})
 	b.Run("known", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = f.take(h, nil)
+			_, _, _ = f.take(h, nil)
 		}
 	})
 	b.Run("known_parallel", func(b *testing.B) {
 		b.ReportAllocs()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				_, _ = f.take(h, nil)
+				_, _, _ = f.take(h, nil)
 			}
 		})
 	})

@@ -18,7 +18,7 @@ func (x *exchange) readQuery() (values url.Values, err error) {
 			return nil, badField("query", "is not a valid query string")
 		}
 	}
-	if x.mask, err = x.binding.masks.take(x.r.Header, values); err != nil {
+	if x.mask, x.fields, err = x.binding.masks.take(x.r.Header, values); err != nil {
 		return nil, err
 	}
 	if len(values) == 0 {

@@ -60,7 +60,7 @@ func succeed(ctx context.Context, _ http.ResponseWriter, m proto.Message) error 
 // handleError is where every error of a generated handler arrives.
 func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, _ http.ResponseWriter, _ *http.Request, err error) {
 	x := exchangeOf(ctx)
-	if x == nil {
+	if x == nil || x.served {
 		return
 	}
 	if !x.sent { // The handler could not build the request, and flattened why.

@@ -65,6 +65,9 @@ func New(o Options) (*Server, error) {
 	if s.compressor, err = newCompressor(o.Compression); err != nil {
 		return nil, err
 	}
+	for _, b := range s.routes {
+		b.keeping = s.newKeeping(b)
+	}
 	if s.cors, err = newCrossOrigin(o.CORS, s.methods); err != nil {
 		return nil, err
 	}
