@@ -157,4 +157,3 @@ func (s *candidates[C]) other(i int) int {
 	n := len(s.members)
 	return (i + 1 + rand.IntN(n-1)) % n //nolint:gosec // As above.
 }
-

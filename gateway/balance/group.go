@@ -108,9 +108,9 @@ func (g *Group[C]) Close() { g.o.Metrics.remove(g) }
 
 // Update sets which backends there are, and returns what the ones that are gone had:
 // their calls go on, and are Done as ever. What is known of those that stay is kept.
-// open is asked for what calls of a new one need, with the group's lock held. Of two
-// backends with one address the first counts.
-func (g *Group[C]) Update(backends []discovery.Backend, open func(discovery.Backend) C) (gone []C) {
+// open is asked for what calls of a new one need (m.Conn), with the group's lock held:
+// it may not call the group. Of two backends with one address the first counts.
+func (g *Group[C]) Update(backends []discovery.Backend, open func(m *Member[C], b discovery.Backend) C) (gone []C) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old, now := g.members, g.o.Clock()
@@ -122,7 +122,8 @@ func (g *Group[C]) Update(backends []discovery.Backend, open func(discovery.Back
 		}
 		m := old[b.Addr]
 		if m == nil {
-			m = &Member[C]{Addr: b.Addr, Conn: open(b), group: g, since: now}
+			m = &Member[C]{Addr: b.Addr, group: g, since: now}
+			m.Conn = open(m, b)
 			if g.o.Ready {
 				m.state = Ready
 			}
@@ -205,15 +206,17 @@ func (m *Member[C]) Done(o resilience.Outcome) {
 	}
 	switch o {
 	case resilience.Success:
-		// Only failures in a row count: a success matters after one.
-		if m.failing.Load() && m.failing.CompareAndSwap(true, false) {
+		// Only failures in a row count: a success matters after one. One of a call
+		// from before an ejection says nothing of what is after it.
+		if m.failing.Load() && !g.outlier.Ejected(m.Addr) {
+			m.failing.Store(false)
 			g.outlier.Report(m.Addr, true)
 		}
 	case resilience.Failure, resilience.Overload:
-		m.failing.Store(true)
 		if g.outlier.Report(m.Addr, false) {
 			g.eject(m)
 		}
+		m.failing.Store(true) // After the report, so that no success is lost that follows it.
 	case resilience.Ignored:
 	}
 }

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"errors"
 	"slices"
 	"sync"
 
@@ -23,7 +24,7 @@ type group interface {
 	Panics() bool
 }
 
-// NewMetrics returns metrics that are registered.
+// NewMetrics returns metrics that are registered: where there are some already, those.
 func NewMetrics(to prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_upstream_ejections_total",
@@ -33,8 +34,14 @@ func NewMetrics(to prometheus.Registerer) *Metrics {
 		panics: prometheus.NewDesc("sluice_upstream_panic",
 			"1 while no backend of the target is well, so that all that can be reached are called.", []string{"target"}, nil),
 	}
-	if to != nil {
-		to.MustRegister(m.ejections, m)
+	if to == nil {
+		return m
+	}
+	var before prometheus.AlreadyRegisteredError
+	if err := to.Register(m); errors.As(err, &before) {
+		if have, ok := before.ExistingCollector.(*Metrics); ok {
+			return have
+		}
 	}
 	return m
 }
@@ -43,10 +50,12 @@ func NewMetrics(to prometheus.Registerer) *Metrics {
 func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.backends
 	to <- m.panics
+	m.ejections.Describe(to)
 }
 
 // Collect is prometheus.Collector's. Groups with one name are counted together.
 func (m *Metrics) Collect(to chan<- prometheus.Metric) {
+	m.ejections.Collect(to)
 	m.mu.Lock()
 	groups := slices.Clone(m.groups)
 	m.mu.Unlock()

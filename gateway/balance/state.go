@@ -44,7 +44,7 @@ type BackendState struct {
 	Ejections uint64
 	// EjectedUntil is zero where it is not.
 	EjectedUntil time.Time
-	// LastError is why it is not ready, or was not; empty means nothing.
+	// LastError is why it is not ready; empty means that it is, or that nothing is known.
 	LastError string
 }
 

@@ -9,9 +9,7 @@ import (
 	"sync"
 	"time"
 
-	consul "github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Backend is one place where a service runs.
@@ -61,10 +59,12 @@ const DefaultDNSInterval = 10 * time.Second
 type Registry struct {
 	o       Options
 	metrics *metrics
-	etcd    *clientv3.Client
-	consul  *consul.Client
+	etcd    *etcd   // nil: not configured
+	consul  *consul // nil: not configured
 	once    sync.Once
 	closers []func() error
+	// relist and grace are etcdRelist and emptyGrace; tests are in a hurry.
+	relist, grace time.Duration
 }
 
 // New opens the clients. It waits for no server: one that is away is asked again and
@@ -79,7 +79,7 @@ func New(o Options) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Registry{o: o, metrics: newMetrics(o.Metrics)}
+	r := &Registry{o: o, metrics: newMetrics(o.Metrics), relist: etcdRelist, grace: emptyGrace}
 	if o.Etcd != nil {
 		if err := r.openEtcd(o.Etcd); err != nil {
 			return nil, errors.Join(fmt.Errorf("discovery.etcd: %w", err), r.Close())

@@ -39,7 +39,9 @@ const targetForms = "write host:port, dns:///name:port, unix:path, etcd:///name,
 // ParseTarget reads a target. host:port is looked up in DNS, unless the host is an
 // address. passthrough:///host:port is host:port left to the operating system.
 func ParseTarget(s string) (Target, error) {
-	bad := func(why string) (Target, error) { return Target{}, fmt.Errorf("target %q: %s: %s", s, why, targetForms) }
+	bad := func(why string) (Target, error) {
+		return Target{}, fmt.Errorf("target %q: %s: %s", s, why, targetForms)
+	}
 	if s == "" {
 		return bad("is empty")
 	}
@@ -138,4 +140,19 @@ func parseHostPort(s string, bad func(string) (Target, error)) (Target, error) {
 		return bad("has a host that is neither a name nor an address")
 	}
 	return Target{Scheme: DNS, Name: host, Port: port}, nil
+}
+
+// ParseEndpoint reads the address of one backend: host:port, which the operating
+// system looks up when it connects, or unix:path.
+func ParseEndpoint(s string) (Target, error) {
+	t, err := ParseTarget(s)
+	switch {
+	case err != nil:
+		return t, err
+	case t.Scheme == DNS && !strings.Contains(s, "/"):
+		return Target{Scheme: Static, Name: t.Name, Addr: net.JoinHostPort(t.Name, t.Port)}, nil
+	case t.Scheme == Static && !strings.HasPrefix(s, "passthrough:"):
+		return t, nil
+	}
+	return Target{}, fmt.Errorf("endpoint %q: must be host:port or unix:path", s)
 }
