@@ -119,7 +119,7 @@ type Balanced interface {
 func Remote(o RemoteOptions) (Target, error) {
 	r, err := newRemote(o)
 	if err != nil {
-		return nil, fmt.Errorf("upstream %s: %w", o.name(), err)
+		return nil, fmt.Errorf("upstream target %q: %w", o.name(), err)
 	}
 	return r, nil
 }
