@@ -18,12 +18,12 @@ import (
 // is not there, targets that cannot be parsed. Files that the configuration
 // names need not be on the machine that checks it.
 func Check(cfg *configv1.Config, opts ...Option) error {
-	g := &Gateway{cfg: cfg, o: newOptions(opts)}
+	s := &snapshot{cfg: cfg, o: newOptions(opts)}
 	var err error
-	if g.methods, err = g.rules(); err == nil {
-		err = g.checkLimits()
+	if s.methods, err = s.rules(); err == nil {
+		err = s.checkLimits()
 	}
-	errs := []error{err, g.checkUpstreams(), g.checkIdentity()}
+	errs := []error{err, s.checkUpstreams(), s.checkIdentity()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.GetUpstreams())) {
 		if err := upstream.CheckTarget(cfg.GetUpstreams()[name].GetTarget()); err != nil {
 			errs = append(errs, fmt.Errorf("upstreams: %s: %w", name, err))
@@ -34,23 +34,23 @@ func Check(cfg *configv1.Config, opts ...Option) error {
 
 // checkLimits looks at the classes, and at what rules and credentials name of
 // them. Nothing is counted anywhere.
-func (g *Gateway) checkLimits() error {
-	classes, err := limitClasses(g.cfg.GetLimits())
+func (s *snapshot) checkLimits() error {
+	classes, err := limitClasses(s.cfg.GetLimits())
 	if err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
 	rates := limit.NewMemory(limit.MemoryOptions{MaxKeys: 1})
-	l, err := limit.New(limit.Options{Classes: classes, Address: addressRate(g.cfg.GetLimits().GetAddress()), Store: rates, Arrivals: rates})
+	l, err := limit.New(limit.Options{Classes: classes, Address: addressRate(s.cfg.GetLimits().GetAddress()), Store: rates, Arrivals: rates})
 	if err != nil {
 		return fmt.Errorf("limits: %w", err)
 	}
-	return g.checkClasses(l)
+	return s.checkClasses(l)
 }
 
 // checkIdentity looks at what of auth needs no file and no network.
-func (g *Gateway) checkIdentity() error {
+func (s *snapshot) checkIdentity() error {
 	var errs []error
-	for _, c := range g.cfg.GetAuth().GetIssuers() {
+	for _, c := range s.cfg.GetAuth().GetIssuers() {
 		m := c.GetClaims()
 		for _, path := range append([]string{m.GetSubject(), m.GetTenant()}, m.GetScopes()...) {
 			if path == "" {
@@ -61,12 +61,12 @@ func (g *Gateway) checkIdentity() error {
 			}
 		}
 	}
-	if keys := g.cfg.GetAuth().GetApiKeys().GetKeys(); len(keys) > 0 {
+	if keys := s.cfg.GetAuth().GetApiKeys().GetKeys(); len(keys) > 0 {
 		if _, err := auth.NewAPIKeys(auth.APIKeysOptions{Keys: apiKeyList(keys)}); err != nil {
 			errs = append(errs, fmt.Errorf("auth.api_keys: %w", err))
 		}
 	}
-	if rules := g.cfg.GetAuth().GetClientCertificates(); len(rules) > 0 {
+	if rules := s.cfg.GetAuth().GetClientCertificates(); len(rules) > 0 {
 		if _, err := auth.NewClientCertificates(certificateRules(rules)); err != nil {
 			errs = append(errs, fmt.Errorf("auth.client_certificates: %w", err))
 		}
@@ -75,13 +75,13 @@ func (g *Gateway) checkIdentity() error {
 }
 
 // checkUpstreams refuses upstreams of services that the gateway does not offer.
-func (g *Gateway) checkUpstreams() error {
+func (s *snapshot) checkUpstreams() error {
 	known := map[string]bool{}
-	for _, s := range g.o.services {
-		known[string(s.Descriptor.FullName())] = true
+	for _, svc := range s.o.services {
+		known[string(svc.Descriptor.FullName())] = true
 	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(g.cfg.GetUpstreams())) {
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.GetUpstreams())) {
 		if !known[name] {
 			errs = append(errs, fmt.Errorf("upstreams: %s is no service of this gateway", name))
 		}

@@ -50,8 +50,8 @@ func (g *Gateway) tls() error {
 }
 
 // clientResolver knows whose word is taken for a caller's address.
-func (g *Gateway) clientResolver() *clientaddr.Resolver {
-	c := g.cfg.GetClientAddress()
+func (s *snapshot) clientResolver() *clientaddr.Resolver {
+	c := s.cfg.GetClientAddress()
 	o := clientaddr.Options{Trusted: prefixes(c.GetTrustedProxies())}
 	switch c.GetHeader() {
 	case "forwarded":
@@ -60,7 +60,7 @@ func (g *Gateway) clientResolver() *clientaddr.Resolver {
 		o.Header = clientaddr.None
 	}
 	o.Untrusted = clientaddr.Sparsely(time.Minute, func() {
-		g.log.Warn("a request names a client address, but comes from no trusted proxy: its own address counts; if it is your proxy's, name it under client_address.trusted_proxies")
+		s.log.Warn("a request names a client address, but comes from no trusted proxy: its own address counts; if it is your proxy's, name it under client_address.trusted_proxies")
 	})
 	return clientaddr.New(o)
 }
@@ -78,13 +78,13 @@ func prefixes(from []string) []netip.Prefix {
 	return out
 }
 
-func (g *Gateway) corsOptions() *rest.CORSOptions {
-	c := g.cfg.GetHttp().GetCors()
+func (s *snapshot) corsOptions() *rest.CORSOptions {
+	c := s.cfg.GetHttp().GetCors()
 	if c == nil {
 		return nil
 	}
 	o := &rest.CORSOptions{AllowedOrigins: c.GetAllowedOrigins(), AllowCredentials: c.GetAllowCredentials(), AllowedHeaders: c.GetAllowedHeaders(), MaxAge: c.GetMaxAge().AsDuration()}
-	if h := g.cfg.GetAuth().GetApiKeys().GetHeader(); h != "" { // X-API-Key is among them by itself.
+	if h := s.cfg.GetAuth().GetApiKeys().GetHeader(); h != "" { // X-API-Key is among them by itself.
 		o.AllowedHeaders = append(slices.Clone(o.AllowedHeaders), h)
 	}
 	if o.MaxAge == 0 && c.GetMaxAge() != nil { // Said so: not at all.

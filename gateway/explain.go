@@ -177,20 +177,20 @@ func Explain(ctx context.Context, cfg *configv1.Config, req ExplainRequest, opts
 }
 
 // explained is a record as the caller of Explain reads it.
-func (g *Gateway) explained(rec *recorded) *ExplainedCall {
+func (s *snapshot) explained(rec *recorded) *ExplainedCall {
 	c, p := rec.call, rec.call.Principal
 	out := &ExplainedCall{Steps: rec.steps, Upstream: rec.sent, Client: c.Client.String()}
 	if p != nil {
 		out.Principal = ExplainedPrincipal{Subject: p.Subject, Issuer: p.Issuer, Tenant: p.Tenant, APIKey: p.APIKey,
-			Scopes: p.Scopes(), Assumed: p == g.o.explain.assumed}
+			Scopes: p.Scopes(), Assumed: p == s.o.explain.assumed}
 	}
 	if c.Method == nil {
 		return out
 	}
 	out.Method = c.Method.FullName[1:]
-	out.Rule = g.route("", "", c.Method)
+	out.Rule = s.route("", "", c.Method)
 	if p != nil && p.LimitClass != "" { // It stands in for the rule's.
-		out.Rule.LimitClass, out.Rule.Limit = p.LimitClass, limitWords(g.cfg.GetLimits().GetClasses()[p.LimitClass])
+		out.Rule.LimitClass, out.Rule.Limit = p.LimitClass, limitWords(s.cfg.GetLimits().GetClasses()[p.LimitClass])
 	}
 	return out
 }

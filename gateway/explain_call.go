@@ -61,7 +61,7 @@ func (c pipeConn) RemoteAddr() net.Addr { return c.from }
 
 // callREST gives the request to the HTTP server, byte for byte.
 func (g *Gateway) callREST(ctx context.Context, req ExplainRequest) (out ExplainedAnswer, err error) {
-	raw, err := g.rawRequest(req)
+	raw, err := g.serving().rawRequest(req)
 	if err != nil {
 		return out, err
 	}
@@ -99,8 +99,8 @@ func (g *Gateway) callREST(ctx context.Context, req ExplainRequest) (out Explain
 }
 
 // rawRequest is the request as a client sends it.
-func (g *Gateway) rawRequest(req ExplainRequest) ([]byte, error) {
-	header, err := g.credentials(req)
+func (s *snapshot) rawRequest(req ExplainRequest) ([]byte, error) {
+	header, err := s.credentials(req)
 	if err != nil {
 		return nil, err
 	}
@@ -132,13 +132,13 @@ func (g *Gateway) rawRequest(req ExplainRequest) ([]byte, error) {
 }
 
 // credentials are the header lines of the request, with its credentials.
-func (g *Gateway) credentials(req ExplainRequest) ([]Header, error) {
+func (s *snapshot) credentials(req ExplainRequest) ([]Header, error) {
 	out := slices.Clone(req.Header)
 	if req.Token != "" {
 		out = append(out, Header{"Authorization", "Bearer " + req.Token})
 	}
 	if req.APIKey != "" {
-		name := g.cfg.GetAuth().GetApiKeys().GetHeader()
+		name := s.cfg.GetAuth().GetApiKeys().GetHeader()
 		if name == "" {
 			name = defaultKeyHeader
 		}
@@ -154,12 +154,12 @@ func (g *Gateway) credentials(req ExplainRequest) ([]Header, error) {
 
 // callRPC calls the gRPC server. Of a client's stream it sends one message.
 func (g *Gateway) callRPC(ctx context.Context, req ExplainRequest) (out ExplainedAnswer, err error) {
-	m := g.methods.Method("/" + req.RPC)
+	m := g.serving().methods.Method("/" + req.RPC)
 	in, err := frame(m, req.Data)
 	if err != nil {
 		return out, err
 	}
-	header, err := g.credentials(req)
+	header, err := g.serving().credentials(req)
 	if err != nil {
 		return out, err
 	}

@@ -96,13 +96,13 @@ func copyDevKey(from, to string) error {
 }
 
 // describe adds to a route what the configuration and the rule say in words.
-func (g *Gateway) describe(r *admin.Route) {
-	m := g.methods.Method("/" + r.Method)
+func (s *snapshot) describe(r *admin.Route) {
+	m := s.methods.Method("/" + r.Method)
 	r.Tenant, r.Conditions = m.Rule.TenantText(), nil
 	for _, c := range m.Rule.Conditions {
 		r.Conditions = append(r.Conditions, admin.Condition{ID: c.ID(), Expression: c.Expression()})
 	}
-	r.Limit = limitWords(g.cfg.GetLimits().GetClasses()[r.LimitClass])
+	r.Limit = limitWords(s.cfg.GetLimits().GetClasses()[r.LimitClass])
 }
 
 // limitWords says in words what a class of limits holds callers to.

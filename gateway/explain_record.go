@@ -157,7 +157,7 @@ func (r *recorder) result(g *Gateway) *ExplainedCall {
 	var top *ExplainedCall
 	var branches []*ExplainedCall
 	for _, rec := range r.calls {
-		c := g.explained(rec)
+		c := g.serving().explained(rec)
 		if rec.call.Edge == policy.EdgeBranch {
 			branches = append(branches, c)
 			continue

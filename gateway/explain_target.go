@@ -24,29 +24,29 @@ import (
 
 // target stands in for where a service runs: it takes calls, and answers them
 // with empty messages. Composites run as they do.
-func (r *recorder) target(ctx context.Context, g *Gateway, s Service, e Embedding) (upstream.Target, error) {
+func (r *recorder) target(ctx context.Context, s *snapshot, svc Service) (upstream.Target, error) {
 	methods := map[string]protoreflect.MessageDescriptor{}
-	for i := range s.Descriptor.Methods().Len() {
-		md := s.Descriptor.Methods().Get(i)
-		methods["/"+string(s.Descriptor.FullName())+"/"+string(md.Name())] = md.Input()
+	for i := range svc.Descriptor.Methods().Len() {
+		md := svc.Descriptor.Methods().Get(i)
+		methods["/"+string(svc.Descriptor.FullName())+"/"+string(md.Name())] = md.Input()
 	}
 	t := &recordedTarget{r: r, name: "inprocess", inputs: methods}
-	if u := g.cfg.GetUpstreams()[string(s.Descriptor.FullName())]; u != nil {
+	if u := s.cfg.GetUpstreams()[string(svc.Descriptor.FullName())]; u != nil {
 		t.name = u.GetTarget()
 		return t, nil
 	}
-	if s.Embed == nil {
+	if svc.Embed == nil {
 		return nil, errors.New("it cannot run in this process: name its target under upstreams")
 	}
-	if !s.Composite {
+	if !svc.Composite {
 		return t, nil
 	}
-	host, err := s.Embed(ctx, e)
+	host, err := svc.Embed(ctx, s.embedding())
 	if err != nil {
 		return nil, err
 	}
 	t.name += ":" + host.Name
-	host.Logger, host.Unary = g.log, t.before(host.Unary)
+	host.Logger, host.Unary = s.log, t.before(host.Unary)
 	return upstream.InProcess(host), nil
 }
 

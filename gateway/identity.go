@@ -1,9 +1,14 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
@@ -26,15 +31,15 @@ var errNoIssuer = errors.New(`no issuer of tokens is configured, so nobody could
 
 // authenticator knows the configured issuers, API keys and certificates and,
 // with --demo, the development key.
-func (g *Gateway) authenticator() (*auth.Authenticator, error) {
-	c := g.cfg.GetAuth()
+func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, error) {
+	c := s.cfg.GetAuth()
 	var o auth.AuthenticatorOptions
 	var err error
-	if o.Tokens, err = g.verifier(); err != nil {
+	if o.Tokens, err = s.verifier(ctx); err != nil {
 		return nil, err
 	}
 	if keys := c.GetApiKeys(); len(keys.GetKeys()) > 0 || keys.GetFile() != "" {
-		if o.Keys, err = g.apiKeys(keys); err != nil {
+		if o.Keys, err = s.apiKeys(keys); err != nil {
 			return nil, err
 		}
 	}
@@ -49,101 +54,148 @@ func (g *Gateway) authenticator() (*auth.Authenticator, error) {
 	return auth.NewAuthenticator(o)
 }
 
-// verifier is nil where no issuer is configured.
-func (g *Gateway) verifier() (*auth.Verifier, error) {
-	var issuers []auth.Issuer
-	for _, c := range g.cfg.GetAuth().GetIssuers() {
-		is, err := g.issuer(c)
+// verifier is nil where no issuer is configured. It remembers the tokens that it
+// has verified, so it outlives a reload that changes no issuer; the key sets
+// outlive it.
+func (s *snapshot) verifier(ctx context.Context) (*auth.Verifier, error) {
+	sets := map[string]*jwks.Source{}
+	from := []any{s.o.demo, s.cfg.GetDataDir()}
+	for _, c := range s.cfg.GetAuth().GetIssuers() {
+		from = append(from, c)
+		set, err := s.keySet(c)
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", c.GetIssuer(), err)
 		}
-		issuers = append(issuers, is)
+		sets[c.GetIssuer()] = set
 	}
-	if g.o.demo {
-		key, err := auth.OpenDevKey(g.cfg.GetDataDir())
-		if err != nil {
-			return nil, err
-		}
-		g.devKey = key
-		issuers = append(issuers, key.Issuer())
-	}
-	if len(issuers) == 0 {
-		return nil, nil
-	}
-	return auth.NewVerifier(auth.Options{Issuers: issuers})
+	return part(s, "verifier", from, func(prometheus.Registerer) (*auth.Verifier, func() error, error) {
+		return s.newVerifier(sets)
+	})
 }
 
-func (g *Gateway) issuer(c *configv1.Issuer) (auth.Issuer, error) {
-	is := auth.Issuer{Name: c.GetIssuer(), Audiences: c.GetAudiences(), Algorithms: c.GetAlgorithms(), Leeway: c.GetLeeway().AsDuration()}
+// newVerifier closes the files of keys with the verifier that they tell of changes.
+func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, func() error, error) {
+	var files []*auth.KeyFiles
+	stop := func() error {
+		for _, f := range files {
+			f.Close()
+		}
+		return nil
+	}
+	v, err := func() (*auth.Verifier, error) {
+		var issuers []auth.Issuer
+		for _, c := range s.cfg.GetAuth().GetIssuers() {
+			is, keys, err := s.issuer(c)
+			if err != nil {
+				return nil, fmt.Errorf("issuer %s: %w", c.GetIssuer(), err)
+			}
+			if keys != nil { // They follow their files.
+				keys.Watch(0, s.log)
+				files, is.Keys = append(files, keys), keys
+			} else {
+				is.Keys = sets[c.GetIssuer()]
+			}
+			issuers = append(issuers, is)
+		}
+		if s.o.demo {
+			key, err := auth.OpenDevKey(s.cfg.GetDataDir())
+			if err != nil {
+				return nil, err
+			}
+			s.gateway.devKey.Store(key)
+			issuers = append(issuers, key.Issuer())
+		}
+		if len(issuers) == 0 {
+			return nil, nil
+		}
+		return auth.NewVerifier(auth.Options{Issuers: issuers})
+	}()
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	return v, stop, nil
+}
+
+// issuer is one of the configuration, with its keys where they stand in files.
+func (s *snapshot) issuer(c *configv1.Issuer) (is auth.Issuer, keys *auth.KeyFiles, err error) {
+	is = auth.Issuer{Name: c.GetIssuer(), Audiences: c.GetAudiences(), Algorithms: c.GetAlgorithms(), Leeway: c.GetLeeway().AsDuration()}
 	if m := c.GetClaims(); m != nil {
 		is.Claims = auth.ClaimPaths{Subject: m.GetSubject(), Scopes: m.GetScopes(), Tenant: m.GetTenant(), SubjectPrefix: m.GetSubjectPrefix()}
 	}
-	var err error
 	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_PublicKeys:
-		is.Keys, err = g.keyFiles(auth.PublicKeyFiles(k.PublicKeys.GetFiles()...))
+		keys, err = auth.PublicKeyFiles(k.PublicKeys.GetFiles()...)
 	case *configv1.Issuer_HmacSecretFile:
-		is.Keys, err = g.keyFiles(auth.SecretFile(k.HmacSecretFile))
+		keys, err = auth.SecretFile(k.HmacSecretFile)
+	}
+	return is, keys, err
+}
+
+// keySet is nil for an issuer whose keys stand in files.
+func (s *snapshot) keySet(c *configv1.Issuer) (*jwks.Source, error) {
+	o := jwks.Options{Issuer: c.GetIssuer(), MaxAge: c.GetKeysMaxAge().AsDuration(), Log: s.log, Metrics: s.metrics.Registry()}
+	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_JwksUrl:
-		is.Keys, err = g.keySet(c, jwks.Options{URL: k.JwksUrl})
+		o.URL = k.JwksUrl
 	case *configv1.Issuer_OidcDiscovery:
-		url := k.OidcDiscovery.GetUrl()
-		if url == "" {
-			url = jwks.DiscoveryURL(c.GetIssuer())
+		if o.Discovery = k.OidcDiscovery.GetUrl(); o.Discovery == "" {
+			o.Discovery = jwks.DiscoveryURL(c.GetIssuer())
 		}
-		is.Keys, err = g.keySet(c, jwks.Options{Discovery: url})
+	default:
+		return nil, nil
 	}
-	return is, err
-}
-
-// keyFiles has keys follow their files.
-func (g *Gateway) keyFiles(keys *auth.KeyFiles, err error) (auth.KeySource, error) {
-	if err != nil {
-		return nil, err
-	}
-	g.onClose(func() error { keys.Close(); return nil })
-	keys.Watch(0, g.log)
-	return keys, nil
-}
-
-func (g *Gateway) keySet(c *configv1.Issuer, o jwks.Options) (auth.KeySource, error) {
-	o.Issuer, o.MaxAge, o.Log, o.Metrics = c.GetIssuer(), c.GetKeysMaxAge().AsDuration(), g.log, g.metrics.Registry()
-	set, err := jwks.New(o)
-	if err != nil {
-		return nil, err
-	}
-	g.onClose(func() error { set.Close(); return nil })
-	return set, nil
+	return part(s, "keyset", []any{o.Issuer, o.URL, o.Discovery, o.MaxAge}, func(prometheus.Registerer) (*jwks.Source, func() error, error) {
+		set, err := jwks.New(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return set, func() error { set.Close(); return nil }, nil
+	})
 }
 
 // apiKeys are those of the configuration and of its file, which is read again
-// when it changes.
-func (g *Gateway) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
-	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Log: g.log, Metrics: g.metrics.Registry()}
-	if c.GetFile() != "" {
-		o.Load = func() ([]auth.APIKey, error) {
-			list, err := config.LoadAPIKeys(c.GetFile())
-			if err != nil {
-				return apiKeyList(list), err // Those it names, all the same.
-			}
-			for _, k := range list {
-				if class := g.checkStandIn(k.GetLimitClass()); class != nil {
-					err = errors.Join(err, fmt.Errorf("%s: key %s: %w", c.GetFile(), k.GetId(), class))
-				}
-			}
-			return apiKeyList(list), err
-		}
+// when it changes. Other limits make other keys of them: each must name a class
+// that is there.
+func (s *snapshot) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
+	from := []any{c, s.dearest}
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.GetLimits().GetClasses())) {
+		from = append(from, name, s.cfg.GetLimits().GetClasses()[name])
+	}
+	keys, err := part(s, "apikeys", from, func(r prometheus.Registerer) (*auth.APIKeys, func() error, error) {
+		return s.newAPIKeys(c, r)
+	})
+	s.keys = keys
+	return keys, err
+}
+
+func (s *snapshot) newAPIKeys(c *configv1.ApiKeys, r prometheus.Registerer) (*auth.APIKeys, func() error, error) {
+	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Log: s.log, Metrics: r}
+	if file, check := c.GetFile(), s.checkStandIn; file != "" {
+		o.Load = func() ([]auth.APIKey, error) { return loadAPIKeys(file, check) }
 	}
 	keys, err := auth.NewAPIKeys(o)
 	if err != nil {
-		return nil, fmt.Errorf("auth.api_keys: %w", err)
+		return nil, nil, fmt.Errorf("auth.api_keys: %w", err)
 	}
-	g.keys = keys
-	g.onClose(func() error { keys.Close(); return nil })
 	if c.GetFile() != "" {
 		keys.WatchFile(c.GetFile(), 0)
 	}
-	return keys, nil
+	return keys, func() error { keys.Close(); return nil }, nil
+}
+
+// loadAPIKeys reads the file of API keys; beside an error it returns those that the
+// file names all the same.
+func loadAPIKeys(file string, check func(class string) error) ([]auth.APIKey, error) {
+	list, err := config.LoadAPIKeys(file)
+	if err != nil {
+		return apiKeyList(list), err
+	}
+	for _, k := range list {
+		if class := check(k.GetLimitClass()); class != nil {
+			err = errors.Join(err, fmt.Errorf("%s: key %s: %w", file, k.GetId(), class))
+		}
+	}
+	return apiKeyList(list), err
 }
 
 func apiKeyList(from []*configv1.ApiKey) []auth.APIKey {

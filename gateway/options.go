@@ -13,6 +13,7 @@ import (
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/config"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -82,6 +83,7 @@ type options struct {
 	logger   *slog.Logger
 	getenv   func(string) string
 	onReady  func(*Gateway)
+	source   config.Source
 	explain  *recorder // set by Explain: nothing leaves the process
 }
 
@@ -137,6 +139,10 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 
 // WithGetenv replaces os.Getenv, for the OTEL_* variables.
 func WithGetenv(f func(string) string) Option { return func(o *options) { o.getenv = f } }
+
+// WithSource says where the configuration came from: Run follows it, and Reload
+// reads it again. The caller closes it, after Run.
+func WithSource(s config.Source) Option { return func(o *options) { o.source = s } }
 
 // OnReady runs once the listeners accept connections.
 func OnReady(f func(*Gateway)) Option { return func(o *options) { o.onReady = f } }

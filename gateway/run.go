@@ -26,14 +26,14 @@ func (g *Gateway) Addrs() Addrs { return g.addrs }
 func (g *Gateway) DataDir() string { return g.cfg.GetDataDir() }
 
 // DevKey mints tokens for a gateway WithDemo; nil without.
-func (g *Gateway) DevKey() *auth.DevKey { return g.devKey }
+func (g *Gateway) DevKey() *auth.DevKey { return g.devKey.Load() }
 
 // Close releases what New took, for a gateway that is never run: Run does so by
 // itself.
 func (g *Gateway) Close() error { return g.close() }
 
 // Handler is the REST edge, for programs that serve it themselves.
-func (g *Gateway) Handler() http.Handler { return g.rest }
+func (g *Gateway) Handler() http.Handler { return g }
 
 // Run listens and serves until ctx ends, then drains: not ready first, then
 // what is in flight is finished, within the configured grace. It returns nil
@@ -54,6 +54,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	})
 	group.Go(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
 	group.Go(func() error { return served(adminServer.Serve(ls.admin)) })
+	group.Go(func() error { return g.follow(failed) })
 	if g.o.onReady != nil {
 		g.o.onReady(g)
 	}
@@ -79,7 +80,7 @@ func (g *Gateway) httpServer() *http.Server {
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
-		Handler:                      g.rest,
+		Handler:                      g,
 		DisableGeneralOptionsHandler: true, // net/http would answer `OPTIONS *` past every check and log.
 		Protocols:                    protocols,
 		HTTP2: &http.HTTP2Config{
@@ -92,7 +93,7 @@ func (g *Gateway) httpServer() *http.Server {
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.
 		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
 		IdleTimeout:       c.GetIdleTimeout().AsDuration(),
-		WriteTimeout:      g.writeTimeout(),
+		WriteTimeout:      g.patience,
 		MaxHeaderBytes:    int(c.GetMaxHeaderBytes()),
 	}
 	if g.httpTLS != nil {
@@ -107,27 +108,29 @@ func (g *Gateway) TLS() (http, grpc bool) { return g.httpTLS != nil, g.grpcTLS !
 // writeTimeout bounds an exchange that is no stream from its headers to its last
 // byte: reading the body, the longest call, and 30s for the caller to read.
 // Streams replace it by a bound on each part.
-func (g *Gateway) writeTimeout() time.Duration {
+func (s *snapshot) writeTimeout() time.Duration {
 	longest := time.Duration(0)
-	for _, m := range g.methods.Methods() {
+	for _, m := range s.methods.Methods() {
 		longest = max(longest, m.Rule.Deadline)
 	}
-	return g.cfg.GetHttp().GetReadTimeout().AsDuration() + longest + 30*time.Second
+	return s.cfg.GetHttp().GetReadTimeout().AsDuration() + longest + 30*time.Second
 }
 
 // drain ends serving without dropping what is in flight.
 func (g *Gateway) drain(httpServer *http.Server) {
 	g.draining.Store(true)
+	g.reload.stop() // What is ready now goes away: nothing else takes its place.
+	shutdown := g.serving().cfg.GetShutdown()
 	g.rpc.Drain()
-	if d := g.cfg.GetShutdown().GetNotReadyFor().AsDuration(); d > 0 {
+	if d := shutdown.GetNotReadyFor().AsDuration(); d > 0 {
 		time.Sleep(d)
 	}
-	grace := g.cfg.GetShutdown().GetGrace().AsDuration()
+	grace := shutdown.GetGrace().AsDuration()
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	// Half the grace is for streams to end by themselves; an order can be watched
 	// for an hour.
-	streams := time.AfterFunc(grace/2, g.upstream.EndStreams)
+	streams := time.AfterFunc(grace/2, g.endStreams)
 	defer streams.Stop()
 	var both errgroup.Group
 	both.Go(func() error {
@@ -148,6 +151,13 @@ func (g *Gateway) drain(httpServer *http.Server) {
 	}
 }
 
+// endStreams ends the streams of every snapshot that has some.
+func (g *Gateway) endStreams() {
+	for _, s := range g.livingSnapshots() {
+		s.upstream.EndStreams()
+	}
+}
+
 func (g *Gateway) ready() error {
 	if g.draining.Load() {
 		return errors.New("draining")
@@ -156,22 +166,24 @@ func (g *Gateway) ready() error {
 }
 
 // Routes lists every method with its routes, rule and target.
-func (g *Gateway) Routes() []admin.Route {
+func (g *Gateway) Routes() []admin.Route { return g.serving().listRoutes() }
+
+func (s *snapshot) listRoutes() []admin.Route {
 	var out []admin.Route
 	bound := map[string]bool{}
-	for _, b := range g.rest.Routes() {
+	for _, b := range s.rest.Routes() {
 		bound[b.Method.FullName] = true
-		out = append(out, g.route(b.Verb, b.Template.String(), b.Method))
+		out = append(out, s.route(b.Verb, b.Template.String(), b.Method))
 	}
-	for _, m := range g.methods.Methods() {
+	for _, m := range s.methods.Methods() {
 		if !bound[m.FullName] {
-			out = append(out, g.route("", "", m))
+			out = append(out, s.route("", "", m))
 		}
 	}
 	return out
 }
 
-func (g *Gateway) route(verb, template string, m *policy.Method) admin.Route {
+func (s *snapshot) route(verb, template string, m *policy.Method) admin.Route {
 	bound := m.Rule.Deadline
 	if m.Streaming() {
 		bound = m.Rule.StreamMaxAge
@@ -180,8 +192,8 @@ func (g *Gateway) route(verb, template string, m *policy.Method) admin.Route {
 		Verb: verb, Template: template, Method: m.FullName[1:],
 		Require: m.Rule.Who(), Owner: m.Rule.OwnerText(),
 		LimitClass: m.Rule.LimitClass, LimitCost: m.Rule.LimitCost,
-		Deadline: bound.String(), Target: g.upstream.Target(m.FullName),
+		Deadline: bound.String(), Target: s.upstream.Target(m.FullName),
 	}
-	g.describe(&r)
+	s.describe(&r)
 	return r
 }

@@ -101,6 +101,16 @@ func (u *quotaUsage) inRedis(s *redis.Store, ids func() []string) *quotaUsage {
 	return u
 }
 
+// usage is admin.Options.Usage, of the configuration in use; none without quotas.
+func (g *Gateway) usage(ctx context.Context, most int) ([]admin.QuotaUsage, error) {
+	h := g.current.take()
+	defer h.Release()
+	if q := h.of.snapshot.quotas; q != nil {
+		return q.top(ctx, most)
+	}
+	return nil, nil
+}
+
 // top is admin.Options.Usage.
 func (u *quotaUsage) top(ctx context.Context, most int) ([]admin.QuotaUsage, error) {
 	top, err := u.all(ctx, most)

@@ -65,6 +65,8 @@ type Options struct {
 	// Usage returns the max quotas that are used most, those first, for /limits;
 	// nil leaves it out. It must be safe for concurrent use.
 	Usage func(ctx context.Context, max int) ([]QuotaUsage, error)
+	// Config says which configuration is in use, for /config; nil leaves it out.
+	Config func() ConfigStatus
 	// Addr is host:port as configured. Where the host is a loopback address or
 	// localhost, the Host of a request must be, too.
 	Addr string
@@ -90,6 +92,9 @@ func New(o Options) http.Handler {
 	}
 	if o.Usage != nil {
 		pages = append(pages, page{"/limits", "what is used of quotas, as JSON, the most used first; ?max=100", limits(o.Usage)})
+	}
+	if o.Config != nil {
+		pages = append(pages, page{"/config", "the configuration in use, its digest and how the last reload ended, as JSON; without secrets", configuration(o.Config)})
 	}
 	pages = append(pages,
 		page{"/debug/pprof/", "profiles of the process", http.HandlerFunc(pprof.Index)},

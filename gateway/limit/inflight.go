@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// inFlight counts calls in flight by key. A key that has none is forgotten, so
-// there are never more keys than calls.
-type inFlight struct {
+// InFlight counts calls in flight by key, for one Limiter or for several that take
+// each other's place. A key that has none is forgotten, so there are never more
+// keys than calls. Safe for concurrent use.
+type InFlight struct {
 	seed   maphash.Seed
 	shards [64]inFlightShard
 }
@@ -18,21 +19,22 @@ type inFlightShard struct {
 	_  [48]byte // Shards do not share a cache line.
 }
 
-func newInFlight() *inFlight {
-	f := &inFlight{seed: maphash.MakeSeed()}
+// NewInFlight makes an InFlight.
+func NewInFlight() *InFlight {
+	f := &InFlight{seed: maphash.MakeSeed()}
 	for i := range f.shards {
 		f.shards[i].n = map[Key]int{}
 	}
 	return f
 }
 
-func (f *inFlight) shard(k Key) *inFlightShard {
+func (f *InFlight) shard(k Key) *inFlightShard {
 	h := mix(maphash.String(f.seed, k.Limit), maphash.String(f.seed, k.Who))
 	return &f.shards[h%uint64(len(f.shards))]
 }
 
 // enter counts a call, unless there are most of its key already.
-func (f *inFlight) enter(k Key, most int) bool {
+func (f *InFlight) enter(k Key, most int) bool {
 	s := f.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +47,7 @@ func (f *inFlight) enter(k Key, most int) bool {
 }
 
 // leave takes a call off again. The empty key was never entered.
-func (f *inFlight) leave(k Key) {
+func (f *InFlight) leave(k Key) {
 	if k == (Key{}) {
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-func (f *inFlight) keys() (n int) {
+func (f *InFlight) keys() (n int) {
 	for i := range f.shards {
 		f.shards[i].mu.Lock()
 		n += len(f.shards[i].n)

@@ -24,19 +24,23 @@ type Options struct {
 	// Arrivals keeps the budgets of addresses: in memory by its type, for a flood
 	// that has shown no credential must not reach what gateways share.
 	Arrivals *Memory
+	// InFlight counts the calls in flight. A Limiter that takes the place of
+	// another is given the same, so that calls of the one before count on. Nil
+	// means one of its own.
+	InFlight *InFlight
 	// Metrics is where sluice_limit_decisions_total is registered. Nil means
 	// nowhere.
 	Metrics prometheus.Registerer
 }
 
 // Limiter holds callers to the limit classes. It is safe for concurrent use, and
-// does not change; calls in flight are counted by one Limiter alone.
+// does not change.
 type Limiter struct {
 	classes  map[string]*class
 	store    Store
 	arrivals *Memory
 	address  *budget // Nil: off.
-	inFlight *inFlight
+	inFlight *InFlight
 	pool     sync.Pool // Of *scratch.
 }
 
@@ -46,7 +50,10 @@ func New(o Options) (*Limiter, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Limiter{classes: map[string]*class{}, store: o.Store, arrivals: o.Arrivals, inFlight: newInFlight()}
+	l := &Limiter{classes: map[string]*class{}, store: o.Store, arrivals: o.Arrivals, inFlight: o.InFlight}
+	if l.inFlight == nil {
+		l.inFlight = NewInFlight()
+	}
 	l.pool.New = func() any { return new(scratch) }
 	var errs []error
 	for _, c := range o.Classes {

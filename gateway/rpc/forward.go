@@ -39,7 +39,8 @@ func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 
 // unary returns the handler of a method: admission comes before the message,
 // so that who may not call cannot make us read.
-func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
+func (s *Server) unary(offered *policy.Method) grpc.MethodHandler {
+	name := offered.FullName
 	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
 		if team == nil {
 			x := exchangeOf(ctx)
@@ -47,7 +48,7 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 				return nil, errNotObserved
 			}
 			in := &x.room.in
-			out, err := s.forward(ctx, m, in, decode)
+			out, err := s.forward(ctx, name, in, decode)
 			if err != nil { // After a cancel, a service in this process may still be reading.
 				return nil, err
 			}
@@ -59,8 +60,8 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 		if err := decode(in); err != nil { // A team's interceptors see the message.
 			return nil, err
 		}
-		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: m.FullName}, func(ctx context.Context, req any) (any, error) {
-			out, err := s.forward(ctx, m, req.(*wire.Frame), func(any) error { return nil })
+		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: name}, func(ctx context.Context, req any) (any, error) {
+			out, err := s.forward(ctx, name, req.(*wire.Frame), func(any) error { return nil })
 			if err != nil {
 				return nil, err
 			}
@@ -69,8 +70,8 @@ func (s *Server) unary(m *policy.Method) grpc.MethodHandler {
 	}
 }
 
-func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
-	admitted, err := s.admit(ctx, m)
+func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
+	admitted, m, err := s.admit(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, 
 	}
 	x := exchangeOf(ctx)
 	out := &x.room.out
-	err = s.o.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered))
+	err = x.state.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered))
 	s.add(x, x.room.answered)
 	if err != nil {
 		return nil, err
@@ -94,11 +95,11 @@ func (s *Server) forward(ctx context.Context, m *policy.Method, in *wire.Frame, 
 // towards the caller, and where the caller streams, another towards the
 // service. Each waits for its reader, so a slow one holds back the other side
 // and nothing piles up here.
-func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
-	d := m.Descriptor
+func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
+	d, name := offered.Descriptor, offered.FullName
 	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
 	return func(_ any, down grpc.ServerStream) error {
-		ctx, err := s.admit(down.Context(), m)
+		ctx, m, err := s.admit(down.Context(), name)
 		if err != nil {
 			return err
 		}
@@ -114,7 +115,7 @@ func (s *Server) stream(m *policy.Method) grpc.StreamHandler {
 		}()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		up, err := s.o.Conn.NewStream(ctx, desc, m.FullName)
+		up, err := x.state.Conn.NewStream(ctx, desc, name)
 		if err != nil {
 			return err
 		}

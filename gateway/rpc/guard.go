@@ -33,8 +33,8 @@ func (s *Server) newCall(x *exchange, md metadata.MD) *policy.Call {
 			c.PeerCertificate = t.State.VerifiedChains[0][0]
 		}
 	}
-	if s.o.Client != nil {
-		c.Client = s.o.Client(c.Peer.Addr(), c.Headers)
+	if x.state.Client != nil {
+		c.Client = x.state.Client(c.Peer.Addr(), c.Headers)
 	}
 	x.observed.Peer, x.observed.Client = c.Peer, c.Client
 	return c
@@ -42,10 +42,10 @@ func (s *Server) newCall(x *exchange, md metadata.MD) *policy.Call {
 
 // arrive runs the checks of every call, whatever it asks for.
 func (s *Server) arrive(x *exchange) (context.Context, error) {
-	if len(s.o.Arrival) == 0 {
+	if len(x.state.Arrival) == 0 {
 		return x, nil
 	}
-	next, err := s.o.Arrival.Run(x, x.call)
+	next, err := x.state.Arrival.Run(x, x.call)
 	if err != nil {
 		s.o.Denied(x.call.DeniedBy, nil)
 		return x, err
@@ -53,17 +53,22 @@ func (s *Server) arrive(x *exchange) (context.Context, error) {
 	return next, nil
 }
 
-// admit runs the checks of a method's call: no message has been looked at.
-func (s *Server) admit(ctx context.Context, m *policy.Method) (context.Context, error) {
+// admit runs the checks of a method's call, and returns the method with its rule:
+// no message has been looked at.
+func (s *Server) admit(ctx context.Context, name string) (context.Context, *policy.Method, error) {
 	x := exchangeOf(ctx)
 	if x == nil {
-		return ctx, errNotObserved
+		return ctx, nil, errNotObserved
+	}
+	m := x.state.Methods.Method(name)
+	if m == nil { // Every State has the same methods; one without a rule is not called.
+		return ctx, nil, errNoSuchMethod()
 	}
 	x.call.Method = m
-	ctx, err := s.o.Edge.Admit(ctx, x.call)
+	ctx, err := x.state.Edge.Admit(ctx, x.call)
 	if err != nil {
 		s.o.Denied(x.call.DeniedBy, m)
-		return ctx, err
+		return ctx, nil, err
 	}
-	return ctx, nil
+	return ctx, m, nil
 }

@@ -84,6 +84,8 @@ type exchange struct {
 	observed *telemetry.Request
 	call     *policy.Call
 	lease    *lease       // nil where no connection is
+	state    *State       // of the call, to its end
+	held     Releaser     // gives it back
 	header   metadata.MD  // of the answer, not given to grpc-go yet
 	opened   bool         // the first of it was
 	parsed   bool         // the service is done with room.in, whose memory may go back
@@ -126,13 +128,14 @@ func (x *exchange) value(v string) []string {
 
 func (s *Server) begin(ctx context.Context, fullMethod string) *exchange {
 	x := &exchange{lease: leaseOf(ctx)}
+	x.state, x.held = s.o.Current()
 	var md metadata.MD
 	if x.lease != nil {
 		md = x.lease.header // Without copying it.
 	} else {
 		md, _ = metadata.FromIncomingContext(ctx)
 	}
-	x.Context, x.observed = s.o.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
+	x.Context, x.observed = x.state.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
 	x.observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
 	if series := s.offered[fullMethod]; series != nil { // Else a caller could make up labels.
 		x.observed.RPC, x.observed.Series = fullMethod[1:], series
@@ -144,6 +147,7 @@ func (s *Server) begin(ctx context.Context, fullMethod string) *exchange {
 }
 
 func (s *Server) end(x *exchange, err *error, panicked any) {
+	defer x.held.Release()
 	if panicked != nil {
 		s.o.Logger.ErrorContext(x, "the gRPC edge panicked", "request_id", x.observed.ID, "panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
 		*err = status.Error(codes.Internal, "internal error")

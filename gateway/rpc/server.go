@@ -22,11 +22,37 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
+// State is what a reload of the configuration replaces. A call is of one State from
+// its first byte to its last. It does not change.
+type State struct {
+	// Methods, Conn, Arrival, Edge, Client and Telemetry are those of Options.
+	Methods   *policy.Table
+	Conn      grpc.ClientConnInterface
+	Arrival   policy.Chain
+	Edge      policy.Chain
+	Client    func(peer netip.Addr, headers func(key string) []string) netip.Addr
+	Telemetry *telemetry.Telemetry
+}
+
+// Releaser takes back what Options.Current gave.
+type Releaser interface{ Release() }
+
+// static is the State of a server whose Options have no Current.
+type static struct{}
+
+func (static) Release() {}
+
 // Options of a Server. Methods, Services, Conn, Telemetry, ResponseMetadata and
 // Logger are needed.
 type Options struct {
 	// Methods are the methods with their rules.
 	Methods *policy.Table
+	// Current returns the State of a call that begins, which the call holds until it
+	// releases it, once. It must be quick. Nil means that the State is that of these
+	// Options. Bounds of connections and of the largest message are those of Options
+	// in any case, and so is what is offered: methods that Methods does not have never
+	// are.
+	Current func() (*State, Releaser)
 	// Services are the services to offer.
 	Services []protoreflect.ServiceDescriptor
 	// Conn is where calls go.
@@ -113,6 +139,10 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HealthWatchTime <= 0 {
 		o.HealthWatchTime = defaultWatchTime
+	}
+	if o.Current == nil {
+		only := &State{Methods: o.Methods, Conn: o.Conn, Arrival: o.Arrival, Edge: o.Edge, Client: o.Client, Telemetry: o.Telemetry}
+		o.Current = func() (*State, Releaser) { return only, static{} }
 	}
 	if o.Denied == nil {
 		o.Denied = func(string, *policy.Method) {}

@@ -1,0 +1,348 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/clientaddr"
+	"github.com/sluice-gateway/sluice/gateway/limit"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/portal"
+	"github.com/sluice-gateway/sluice/gateway/rest"
+	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+)
+
+// snapshot is all that one configuration says of requests: rules, chains, routes,
+// targets. It does not change once it is built. A request takes the current one and
+// holds it to its end, so that it never sees half of a reload. What must outlive a
+// reload is a part, see parts.go; what belongs to the process is the Gateway's.
+type snapshot struct {
+	gateway *Gateway
+	cfg     *configv1.Config
+	// Of the gateway.
+	o       *options
+	log     *slog.Logger
+	metrics *telemetry.Metrics
+
+	parts      []*sharedPart
+	metricsOwn *prometheus.Registry // what the snapshot itself tells
+	closers    []func() error
+	closing    sync.Once
+
+	methods *policy.Table
+	limits  *limit.Limiter
+	// checkStandIn says what is wrong with the limit class of a credential.
+	checkStandIn func(class string) error
+	dearest      int           // the greatest cost of a rule
+	patience     time.Duration // the most that an exchange which is no stream takes
+	quotas       *quotaUsage   // nil without quotas
+	keys         *auth.APIKeys // nil without API keys
+	client       *clientaddr.Resolver
+	upstream     *upstream.Conn
+	branches     grpc.ClientConnInterface // what composites call
+	rest         *rest.Server
+	rpc          rpc.State
+}
+
+// newSnapshot builds a snapshot, or nothing.
+func (g *Gateway) newSnapshot(ctx context.Context, cfg *configv1.Config) (*snapshot, error) {
+	s := g.emptySnapshot(cfg)
+	if err := s.build(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (g *Gateway) emptySnapshot(cfg *configv1.Config) *snapshot {
+	return &snapshot{gateway: g, cfg: cfg, o: g.o, log: g.log, metrics: g.metrics, metricsOwn: prometheus.NewRegistry()}
+}
+
+// build puts the snapshot together, from the inside out.
+func (s *snapshot) build(ctx context.Context) (err error) {
+	if s.methods, err = s.rules(); err != nil {
+		return err
+	}
+	s.patience = s.writeTimeout()
+	if s.limits, err = s.limiter(ctx); err != nil {
+		return err
+	}
+	authenticator, err := s.authenticator(ctx)
+	if err != nil {
+		return err
+	}
+	signer, err := s.signer()
+	if err != nil {
+		return err
+	}
+	if err := s.connect(ctx, signer); err != nil {
+		return err
+	}
+	t := telemetry.New(s.observe(s.gateway.tracers.Tracer("sluice")))
+	arrival := s.o.explain.watch(phaseArrival, arrivalChain(s.limits))
+	edge := s.o.explain.watch(phaseEdge, edgeChain(authenticator, s.limits, s.o))
+	s.client = s.clientResolver()
+	if err := s.buildREST(t, arrival, edge); err != nil {
+		return err
+	}
+	s.rpc = rpc.State{Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t}
+	return nil
+}
+
+// onClose adds what is released with the snapshot, before its parts.
+func (s *snapshot) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+// close releases what build took, the last first. Nobody holds the snapshot.
+func (s *snapshot) close() (err error) {
+	s.closing.Do(func() {
+		var errs []error
+		for i := len(s.closers) - 1; i >= 0; i-- {
+			errs = append(errs, s.closers[i]())
+		}
+		errs = append(errs, s.gateway.parts.release(s.parts))
+		if s.methods != nil {
+			s.metrics.Forget(s.methods)
+		}
+		err = errors.Join(errs...)
+	})
+	return err
+}
+
+func (s *snapshot) rules() (*policy.Table, error) {
+	if len(s.o.services) == 0 {
+		return nil, errors.New("no services: register some with gateway.WithServices")
+	}
+	d := s.cfg.GetDefaults()
+	overrides := map[string]policy.Override{}
+	for name, m := range s.cfg.GetMethods() {
+		overrides[name] = policy.Override{
+			Deadline:        m.GetDeadline().AsDuration(),
+			StreamIdle:      m.GetStreamIdle().AsDuration(),
+			StreamMaxAge:    m.GetStreamMaxAge().AsDuration(),
+			MaxRequestBytes: m.GetMaxRequestBytes(),
+			LimitClass:      m.GetLimitClass(),
+			LimitCost:       int(m.GetLimitCost()),
+			Retry:           m.GetRetry(),
+			Cache:           m.GetCache(),
+			NoCache:         m.GetCacheOff(),
+			BranchShare:     int(m.GetBranchSharePercent()),
+		}
+	}
+	return policy.NewTable(s.o.descriptors(), policy.Defaults{
+		Deadline:        d.GetDeadline().AsDuration(),
+		StreamIdle:      d.GetStreamIdle().AsDuration(),
+		StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
+		MaxRequestBytes: d.GetMaxRequestBytes(),
+	}, overrides)
+}
+
+func (o *options) descriptors() []protoreflect.ServiceDescriptor {
+	var out []protoreflect.ServiceDescriptor
+	for _, s := range o.services {
+		out = append(out, s.Descriptor)
+	}
+	return out
+}
+
+// signer signs with the keys of a file that is read again when it changes.
+func (s *snapshot) signer() (*auth.Signer, error) {
+	file, ttl := s.cfg.GetAssertion().GetKeyFile(), s.cfg.GetAssertion().GetTtl().AsDuration()
+	if file == "" {
+		file = filepath.Join(s.cfg.GetDataDir(), "assertion-key.pem")
+	}
+	return part(s, "assertion", []any{file, ttl}, func(prometheus.Registerer) (*auth.Signer, func() error, error) {
+		signer, err := auth.OpenSigner(file, ttl)
+		if err != nil {
+			return nil, nil, err
+		}
+		signer.Watch(0, s.log)
+		gone := s.gateway.signerLives(signer) // Services in this process verify by its keys.
+		return signer, func() error { gone(); signer.Close(); return nil }, nil
+	})
+}
+
+// connect gives every service a target and builds the connection to them.
+func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
+	targets := map[string]upstream.Target{}
+	if err := s.checkUpstreams(); err != nil {
+		return err
+	}
+	for _, svc := range s.o.services {
+		name := string(svc.Descriptor.FullName())
+		t, err := s.target(ctx, svc)
+		if err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
+		targets[name] = t
+	}
+	conn, err := upstream.New(upstream.Options{
+		Methods: s.methods, Targets: targets,
+		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
+		Signer: signer, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.upstream, s.branches = conn, conn.Branches()
+	return nil
+}
+
+// target is where a service runs: where the configuration says, else here.
+func (s *snapshot) target(ctx context.Context, svc Service) (upstream.Target, error) {
+	name := string(svc.Descriptor.FullName())
+	if s.o.explain != nil {
+		t, err := s.o.explain.target(ctx, s, svc)
+		if err == nil {
+			s.onClose(t.Close)
+		}
+		return t, err
+	}
+	if u := s.cfg.GetUpstreams()[name]; u != nil {
+		return part(s, "upstream", []any{name, u}, func(prometheus.Registerer) (upstream.Target, func() error, error) {
+			t, err := upstream.Remote(s.remoteOptions(u))
+			return closed(t, err)
+		})
+	}
+	if svc.Embed == nil {
+		return nil, errors.New("it cannot run in this process: name its target under upstreams")
+	}
+	// A service in this process is opened once: what it was opened with needs a
+	// restart, see restart.go.
+	return part(s, "embedded", []any{name}, func(prometheus.Registerer) (upstream.Target, func() error, error) {
+		host, err := svc.Embed(ctx, s.embedding())
+		if err != nil {
+			return nil, nil, err
+		}
+		if host.Logger == nil {
+			host.Logger = s.log
+		}
+		return closed(upstream.InProcess(host), nil)
+	})
+}
+
+// closed is a target with how to close it.
+func closed(t upstream.Target, err error) (upstream.Target, func() error, error) {
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, t.Close, nil
+}
+
+func (s *snapshot) embedding() Embedding {
+	return Embedding{
+		Config: s.cfg, AssertionKeys: s.gateway.assertionKeys, Branches: liveBranches{s.gateway},
+		Demo: s.o.demo, Logger: s.log, Tracer: s.gateway.tracers,
+	}
+}
+
+func (s *snapshot) remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
+	o := upstream.RemoteOptions{Target: u.GetTarget()}
+	if t := u.GetTls(); t != nil {
+		o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName(), Log: s.log, Metrics: s.metrics.Registry()}
+	}
+	return o
+}
+
+func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) error {
+	c := s.cfg.GetHttp()
+	o := rest.Options{
+		Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t,
+		Denied: s.metrics.Denied, Refused: s.metrics.Refused,
+		ResponseMetadata: upstream.ResponseMetadata, Logger: s.log, Middlewares: s.o.http,
+		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
+		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
+		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: s.corsOptions(),
+		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(),
+		Compression:  rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
+	}
+	for _, svc := range s.o.services {
+		o.Services = append(o.Services, rest.Service{Name: string(svc.Descriptor.FullName()), Register: svc.Handlers})
+	}
+	pages, err := s.pages(o.Compression.Off)
+	if err != nil {
+		return err
+	}
+	if pages != nil {
+		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: pages}, {Path: portal.DocsPath + "/", Handler: pages}, {Path: portal.DocumentPath, Handler: pages}}
+	}
+	s.rest, err = rest.New(o)
+	return err
+}
+
+// pages are the docs; nil without a document.
+func (s *snapshot) pages(plain bool) (http.Handler, error) {
+	if s.o.document == nil {
+		return nil, nil
+	}
+	return part(s, "docs", []any{plain}, func(prometheus.Registerer) (http.Handler, func() error, error) {
+		docs, err := portal.New(portal.Options{Title: s.o.title, Document: s.o.document})
+		if err != nil {
+			return nil, nil, err
+		}
+		if plain {
+			return docs, nil, nil
+		}
+		return gzhttp.GzipHandler(docs), nil, nil // Pages and scripts compress to a quarter.
+	})
+}
+
+// observe says how requests are observed. The access log goes where all other
+// lines go, of level info.
+func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
+	o := telemetry.Options{Metrics: s.metrics, Tracer: tracer, Sparse: stepAddress}
+	switch {
+	case s.cfg.GetLog().GetAccessOff() || !s.log.Enabled(context.Background(), slog.LevelInfo):
+	case s.gateway.output != nil:
+		o.Output = s.gateway.output
+	default:
+		o.Access = s.log
+	}
+	return o
+}
+
+// liveBranches is what services in this process call others with. They outlive
+// snapshots, and the calls that they make for a caller must not: each goes by the
+// snapshot that admitted its caller.
+type liveBranches struct{ g *Gateway }
+
+// Invoke implements grpc.ClientConnInterface.
+func (b liveBranches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	return b.of(ctx).Invoke(ctx, method, in, out, opts...)
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (b liveBranches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return b.of(ctx).NewStream(ctx, desc, method, opts...)
+}
+
+// of is the connection of the snapshot whose table the caller's method is from. A
+// call that no living one admitted is refused by the current one.
+func (b liveBranches) of(ctx context.Context) grpc.ClientConnInterface {
+	now := b.g.current.p.Load().snapshot
+	call := policy.Admitted(ctx)
+	if call == nil || call.Method == nil || now.methods.Method(call.Method.FullName) == call.Method {
+		return now.branches
+	}
+	for _, s := range b.g.livingSnapshots() {
+		if s.methods.Method(call.Method.FullName) == call.Method {
+			return s.branches
+		}
+	}
+	return now.branches
+}
