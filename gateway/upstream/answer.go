@@ -51,8 +51,8 @@ func expired() error {
 // the same for both kinds of connection, and without internals. What is kept
 // from the caller goes to the log.
 func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err error) error {
-	st := statusOf(err)
-	here := r.here != nil
+	st := failure(r, err)
+	here := r.here != nil && call.Variant == ""
 	if !here {
 		st = withoutOurs(st)
 	}
@@ -163,7 +163,11 @@ func notGRPC(m string) bool {
 func ours(st *status.Status) bool {
 	for _, d := range st.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == policy.ErrorDomain {
-			return info.GetReason() == ReasonBadResponse || st.Code() == codes.Unauthenticated
+			switch info.GetReason() {
+			case ReasonBadResponse, ReasonBreakerOpen, ReasonOverloaded, ReasonFault:
+				return true
+			}
+			return st.Code() == codes.Unauthenticated
 		}
 	}
 	return false

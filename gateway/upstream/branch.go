@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -95,13 +96,13 @@ var emptyName = (*emptypb.Empty)(nil).ProtoReflect().Descriptor().FullName()
 
 // send makes the call. Where out is an Empty that stands for an answer unread, it
 // is made with a frame.
-func (r *route) send(ctx context.Context, md sent, in, out any, opts ...grpc.CallOption) error {
+func (r *route) send(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
 	unread, ok := out.(*emptypb.Empty)
 	if !ok || r.answer == nil {
-		return r.invoke(ctx, md, in, out, opts...)
+		return r.invoke(ctx, p, md, in, out, opts...)
 	}
 	var f wire.Frame
-	if err := r.invoke(ctx, md, in, &f, opts...); err != nil {
+	if err := r.invoke(ctx, p, md, in, &f, opts...); err != nil {
 		return err
 	}
 	defer f.Free()
@@ -115,9 +116,27 @@ func (r *route) send(ctx context.Context, md sent, in, out any, opts ...grpc.Cal
 	return nil
 }
 
-func (r *route) invoke(ctx context.Context, md sent, in, out any, opts ...grpc.CallOption) error {
-	if r.here != nil {
-		return r.here.call(ctx, md.metadata(), r.method.FullName, in, out, opts...)
+func (r *route) invoke(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
+	if p.here != nil {
+		return p.here.call(ctx, md.here(), r.method.FullName, in, out, opts...)
 	}
-	return r.target.Invoke(md.context(ctx), r.method.FullName, in, out, opts...)
+	return p.target.Invoke(md.out(ctx), r.method.FullName, in, out, opts...)
+}
+
+// out is context with what header rules add.
+func (s sent) out(ctx context.Context) context.Context {
+	ctx = s.context(ctx)
+	if len(s.more) > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, s.more...)
+	}
+	return ctx
+}
+
+// here is metadata with what header rules add.
+func (s sent) here() metadata.MD {
+	md := s.metadata()
+	for i := 0; i < len(s.more); i += 2 {
+		md.Append(s.more[i], s.more[i+1])
+	}
+	return md
 }

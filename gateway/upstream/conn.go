@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -39,7 +42,7 @@ type Observer interface {
 	Denied(check string, m *policy.Method)
 }
 
-// Options of a Conn. All fields but Tracer, Observer and Cache are needed.
+// Options of a Conn. Methods, Targets, Signer and Logger are needed.
 type Options struct {
 	// Methods are the methods that may be called.
 	Methods *policy.Table
@@ -59,6 +62,13 @@ type Options struct {
 	Observer Observer
 	// Cache keeps answers as the methods' rules say; nil means that none are kept.
 	Cache *cache.Cache
+	// Services says by full name what stands between callers and a service.
+	Services map[string]ServiceOptions
+	// Headers says by full method name which headers are changed.
+	Headers map[string]MethodHeaders
+	// Metrics gets what is counted of retries, variants, shadows and faults; nil means
+	// nobody. Conns of one registry share their counters.
+	Metrics prometheus.Registerer
 }
 
 // Conn sends admitted calls to the services. Safe for concurrent use.
@@ -68,14 +78,15 @@ type Conn struct {
 	// draining ends when the streams that are still open must end too.
 	draining   context.Context
 	endStreams context.CancelFunc
+	metrics    *metrics
+	crews      []*crew // of the shadows
 }
 
 // route is what a method needs at call time, found with one map lookup.
 type route struct {
-	method *policy.Method
-	target Target
-	here   *inProcess // the target, where the service runs in this process
-	name   string
+	method  *policy.Method
+	place            // the service itself
+	traffic *traffic // nil where there is nothing beside sending
 	// answer is the plan of the response, which checks what is passed on unread;
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
 	answer *transcode.Plan
@@ -84,7 +95,11 @@ type route struct {
 
 // New returns a Conn; a service without a target is an error.
 func New(o Options) (*Conn, error) {
-	c := &Conn{o: o, routes: map[string]*route{}}
+	counts, err := newMetrics(o.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{o: o, routes: map[string]*route{}, metrics: counts}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
 	plans := transcode.New(transcode.Options{})
 	for _, m := range o.Methods.Methods() {
@@ -92,8 +107,7 @@ func New(o Options) (*Conn, error) {
 		if t == nil {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
-		r := &route{method: m, target: t, name: t.String()}
-		r.here, _ = t.(*inProcess)
+		r := &route{method: m, place: newPlace(m, t, "", nil)}
 		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
 			var err error
 			if r.answer, err = plans.Plan(out); err != nil {
@@ -105,6 +119,10 @@ func New(o Options) (*Conn, error) {
 			return nil, err
 		}
 		c.routes[m.FullName] = r
+	}
+	if err := c.furnish(); err != nil {
+		c.endStreams()
+		return nil, err
 	}
 	return c, nil
 }
@@ -131,29 +149,51 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 		return err
 	}
 	if r.kept != nil {
-		return c.cached(ctx, call, r, in, out, opts...)
+		err = c.cached(ctx, call, r, in, out, opts...)
+	} else {
+		err = c.call(ctx, call, r, in, out, opts...)
 	}
-	return c.call(ctx, call, r, in, out, opts...)
+	r.respond(call)
+	return err
 }
 
-// call sends a unary call whose message may go: deadline, span, assertion, and the
-// error made public.
+// call sends a unary call whose message may go: deadline, span, variant, assertion,
+// attempts, and the error made public.
 func (c *Conn) call(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
 	start := time.Now()
-	ctx, cancel := within(ctx, start, r.method.Rule.Deadline)
+	most, hurried := r.most(call, start)
+	r.ends(ctx, call, start, most, hurried)
+	ctx, cancel := within(ctx, start, most)
 	defer cancel()
 	ctx, span := c.startSpan(ctx, r)
-	md, err := c.outgoing(ctx, call, r)
-	if err != nil {
+	t := trip{c: c, call: call, r: r, span: span, in: in, out: out, opts: opts}
+	permit, err := t.send(ctx)
+	switch {
+	case call.Attempts == 0: // Nothing was sent.
 		endSpan(span, err)
-		return err
+	case err == nil && call.Unread == out && out != nil:
+		t.await(permit, start)
+	default:
+		permit.Done(resilience.Success)
+		c.done(r, t.to, call.Attempts, span, start, err)
 	}
-	err = r.send(ctx, md, in, out, opts...)
-	if err != nil {
-		err = c.answer(ctx, call, r, err)
-	}
-	c.done(r, span, start, err)
 	return err
+}
+
+// send chooses where the call goes, and sends it.
+func (t *trip) send(ctx context.Context) (permit resilience.Permit, err error) {
+	if t.to, err = t.c.prepare(ctx, t.call, t.r); err != nil {
+		return permit, err
+	}
+	if t.md, err = t.c.outgoing(ctx, t.call, t.r); err != nil {
+		return permit, err
+	}
+	if traffic := t.r.traffic; traffic != nil {
+		t.call.Upstream = t.to.name
+		traffic.add(&t.md, t.call, t.r)
+		traffic.shadow.copy(t.r, t.md, t.in)
+	}
+	return t.attempts(ctx)
 }
 
 // within bounds a unary call in time. Where the caller's own deadline comes first,
@@ -202,9 +242,17 @@ func (c *Conn) denied(call *policy.Call) {
 	}
 }
 
-func (c *Conn) done(r *route, span trace.Span, start time.Time, err error) {
+// done closes the books on a call that was sent.
+func (c *Conn) done(r *route, to *place, attempts int, span trace.Span, start time.Time, err error) {
+	if span != nil && (attempts > 1 || to.variant != "") {
+		span.SetAttributes(attribute.Int("sluice.attempts", attempts), attribute.String("sluice.variant", to.variant))
+	}
 	endSpan(span, err)
+	code := status.Code(err)
 	if c.o.Observer != nil {
-		c.o.Observer.UpstreamDone(r.method, r.name, status.Code(err), time.Since(start))
+		c.o.Observer.UpstreamDone(r.method, to.name, code, time.Since(start))
+	}
+	if r.traffic != nil && len(r.traffic.canaries) > 0 {
+		c.metrics.variants.WithLabelValues(r.method.Service, to.variant, counted(code)).Inc()
 	}
 }

@@ -35,6 +35,7 @@ var traceContext = propagation.TraceContext{}
 type sent struct {
 	assertion, requestID string
 	trace                pairs
+	more                 pairs // what header rules add
 }
 
 // pairs are keys and values in turn.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
 )
 
 // NewStream opens a streaming call. A call with one request message is opened
@@ -71,6 +73,9 @@ type stream struct {
 	start     time.Time
 	span      trace.Span
 	once      sync.Once
+	to        atomic.Pointer[place]             // once the service has been called
+	permit    atomic.Pointer[resilience.Permit] // until the first answer
+	received  bool                              // a message; who receives asks
 	undrain   func() bool
 }
 
@@ -79,12 +84,26 @@ func (s *stream) open(first any) error {
 	if err != nil {
 		return err
 	}
+	to, err := s.conn.prepare(s.ctx, s.call, s.route)
+	if err != nil {
+		return err
+	}
 	md, err := s.conn.outgoing(ctx, s.call, s.route)
 	if err != nil {
 		return err
 	}
-	if s.inner, err = s.route.target.NewStream(md.context(ctx), s.desc, s.route.method.FullName, s.opts...); err != nil {
+	s.call.Upstream = to.name
+	s.route.traffic.add(&md, s.call, s.route)
+	s.route.respond(s.call)
+	if err := s.acquire(to); err != nil {
+		return err
+	}
+	if s.inner, err = s.begin(md.out(ctx), to); err != nil {
+		s.settle(outcome(s.ctx, s.call, failure(s.route, err)))
 		return s.conn.answer(s.ctx, s.call, s.route, err)
+	}
+	if s.desc.ClientStreams {
+		s.settle(resilience.Ignored) // When an answer comes is its caller's to decide.
 	}
 	return nil
 }
@@ -115,13 +134,21 @@ func (s *stream) RecvMsg(m any) error {
 	switch {
 	case err == nil:
 		s.idle.Reset(s.idleAfter)
+		if !s.received {
+			s.received = true
+			s.settle(resilience.Success)
+		}
 		if !s.desc.ServerStreams { // One message is all there is.
 			s.finish(nil)
 		}
 		return nil
 	case errors.Is(err, io.EOF):
+		s.settle(resilience.Success)
 		s.finish(nil)
 		return io.EOF
+	}
+	if !s.received && s.desc.ClientStreams {
+		s.blame(err)
 	}
 	return s.fail(err)
 }
@@ -154,6 +181,7 @@ func (s *stream) CloseSend() error {
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) fail(err error) error {
+	s.settle(outcome(s.ctx, s.call, failure(s.route, err)))
 	err = s.conn.answer(s.ctx, s.call, s.route, err)
 	s.finish(err)
 	return err
@@ -166,6 +194,11 @@ func (s *stream) finish(err error) {
 		s.age.Stop()
 		s.undrain()
 		s.cancel(nil)
-		s.conn.done(s.route, s.span, s.start, err)
+		s.settle(resilience.Ignored)
+		if to := s.to.Load(); to != nil {
+			s.conn.done(s.route, to, 1, s.span, s.start, err)
+		} else {
+			endSpan(s.span, err)
+		}
 	})
 }
