@@ -71,7 +71,7 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 			return permit, nil
 		}
 		st := failure(t.r, failed)
-		permit.Done(outcome(ctx, t.call, st))
+		permit.Done(tells(ctx, t.call, st))
 		if !t.mayRepeat(ctx, st) || !t.repeat(ctx, st) {
 			return resilience.Permit{}, t.c.answer(ctx, t.call, t.r, failed)
 		}
@@ -194,9 +194,9 @@ func failure(r *route, err error) *status.Status {
 	return st
 }
 
-// outcome is what a failed attempt tells of the service. ctx is the call's, which a
+// tells is what a failed attempt tells of the service. ctx is the call's, which a
 // bound of a single attempt does not end.
-func outcome(ctx context.Context, call *policy.Call, st *status.Status) resilience.Outcome {
+func tells(ctx context.Context, call *policy.Call, st *status.Status) resilience.Outcome {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return resilience.Ignored

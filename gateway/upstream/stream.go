@@ -99,7 +99,7 @@ func (s *stream) open(first any) error {
 		return err
 	}
 	if s.inner, err = s.begin(md.out(ctx), to); err != nil {
-		s.settle(outcome(s.ctx, s.call, failure(s.route, err)))
+		s.settle(tells(s.ctx, s.call, failure(s.route, err)))
 		return s.conn.answer(s.ctx, s.call, s.route, err)
 	}
 	if s.desc.ClientStreams {
@@ -181,7 +181,7 @@ func (s *stream) CloseSend() error {
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) fail(err error) error {
-	s.settle(outcome(s.ctx, s.call, failure(s.route, err)))
+	s.settle(tells(s.ctx, s.call, failure(s.route, err)))
 	err = s.conn.answer(s.ctx, s.call, s.route, err)
 	s.finish(err)
 	return err

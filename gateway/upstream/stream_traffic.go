@@ -41,7 +41,7 @@ func (s *stream) settle(o resilience.Outcome) {
 // blame tells of a failure before any answer where the permit is done already.
 func (s *stream) blame(err error) {
 	to := s.to.Load()
-	if to == nil || to.class == nil || outcome(s.ctx, s.call, failure(s.route, err)) != resilience.Failure {
+	if to == nil || to.class == nil || tells(s.ctx, s.call, failure(s.route, err)) != resilience.Failure {
 		return
 	}
 	if permit, err := to.class.AcquireAgain(resilience.Whole); err == nil {

@@ -120,7 +120,7 @@ func (c *Conn) newService(name string, o ServiceOptions) (*service, error) {
 	seen := map[string]bool{}
 	for i := range o.Canaries {
 		v := &o.Canaries[i]
-		if err := errors.Join(v.check(), known(methods, v.Methods)); err != nil {
+		if err := errors.Join(v.check(), offered(methods, v.Methods)); err != nil {
 			return nil, fmt.Errorf("canary %q: %w", v.Name, err)
 		}
 		if seen[v.Name] {
@@ -129,12 +129,12 @@ func (c *Conn) newService(name string, o ServiceOptions) (*service, error) {
 		seen[v.Name] = true
 	}
 	for i := range o.Faults {
-		if err := errors.Join(o.Faults[i].check(), known(methods, o.Faults[i].Methods)); err != nil {
+		if err := errors.Join(o.Faults[i].check(), offered(methods, o.Faults[i].Methods)); err != nil {
 			return nil, fmt.Errorf("fault %d: %w", i+1, err)
 		}
 	}
 	if o.Shadow != nil {
-		if err := errors.Join(o.Shadow.check(), known(methods, o.Shadow.Methods)); err != nil {
+		if err := errors.Join(o.Shadow.check(), offered(methods, o.Shadow.Methods)); err != nil {
 			return nil, fmt.Errorf("shadow: %w", err)
 		}
 		s.shadower = c.newShadower(name, o.Shadow)
@@ -166,7 +166,7 @@ func applies(methods []string, name string) bool {
 	return len(methods) == 0 || slices.Contains(methods, name)
 }
 
-func known(methods map[string]bool, named []string) error {
+func offered(methods map[string]bool, named []string) error {
 	for _, name := range named {
 		if !methods[name] {
 			return fmt.Errorf("the service offers no method %q", name)
