@@ -62,31 +62,31 @@ type Permit struct {
 // *Rejection, and not to be tried again here. It never waits, and allocates only when
 // it refuses. A permit must be Done exactly once, when the answer is there; for a
 // stream that is its first answer, for its length tells nothing.
-func (c *Class) Acquire(p Priority) (Permit, error) {
-	now := c.service.now()
-	permit, err := c.acquire(p, now)
-	if err == nil {
-		c.service.budget.earn(now)
-	}
-	return permit, err
-}
+func (c *Class) Acquire(p Priority) (Permit, error) { return c.acquire(p, true) }
 
 // AcquireAgain is Acquire for an attempt that TryRetry granted: it earns the budget
 // nothing.
-func (c *Class) AcquireAgain(p Priority) (Permit, error) { return c.acquire(p, c.service.now()) }
+func (c *Class) AcquireAgain(p Priority) (Permit, error) { return c.acquire(p, false) }
 
-func (c *Class) acquire(p Priority, now time.Duration) (Permit, error) {
+func (c *Class) acquire(p Priority, first bool) (Permit, error) {
 	s := c.service
 	o := s.options.Load()
+	if o.Concurrency.Off && o.Breaker.Off && o.Budget.Off && stateOf(c.breaker.word.Load()) == closed {
+		return Permit{}, nil
+	}
 	// The bound comes first: a probe that it refused would have to be given back.
 	if !s.limiter.enter(p, &o.Concurrency) {
 		return Permit{}, c.refuse(ReasonConcurrency, p, shortRetry)
 	}
+	now := s.now()
 	word, probe, after, change := c.breaker.acquire(now, &o.Breaker)
 	s.tell(o, c, change)
 	if after > 0 {
 		s.limiter.leave()
 		return Permit{}, c.refuse(ReasonBreaker, p, after)
+	}
+	if first && !o.Budget.Off {
+		s.budget.earn(now)
 	}
 	return Permit{class: c, at: now, word: word, probe: probe}, nil
 }

@@ -42,7 +42,6 @@ type limiter struct {
 	limit, inFlight atomic.Int64
 	// Of this window: the most in flight, calls refused, answers that said overload.
 	peak, refused, drops atomic.Int64
-	answers              atomic.Int64
 	ends                 atomic.Int64
 
 	mu      sync.Mutex
@@ -120,11 +119,11 @@ func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *Conc
 	case Failure, Ignored: // How fast something failed tells nothing of load.
 		return
 	}
-	if l.answers.Add(1) < minAnswers || int64(now) < l.ends.Load() || !l.mu.TryLock() {
+	if int64(now) < l.ends.Load() || !l.mu.TryLock() {
 		return
 	}
 	defer l.mu.Unlock()
-	if int64(now) < l.ends.Load() || l.answers.Load() < minAnswers {
+	if int64(now) < l.ends.Load() || l.answers() < minAnswers {
 		return
 	}
 	s := l.look(now)
@@ -135,11 +134,19 @@ func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *Conc
 	l.ends.Store(int64(now + max(minWindow, 2*time.Duration(s.mean))))
 }
 
+// answers is how many the window has.
+func (l *limiter) answers() int64 {
+	n := l.drops.Load()
+	for _, c := range l.classes {
+		n += c.n.Load()
+	}
+	return n
+}
+
 // look takes the window's counts and begins the next.
 func (l *limiter) look(now time.Duration) seen {
 	s := seen{limit: float64(l.limit.Load()), peak: l.peak.Swap(l.inFlight.Load()), refused: l.refused.Swap(0)}
 	drops := l.drops.Swap(0)
-	l.answers.Store(0)
 	var n int64
 	for _, c := range l.classes {
 		c.windowN = c.n.Swap(0)
@@ -164,15 +171,18 @@ func (l *limiter) look(now time.Duration) seen {
 	return s
 }
 
-// near says that the bound was reached or nearly, used that half of it was needed.
+// near says that the bound was reached or nearly, used that half of it was needed, far
+// that less than a quarter was. From a quarter of the bound a queue of twice the usual
+// latency is half a bound: what is learnt there cannot push the bound up without end.
 func (s seen) near() bool       { return s.refused > 0 || float64(s.peak) >= 0.8*s.limit }
 func (s seen) used() bool       { return s.refused > 0 || float64(s.peak) >= 0.5*s.limit }
+func (s seen) far() bool        { return s.refused == 0 && float64(s.peak) < 0.25*s.limit }
 func (s seen) tooMuch() float64 { return tolerance*s.usual + float64(slack) }
 
 // learn moves the usual latencies: down always, up only while the bound is far.
 func (l *limiter) learn(s seen) {
 	for _, c := range l.classes {
-		if c.windowN == 0 || c.learnt > 0 && s.used() && c.windowMean > c.usual {
+		if c.windowN == 0 || c.learnt > 0 && c.windowMean > c.usual && !s.far() {
 			continue
 		}
 		c.learnt += c.windowN
@@ -192,13 +202,15 @@ func (l *limiter) decide(s seen, now time.Duration, least, most float64) float64
 		return grown(s)
 	case s.limit <= least && most > least:
 		return l.atLeast(s, least)
+	case l.trial.windows == 0: // It has answers from before.
+		l.trial.windows++
 	case l.trial.limit == 0:
-		l.trial = trial{limit: s.limit, rate: s.rate}
+		l.trial.limit, l.trial.rate = s.limit, s.rate
 	case s.limit <= l.trial.limit/2:
 		if !l.trial.queue(s) {
 			return l.newUsual(now, l.trial.limit)
 		}
-		l.trial = trial{limit: s.limit, rate: s.rate}
+		l.trial.limit, l.trial.rate = s.limit, s.rate
 	}
 	if s.tooMany {
 		return s.limit * 0.7

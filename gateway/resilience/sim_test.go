@@ -62,9 +62,8 @@ type result struct {
 	limit, lowest                  int
 	lasted                         time.Duration
 	// lastRefused is when the last call was refused, from the phase's begin.
-	lastRefused time.Duration
-	goodLate    int // good ones of the phase's second half
-	refusedLate int
+	lastRefused           time.Duration
+	goodLate, refusedLate int // in the phase's second half
 }
 
 func (r *result) goodput() float64 { return float64(r.good) / r.lasted.Seconds() }
@@ -157,6 +156,7 @@ func (s *simulation) run(g gate, advance func(time.Duration)) result {
 		arrive()
 	}
 	s.after(p.lasts, func() { s.phase = nil })
+	s.serve() // There may be more workers than before.
 	for s.phase != nil {
 		e := heap.Pop(&s.todo).(event) //nolint:errcheck,forcetypeassert // Ours.
 		advance(e.at - s.now)
@@ -217,7 +217,7 @@ func (s *simulation) call(g gate, p *phase, r *result, begin time.Duration, took
 		}
 		if s.phase == p {
 			r.good++
-			if late {
+			if s.now-begin > p.lasts/2 {
 				r.goodLate++
 			}
 		}

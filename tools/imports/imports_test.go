@@ -50,6 +50,11 @@ var rules = []rule{
 		because:  "connections come before calls: these know bytes and addresses only",
 	},
 	{
+		packages: []string{"gateway/resilience"},
+		never:    []string{"gateway/...", "gen/...", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata", "google.golang.org/grpc/status"},
+		because:  "breakers, budgets and limits decide from a clock and outcomes: upstream and proxy adapt them, each to its transport",
+	},
+	{
 		packages: []string{"gateway/policy"},
 		never:    []string{"gateway/...", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata"},
 		because:  "everything depends on policy: it knows no transport, and nothing above it",
