@@ -64,32 +64,3 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.retries, s.budget.granted.Load(), "granted")
 	count(c.retries, s.budget.denied.Load(), "denied")
 }
-
-// Collector returns the metrics of an Outlier, for its owner to register.
-func (o *Outlier) Collector(service, variant string) prometheus.Collector {
-	labels := prometheus.Labels{"service": service, "variant": variant}
-	return &outlierCollector{
-		outlier:   o,
-		ejected:   prometheus.NewDesc("sluice_outlier_ejected", "Backends of a service that are left out now.", nil, labels),
-		backends:  prometheus.NewDesc("sluice_outlier_backends", "Backends of a service.", nil, labels),
-		ejections: prometheus.NewDesc("sluice_outlier_ejections_total", "Times that a backend of a service was left out.", nil, labels),
-	}
-}
-
-type outlierCollector struct {
-	outlier                      *Outlier
-	ejected, backends, ejections *prometheus.Desc
-}
-
-func (c *outlierCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.ejected
-	ch <- c.backends
-	ch <- c.ejections
-}
-
-func (c *outlierCollector) Collect(ch chan<- prometheus.Metric) {
-	o := c.outlier
-	ch <- prometheus.MustNewConstMetric(c.ejected, prometheus.GaugeValue, float64(len(o.ejected(o.now()))))
-	ch <- prometheus.MustNewConstMetric(c.backends, prometheus.GaugeValue, float64(len(*o.known.Load())))
-	ch <- prometheus.MustNewConstMetric(c.ejections, prometheus.CounterValue, float64(o.ejections.Load()))
-}

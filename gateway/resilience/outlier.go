@@ -14,13 +14,12 @@ import (
 // alone: a failure leaves it out again. Of several backends one may always be left
 // out, and one always stays. It is safe for concurrent use, and independent of Service.
 type Outlier struct {
+	options OutlierOptions
 	clock   func() time.Time
 	start   time.Time
-	options atomic.Pointer[OutlierOptions]
 	// known is replaced as a whole: calls read it without a lock.
-	known     atomic.Pointer[map[string]*backend]
-	ejections atomic.Uint64
-	mu        sync.Mutex
+	known atomic.Pointer[map[string]*backend]
+	mu    sync.Mutex
 }
 
 type backend struct {
@@ -36,24 +35,13 @@ func NewOutlier(o OutlierOptions, clock func() time.Time) *Outlier {
 	if clock == nil {
 		clock = time.Now
 	}
-	out := &Outlier{clock: clock, start: clock()}
-	o = o.withDefaults()
-	out.options.Store(&o)
+	out := &Outlier{options: o.withDefaults(), clock: clock, start: clock()}
 	out.known.Store(&map[string]*backend{})
 	return out
 }
 
 // now is the time since start, and never 0, which means "not left out".
 func (o *Outlier) now() time.Duration { return o.clock().Sub(o.start) + 1 }
-
-// Configure changes the settings; what is known of the backends stays.
-func (o *Outlier) Configure(options OutlierOptions) {
-	options = options.withDefaults()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.options.Store(&options)
-	o.release(o.now())
-}
 
 // Update sets which backends there are. What is known of those that stay is kept.
 func (o *Outlier) Update(ids []string) {
@@ -83,8 +71,7 @@ func (o *Outlier) Report(id string, ok bool) (ejected bool) {
 		}
 		return false
 	}
-	options := o.options.Load()
-	if options.Off || o.out(b) || b.failures.Add(1) < int64(options.ConsecutiveFailures) {
+	if o.options.Off || o.out(b) || b.failures.Add(1) < int64(o.options.ConsecutiveFailures) {
 		return false
 	}
 	return o.eject(id, b)
@@ -105,9 +92,9 @@ func (o *Outlier) out(b *backend) bool {
 func (o *Outlier) eject(id string, b *backend) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	options, now := o.options.Load(), o.now()
+	options, now := &o.options, o.now()
 	known := *o.known.Load()
-	if known[id] != b || o.out(b) || options.Off || len(o.ejected(now)) >= options.most(len(known)) {
+	if known[id] != b || o.out(b) || len(o.ejected(now)) >= options.most(len(known)) {
 		return false // It is gone, another was faster, or no more may be out.
 	}
 	if b.until.Load() != 0 { // It forgets a time for each longest ejection that it was in service.
@@ -116,7 +103,6 @@ func (o *Outlier) eject(id string, b *backend) bool {
 	}
 	b.level++
 	b.times++
-	o.ejections.Add(1)
 	longest := int64(options.MaxEjection / options.BaseEjection) // times the base: no overflow
 	b.level = min(b.level, longest+1)
 	b.until.Store(int64(now + min(options.BaseEjection*time.Duration(b.level), options.MaxEjection)))
@@ -126,9 +112,6 @@ func (o *Outlier) eject(id string, b *backend) bool {
 
 // most is how many of n backends may be out.
 func (o *OutlierOptions) most(n int) int {
-	if o.Off {
-		return 0
-	}
 	return min(max(n*o.MaxEjectedPercent/100, 1), n-1)
 }
 
@@ -148,7 +131,7 @@ func (o *Outlier) ejected(now time.Duration) []*backend {
 // must not be those that are left out.
 func (o *Outlier) release(now time.Duration) {
 	out := o.ejected(now)
-	for _, b := range out[:max(len(out)-max(o.options.Load().most(len(*o.known.Load())), 0), 0)] {
+	for _, b := range out[:max(len(out)-max(o.options.most(len(*o.known.Load())), 0), 0)] {
 		b.until.Store(int64(now))
 	}
 }

@@ -46,10 +46,10 @@ const capacity, workers = 1000, 10
 func works(d time.Duration) []kind { return []kind{{share: 1, work: d}} }
 func waits(d time.Duration) []kind { return []kind{{share: 1, work: d, waiting: true}} }
 
-var tenMS = 10 * time.Millisecond
+var tick = 10 * time.Millisecond
 
 func times(name string, x float64, lasts time.Duration) phase {
-	return phase{name: name, lasts: lasts, rate: x * capacity, workers: workers, kinds: works(tenMS)}
+	return phase{name: name, lasts: lasts, rate: x * capacity, workers: workers, kinds: works(tick)}
 }
 
 // keeps says that a phase has so much goodput, a second, and answers so fast.
@@ -106,20 +106,20 @@ var overloads = []overload{
 		{name: "half", lasts: 20 * time.Second, rate: 400, kinds: []kind{{share: .5, work: time.Millisecond, waiting: true}, {share: .5, work: 600 * time.Millisecond, waiting: true, class: 1}}},
 	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), refuses(rs[1], 400)) }},
 	{"calls take 40 times as long, without a queue", []phase{
-		{name: "10 ms", lasts: 15 * time.Second, rate: capacity, kinds: waits(tenMS)},
+		{name: "10 ms", lasts: 15 * time.Second, rate: capacity, kinds: waits(tick)},
 		{name: "400 ms", lasts: 30 * time.Second, rate: capacity, kinds: waits(400 * time.Millisecond)},
-		{name: "10 ms", lasts: 15 * time.Second, rate: capacity, kinds: waits(tenMS)},
+		{name: "10 ms", lasts: 15 * time.Second, rate: capacity, kinds: waits(tick)},
 	}, func(rs []result) error {
 		return errors.Join(refuses(rs[0], 0), refuses(rs[1], 6000), refuses(rs[2], 0))
 	}},
 	{"slower from the least bound", []phase{
-		times("10 times", 10, 5*time.Second), {name: "1 worker", lasts: 30 * time.Second, rate: capacity, workers: 1, kinds: works(tenMS)},
+		times("10 times", 10, 5*time.Second), {name: "1 worker", lasts: 30 * time.Second, rate: capacity, workers: 1, kinds: works(tick)},
 		{name: "400 ms", lasts: time.Minute, rate: 200, kinds: waits(400 * time.Millisecond)},
 	}, func(rs []result) error {
 		return errors.Join(keeps(rs[1], 90, 900*time.Millisecond), refuses(rs[2], 4000))
 	}},
 	{"a tenth of the capacity, and back", []phase{
-		times("all", 0.5, 15*time.Second), {name: "tenth", lasts: 30 * time.Second, rate: capacity / 2, workers: 1, kinds: works(tenMS)},
+		times("all", 0.5, 15*time.Second), {name: "tenth", lasts: 30 * time.Second, rate: capacity / 2, workers: 1, kinds: works(tick)},
 		times("all again", 0.5, 15*time.Second),
 	}, func(rs []result) error {
 		return errors.Join(refuses(rs[0], 0), keeps(rs[1], 90, time.Second), refuses(rs[2], 100))
@@ -127,7 +127,7 @@ var overloads = []overload{
 	{"a method that hangs", []phase{
 		{name: "fine", lasts: 15 * time.Second, rate: capacity, kinds: waits(5 * time.Millisecond)},
 		{name: "hangs", lasts: 30 * time.Second, rate: capacity, kinds: []kind{{share: .9, work: 5 * time.Millisecond, waiting: true}, {share: .1, work: time.Minute, waiting: true}}},
-	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), keeps(rs[1], 0.9*0.95*capacity, tenMS)) }},
+	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), keeps(rs[1], 0.9*0.95*capacity, tick)) }},
 	{"a machine that stands still now and then", hiccups(), func(rs []result) (err error) {
 		for _, r := range rs {
 			err = errors.Join(err, refuses(r, 0))
