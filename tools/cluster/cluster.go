@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// cluster is everything that runs.
+type cluster struct {
+	dir, bin string
+	ports    ports
+
+	postgres *database
+	redis    *part
+	etcd     *part
+	services map[string][2]*part // by the short name
+	gateways [2]*gateway
+
+	etcdAddr, redisAddr string
+	token               string
+}
+
+// gateway is one of the two.
+type gateway struct {
+	*part
+	http, grpc, admin string
+}
+
+// shop are the services, by the name of their program and of their contract.
+var shop = []struct{ short, full string }{
+	{"user", "shop.user.v1.UserService"},
+	{"order", "shop.order.v1.OrderService"},
+	{"profile", "shop.profile.v1.ProfileService"},
+}
+
+func newCluster(dir, bin string) (*cluster, error) {
+	c := &cluster{dir: dir, bin: bin, ports: ports{given: map[int]bool{}}, services: map[string][2]*part{}}
+	for _, program := range []string{"sluice", "shop"} {
+		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
+			return nil, fmt.Errorf("%w: make build makes it", err)
+		}
+	}
+	var err error
+	if c.postgres, err = c.newDatabase(); err != nil {
+		return nil, err
+	}
+	return c, errors.Join(c.newRedis(), c.newEtcd())
+}
+
+func (c *cluster) newRedis() error {
+	bin, err := find("redis-server", "redis-server")
+	if err != nil {
+		return err
+	}
+	if c.redisAddr, err = c.ports.free(); err != nil {
+		return err
+	}
+	_, port, _ := strings.Cut(c.redisAddr, ":")
+	c.redis = c.part("redis", dialable(c.redisAddr), bin, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", c.dir)
+	return nil
+}
+
+func (c *cluster) newEtcd() error {
+	bin, err := find("etcd", "etcd-server")
+	if err != nil {
+		return err
+	}
+	peer, err := c.ports.free()
+	if err != nil {
+		return err
+	}
+	if c.etcdAddr, err = c.ports.free(); err != nil {
+		return err
+	}
+	url := "http://" + c.etcdAddr
+	c.etcd = c.part("etcd", healthy("http://"+c.etcdAddr+"/health"), bin, "--data-dir", filepath.Join(c.dir, "etcd"),
+		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://"+peer,
+		"--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--log-level", "error")
+	return nil
+}
+
+func (c *cluster) part(name string, ready func(context.Context) error, program string, args ...string) *part {
+	return &part{name: name, ready: ready, log: filepath.Join(c.dir, name+".log"), command: func() *exec.Cmd {
+		cmd := exec.Command(program, args...) //nolint:gosec // Programs of this machine, and our own.
+		cmd.Dir = c.dir
+		return cmd
+	}}
+}
+
+// start starts everything, the lowest first.
+func (c *cluster) start(ctx context.Context) error {
+	if err := c.postgres.prepare(ctx); err != nil {
+		return err
+	}
+	for _, p := range []*part{c.postgres.part, c.redis, c.etcd} {
+		if err := p.start(ctx); err != nil {
+			return err
+		}
+	}
+	if err := c.postgres.createDatabases(ctx); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, filepath.Join(c.bin, "sluice"), "keys", "--out", c.data(), "--public", c.dir).CombinedOutput(); err != nil { //nolint:gosec // Our own.
+		return fmt.Errorf("sluice keys: %w\n%s", err, out)
+	}
+	if err := c.startServices(ctx); err != nil {
+		return err
+	}
+	if err := c.startGateways(ctx); err != nil {
+		return err
+	}
+	return c.mint(ctx)
+}
+
+func (c *cluster) data() string { return filepath.Join(c.dir, "data") }
+
+// startServices starts every service twice. The first writes the demo data.
+func (c *cluster) startServices(ctx context.Context) error {
+	for _, s := range shop {
+		var both [2]*part
+		for i := range both {
+			addr, err := c.ports.free()
+			if err != nil {
+				return err
+			}
+			args := []string{"--service", s.short, "--addr", addr, "--db", c.postgres.dsn("shop_" + s.short),
+				"--assertion-keys", filepath.Join(c.dir, "assertion-key.pub.pem"), "--etcd", "http://" + c.etcdAddr}
+			if i == 0 {
+				args = append(args, "--seed")
+			}
+			both[i] = c.part(fmt.Sprintf("%s-%d", s.short, i+1), dialable(addr), filepath.Join(c.bin, "shop"), args...)
+			if err := both[i].start(ctx); err != nil {
+				return err
+			}
+		}
+		c.services[s.short] = both
+	}
+	return nil
+}
+
+func (c *cluster) startGateways(ctx context.Context) error {
+	for i := range c.gateways {
+		g := &gateway{}
+		for _, addr := range []*string{&g.http, &g.grpc, &g.admin} {
+			var err error
+			if *addr, err = c.ports.free(); err != nil {
+				return err
+			}
+		}
+		name := fmt.Sprintf("gateway-%c", 'a'+i)
+		file := filepath.Join(c.dir, name+".yaml")
+		if err := os.WriteFile(file, []byte(c.config(g)), 0o600); err != nil {
+			return err
+		}
+		g.part = c.part(name, healthy("http://"+g.admin+"/readyz"), filepath.Join(c.bin, "sluice"), "serve", "--demo", "--config", file)
+		if err := g.start(ctx); err != nil {
+			return err
+		}
+		c.gateways[i] = g
+	}
+	return nil
+}
+
+// config is a gateway's: services are found in etcd, limits counted in Redis.
+func (c *cluster) config(g *gateway) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "http: {addr: %q}\ngrpc: {addr: %q}\nadmin: {addr: %q}\ndata_dir: %q\n", g.http, g.grpc, g.admin, c.data())
+	fmt.Fprintf(&b, "log: {access_off: true}\nshutdown: {not_ready_for: 500ms, grace: 10s}\n")
+	fmt.Fprintf(&b, "discovery: {etcd: {endpoints: [\"http://%s\"]}}\nupstreams:\n", c.etcdAddr)
+	for _, s := range shop {
+		fmt.Fprintf(&b, "  %s: {target: \"etcd:///%s\", balancing: {policy: least_request}}\n", s.full, s.full)
+	}
+	// An attempt that hangs is tried elsewhere long before the call's deadline.
+	b.WriteString("methods:\n")
+	for _, m := range []string{"shop.user.v1.UserService/GetUser", "shop.order.v1.OrderService/ListOrders", "shop.profile.v1.ProfileService/GetProfile"} {
+		fmt.Fprintf(&b, "  %s: {deadline: 3s, retry: {attempt_timeout: 500ms}}\n", m)
+	}
+	fmt.Fprintf(&b, "limits:\n  address: {requests: 100000}\n  redis: {url: \"redis://%s\"}\n  classes:\n", c.redisAddr)
+	for _, class := range []string{"read", "write", "stream"} {
+		fmt.Fprintf(&b, "    %s: {rates: [{per: principal, requests: 100000}]}\n", class)
+	}
+	return b.String()
+}
+
+// mint makes a token that both gateways accept: they share a data directory, and
+// with it the demo key.
+func (c *cluster) mint(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "sluice"), "token", "--subject", "ada", "--scope", "users.read orders.read orders.write", "--ttl", "12h") //nolint:gosec // Our own.
+	cmd.Env = append(os.Environ(), "SLUICE_DATA_DIR="+c.data())
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("sluice token: %w", err)
+	}
+	c.token = strings.TrimSpace(string(out))
+	return nil
+}
+
+// stop ends everything, the highest first.
+func (c *cluster) stop() {
+	for _, g := range c.gateways {
+		if g != nil {
+			g.end()
+		}
+	}
+	for _, both := range c.services {
+		for _, p := range both {
+			if p != nil {
+				p.end()
+			}
+		}
+	}
+	for _, p := range []*part{c.etcd, c.redis, c.postgres.part} {
+		if p != nil {
+			p.end()
+		}
+	}
+}
+
+func (c *cluster) welcome() {
+	for _, g := range c.gateways {
+		fmt.Printf("  %s  REST http://%s  gRPC %s  admin http://%s  pid %d\n", g.name, g.http, g.grpc, g.admin, g.cmd.Process.Pid)
+	}
+	for _, s := range shop {
+		for _, p := range c.services[s.short] {
+			fmt.Printf("  %-9s  pid %d\n", p.name, p.cmd.Process.Pid)
+		}
+	}
+	fmt.Printf("  postgres pid %d, redis %s pid %d, etcd http://%s pid %d\n", c.postgres.cmd.Process.Pid, c.redisAddr, c.redis.cmd.Process.Pid, c.etcdAddr, c.etcd.cmd.Process.Pid)
+	fmt.Printf("try:\n  TOKEN=%s\n  curl -H \"Authorization: Bearer $TOKEN\" http://%s/v1/users/ada/overview\n  kill -9 %d   # and again: nobody notices\nCtrl-C ends everything.\n",
+		c.token, c.gateways[0].http, c.services["user"][0].cmd.Process.Pid)
+}
+
+// healthy asks a URL for 200.
+func healthy(url string) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", url, res.Status)
+		}
+		return nil
+	}
+}

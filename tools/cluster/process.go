@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// startTime is how long a part may take until it answers, on a busy machine.
+	startTime = 60 * time.Second
+	// stopTime is how long it may take to end.
+	stopTime = 30 * time.Second
+)
+
+// part is one process of the cluster, which can be broken and mended. Its methods
+// are called by one goroutine.
+type part struct {
+	name string
+	// command makes the process anew, each time it is started.
+	command func() *exec.Cmd
+	// ready says whether it answers.
+	ready func(ctx context.Context) error
+	log   string
+
+	cmd  *exec.Cmd
+	gone chan struct{}
+}
+
+// start starts the process and waits until it answers.
+func (p *part) start(ctx context.Context) error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // The process has its own.
+	p.cmd, p.gone = p.command(), make(chan struct{})
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	cmd, gone := p.cmd, p.gone
+	go func() {
+		_ = cmd.Wait() // How it ended stands in its log.
+		close(gone)
+	}()
+	return p.await(ctx)
+}
+
+func (p *part) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	for {
+		err := p.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.gone:
+			return fmt.Errorf("%s has ended; its log is %s", p.name, p.log)
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not answer: %w; its log is %s", p.name, err, p.log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (p *part) signal(s syscall.Signal) error {
+	if p.cmd == nil {
+		return errors.New(p.name + " does not run")
+	}
+	return p.cmd.Process.Signal(s)
+}
+
+// kill ends the process at once, as a crash does.
+func (p *part) kill() error {
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-p.gone
+	return nil
+}
+
+// terminate asks the process to end, and waits.
+func (p *part) terminate() error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-p.gone:
+		return nil
+	case <-time.After(stopTime):
+		return fmt.Errorf("%s does not end", p.name)
+	}
+}
+
+// pause stops it where it is: connections stay open, and nothing answers.
+func (p *part) pause() error  { return p.signal(syscall.SIGSTOP) }
+func (p *part) resume() error { return p.signal(syscall.SIGCONT) }
+
+// end ends the process whatever it does.
+func (p *part) end() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.signal(syscall.SIGCONT) // What is paused takes no other signal.
+	_ = p.signal(syscall.SIGTERM)
+	select {
+	case <-p.gone:
+	case <-time.After(3 * time.Second):
+		_ = p.kill()
+	}
+}
+
+// ports hands out free ports of this machine. Someone else may take one before the
+// part does: that part then does not start, and says so.
+type ports struct {
+	mu    sync.Mutex
+	given map[int]bool
+}
+
+func (p *ports) free() (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		if err := l.Close(); err != nil {
+			return "", err
+		}
+		if !p.given[port] {
+			p.given[port] = true
+			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+		}
+	}
+	return "", errors.New("no free port")
+}
+
+// find looks for a program on the PATH and in the directories where Debian keeps
+// some; what is missing is named, with how to install it.
+func find(program, debian string, also ...string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return path, nil
+	}
+	for _, pattern := range also {
+		if found, _ := filepath.Glob(pattern); len(found) > 0 {
+			return found[len(found)-1], nil
+		}
+	}
+	return "", fmt.Errorf("%s is not installed: on Debian, apt-get install %s", program, debian)
+}
+
+// dialable says whether someone accepts connections at addr.
+func dialable(addr string) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+}
