@@ -67,6 +67,11 @@ type Options struct {
 	Usage func(ctx context.Context, max int) ([]QuotaUsage, error)
 	// Config says which configuration is in use, for /config; nil leaves it out.
 	Config func() ConfigStatus
+	// State is shown by /state and the page in the browser; nil leaves both out. It
+	// must be safe for concurrent use.
+	State func() State
+	// Actions are what operators may do.
+	Actions Actions
 	// Addr is host:port as configured. Where the host is a loopback address or
 	// localhost, the Host of a request must be, too.
 	Addr string
@@ -96,6 +101,10 @@ func New(o Options) http.Handler {
 	if o.Config != nil {
 		pages = append(pages, page{"/config", "the configuration in use, its digest and how the last reload ended, as JSON; without secrets", configuration(o.Config)})
 	}
+	if o.State != nil {
+		pages = append(pages, page{"/state", "configuration, services, breakers, backends, the last errors, as JSON", state(o.State, o.Usage)},
+			page{"/ui/", "the same as a page for browsers", console()})
+	}
 	pages = append(pages,
 		page{"/debug/pprof/", "profiles of the process", http.HandlerFunc(pprof.Index)},
 		page{"/debug/pprof/cmdline", "its command line", http.HandlerFunc(pprof.Cmdline)},
@@ -105,25 +114,40 @@ func New(o Options) http.Handler {
 	)
 	mux := http.NewServeMux()
 	for _, p := range pages {
-		mux.Handle(p.path, p.handler)
+		mux.Handle(p.path, readOnly(p.handler))
 	}
-	mux.Handle("/{$}", index(pages))
-	return guard(o.Addr, readOnly(mux))
+	for _, a := range o.Actions.all() {
+		mux.Handle(a.path, fresh(a))
+		pages = append(pages, page{path: a.method + " " + a.path, about: a.about})
+	}
+	list := index(pages)
+	if o.State != nil {
+		list = front(list)
+	}
+	mux.Handle("/{$}", readOnly(list))
+	mux.Handle("/", readOnly(http.NotFoundHandler()))
+	return guard(o.Addr, mux)
 }
 
-// readOnly refuses all but GET and HEAD, and keeps browsers from guessing types
-// and from keeping answers.
-func readOnly(next http.Handler) http.Handler {
+// fresh keeps browsers from guessing types and from keeping answers.
+func fresh(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// readOnly refuses all but GET and HEAD.
+func readOnly(next http.Handler) http.Handler {
+	return fresh(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
 		next.ServeHTTP(w, r)
-	})
+	}))
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

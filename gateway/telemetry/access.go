@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/zap/zapcore"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // message is what the lines of the access log have as msg.
@@ -58,6 +60,7 @@ func (l *line) fields(w fieldWriter) {
 			w.AddString("principal", c.Principal.Subject)
 		}
 		w.AddString("upstream", c.Upstream)
+		traffic(w, c)
 		if c.DeniedBy != "" {
 			w.AddString("denied_by", c.DeniedBy)
 			if c.Why != "" {
@@ -70,6 +73,26 @@ func (l *line) fields(w fieldWriter) {
 	}
 	w.AddInt64("bytes_in", r.BytesIn)
 	w.AddInt64("bytes_out", r.BytesOut)
+}
+
+// traffic writes what became of the call on its way to the service, where that is
+// worth saying: most calls are sent once, to the service itself.
+func traffic(w fieldWriter, c *policy.Call) {
+	if c.Backend != "" {
+		w.AddString("backend", c.Backend)
+	}
+	if c.Variant != "" {
+		w.AddString("variant", c.Variant)
+	}
+	if c.Attempts > 1 {
+		w.AddInt64("attempts", int64(c.Attempts))
+	}
+	if c.Cache != "" {
+		w.AddString("cache", c.Cache)
+	}
+	if c.Breaker != "" {
+		w.AddString("refused_by", c.Breaker)
+	}
 }
 
 // logLine writes the request's line.

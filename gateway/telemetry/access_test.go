@@ -103,6 +103,9 @@ func TestLine(t *testing.T) {
 	denied, bare, nasty := full, Request{Edge: policy.EdgeGRPC}, full
 	denied.Call = &policy.Call{Principal: policy.Anonymous, DeniedBy: "address", Why: "over the limit"}
 	denied.Client = netip.MustParseAddr("fe80::1%eth0")
+	travelled, saved := full, full
+	travelled.Call = &policy.Call{Principal: policy.Anonymous, Upstream: "etcd:///users", Backend: "10.0.0.1:9090", Variant: "v2", Attempts: 2, Breaker: "concurrency"}
+	saved.Call = &policy.Call{Principal: policy.Anonymous, Upstream: "inprocess:user", Attempts: 1, Cache: "stale"}
 	nasty.ID, nasty.Route, nasty.RPC, nasty.Method = hostile, hostile, hostile, hostile
 	nasty.Call = &policy.Call{Principal: &policy.Principal{Subject: hostile}, Upstream: hostile, DeniedBy: hostile, Why: hostile}
 	head := []field{{"level", "INFO"}, {"msg", "request"}}
@@ -120,6 +123,13 @@ func TestLine(t *testing.T) {
 			{"method", "GET"}, {"route", "/v1/users/{user_id}"}, {"grpc_method", "shop.user.v1.UserService/GetUser"}, {"status", "200"}, {"duration_ms", 1.234},
 			{"client", "fe80::1%eth0"}, {"principal", ""}, {"upstream", ""}, {"denied_by", "address"}, {"denied_why", "over the limit"}, {"suppressed", 41.0},
 			{"bytes_in", 3.0}, {"bytes_out", float64(1 << 40)}}},
+		{"travelled", nil, travelled, 0, []field{{"edge", "rest"}, {"request_id", "id-1"},
+			{"method", "GET"}, {"route", "/v1/users/{user_id}"}, {"grpc_method", "shop.user.v1.UserService/GetUser"}, {"status", "200"}, {"duration_ms", 1.234},
+			{"client", "192.0.2.17"}, {"principal", ""}, {"upstream", "etcd:///users"}, {"backend", "10.0.0.1:9090"}, {"variant", "v2"}, {"attempts", 2.0},
+			{"refused_by", "concurrency"}, {"bytes_in", 3.0}, {"bytes_out", float64(1 << 40)}}},
+		{"saved", nil, saved, 0, []field{{"edge", "rest"}, {"request_id", "id-1"},
+			{"method", "GET"}, {"route", "/v1/users/{user_id}"}, {"grpc_method", "shop.user.v1.UserService/GetUser"}, {"status", "200"}, {"duration_ms", 1.234},
+			{"client", "192.0.2.17"}, {"principal", ""}, {"upstream", "inprocess:user"}, {"cache", "stale"}, {"bytes_in", 3.0}, {"bytes_out", float64(1 << 40)}}},
 		{"bare", nil, bare, 0, []field{{"edge", "grpc"}, {"request_id", ""}, {"method", ""}, {"route", ""}, {"grpc_method", ""}, {"status", "200"}, {"duration_ms", 1.234},
 			{"client", "invalid IP"}, {"bytes_in", 0.0}, {"bytes_out", 0.0}}},
 		{"hostile", nil, nasty, 0, []field{{"edge", "rest"}, {"request_id", read}, {"method", "OTHER"}, {"route", read}, {"grpc_method", read}, {"status", "200"}, {"duration_ms", 1.234},

@@ -31,6 +31,8 @@ type Options struct {
 	// the access log has 10 a second, and says in the next line how many it has
 	// left out. Empty means that every request has its line.
 	Sparse string
+	// Recent keeps the last failures; nil keeps none.
+	Recent *Recent
 }
 
 // Telemetry observes requests. Safe for concurrent use.
@@ -134,6 +136,9 @@ func (r *Request) End(ctx context.Context, code string, failed bool) {
 	}
 	s.tally.done(code, took)
 	r.endSpan(code, failed)
+	if failed && r.t.o.Recent != nil {
+		r.t.o.Recent.add(r.failure(code, end))
+	}
 	if r.t.o.Access == nil && r.t.o.Output == nil {
 		return
 	}

@@ -1,7 +1,7 @@
-// Package portaltest drives the documentation page in a real browser, as a
-// reader would: it looks at the operations, opens one, fills it in and executes
-// it. Tests of gateway/portal and of the whole gateway use it. The browser's half
-// is tools/browser/docs.mjs.
+// Package portaltest drives the documentation page, and the operators', in a real
+// browser, as a reader would: it looks at the operations, opens one, fills it in and executes
+// it. Tests of gateway/portal and of the whole gateway use it. The browser's halves
+// are in tools/browser.
 package portaltest
 
 import (
@@ -72,40 +72,76 @@ type Result struct {
 // playwright-core is missing the test is skipped, or fails when CI=true.
 func Drive(t testing.TB, base string, call Call) Result {
 	t.Helper()
+	if call.Method == "" {
+		call.Method = "GET"
+	}
+	var out Result
+	run(t, "docs.mjs", func(browser string) any {
+		return struct {
+			Call
+			Base       string `json:"base"`
+			Executable string `json:"executable"`
+		}{call, base, browser}
+	}, &out)
+	return out
+}
+
+// AdminPage is what an operator has seen of the admin listener's page.
+type AdminPage struct {
+	// URL is where the page is, Text all that it shows.
+	URL  string `json:"url"`
+	Text string `json:"text"`
+	// Bold counts elements that no code of ours makes.
+	Bold int `json:"bold"`
+	// Filtered counts the routes shown for `cancelorder`.
+	Filtered int `json:"filtered"`
+	// Trouble is what the page says went wrong.
+	Trouble string `json:"trouble"`
+	// Errors and External are as in Result.
+	Errors   []string `json:"errors"`
+	External []string `json:"external"`
+}
+
+// DriveAdmin opens the admin listener at base in Chromium, as an operator who types
+// its address; act changes the log level, opens the first breaker and reloads. A
+// screenshot is a PNG file to write, when it is not empty.
+func DriveAdmin(t testing.TB, base string, act bool, screenshot string) AdminPage {
+	t.Helper()
+	var out AdminPage
+	run(t, "admin.mjs", func(browser string) any {
+		return map[string]any{"base": base, "executable": browser, "act": act, "screenshot": screenshot}
+	}, &out)
+	return out
+}
+
+// run gives a script its input, which names the browser, and reads what it prints.
+func run(t testing.TB, script string, input func(browser string) any, out any) {
+	t.Helper()
 	root := moduleRoot(t)
 	browser := require(t, "chromium", "chromium-browser")
 	node := require(t, "node")
 	if _, err := os.Stat(filepath.Join(root, "node_modules", "playwright-core")); err != nil {
 		missing(t, "playwright-core (make deps-test)")
 	}
-	if call.Method == "" {
-		call.Method = "GET"
-	}
-	in, err := json.Marshal(struct {
-		Call
-		Base       string `json:"base"`
-		Executable string `json:"executable"`
-	}{call, base, browser})
+	in, err := json.Marshal(input(browser))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, node, filepath.Join(root, "tools", "browser", "docs.mjs"))
+	cmd := exec.CommandContext(ctx, node, filepath.Join(root, "tools", "browser", script))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &stdout, &stderr
 	// The script closes its browser when it is told to end, and is killed when it
 	// does not.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("docs.mjs: %v\n%s", err, stderr.String())
+		t.Fatalf("%s: %v\n%s", script, err, stderr.String())
 	}
-	var out Result
-	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
-		t.Fatalf("docs.mjs printed %q: %v", stdout.String(), err)
+	if err := json.Unmarshal(stdout.Bytes(), out); err != nil {
+		t.Fatalf("%s printed %q: %v", script, stdout.String(), err)
 	}
-	return out
 }
 
 // require finds the first of the programs that there is.
