@@ -17,15 +17,17 @@ type counter struct {
 	mu   sync.Mutex
 	all  int
 	each map[netip.Addr]int // only those with connections
+	open map[*conn]struct{}
 }
 
-func (c *counter) take() bool {
+func (c *counter) take(open *conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.max >= 0 && c.all >= c.max {
 		return false
 	}
 	c.all++
+	c.open[open] = struct{}{}
 	return true
 }
 
@@ -41,10 +43,11 @@ func (c *counter) takeOf(a netip.Addr) bool {
 
 // give gives a connection back; of is whose it was, invalid when it was counted
 // as nobody's.
-func (c *counter) give(of netip.Addr) {
+func (c *counter) give(closed *conn, of netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all--
+	delete(c.open, closed)
 	if !of.IsValid() {
 		return
 	}
@@ -67,11 +70,12 @@ func whose(a netip.Addr) netip.Addr {
 // conn is a connection that is counted until it is closed.
 type conn struct {
 	net.Conn
-	l      *listener
+	l      *Listener
 	peer   net.Addr   // the client's, where a proxy has said so
 	of     netip.Addr // whose connection it is counted as
 	closed sync.Once
 	cork   cork
+	rest   rest
 }
 
 // RemoteAddr is the client's address: never waits, whatever the protocol.
@@ -80,7 +84,7 @@ func (c *conn) RemoteAddr() net.Addr { return c.peer }
 // Close closes the connection, and counts it no more.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
-	c.closed.Do(func() { c.l.count.give(c.of) })
+	c.closed.Do(func() { c.l.count.give(c, c.of) })
 	return err
 }
 

@@ -82,7 +82,7 @@ func corkedPair(t testing.TB) (corkable, *writes, net.Conn) {
 		client.Close()
 		server.Close()
 		l.Close()
-		if all := l.(*listener).count.all; all != 0 {
+		if all := l.count.all; all != 0 {
 			t.Errorf("%d connections are counted after the last is closed", all)
 		}
 	})

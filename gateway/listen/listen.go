@@ -3,10 +3,12 @@ package listen
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -55,26 +57,69 @@ type Options struct {
 
 // Listen listens as the options say. The context bounds the listening, not the
 // listener. TCP connections are kept alive by probes.
-func Listen(ctx context.Context, o Options) (net.Listener, error) {
+func Listen(ctx context.Context, o Options) (*Listener, error) {
 	if o.Network == "" {
 		o.Network = "tcp"
 	}
-	lc := net.ListenConfig{Control: control, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
-	l, err := lc.Listen(ctx, o.Network, o.Addr)
+	l, err := Socket(ctx, o.Network, o.Addr)
 	if err != nil {
 		return nil, err
 	}
 	return Wrap(l, o), nil
 }
 
-// listener is what Wrap returns.
-type listener struct {
-	net.Listener
+// keepAlive are the probes of connections on which nothing passes.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}
+
+// Socket is the socket that Listen wraps, for those who hand it on to another
+// process.
+func Socket(ctx context.Context, network, addr string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: control, KeepAliveConfig: keepAlive}
+	return lc.Listen(ctx, network, addr)
+}
+
+// Adopt gives a socket that somebody else has opened the options of Socket: one of
+// systemd's, or of the process before this one.
+func Adopt(l net.Listener) (net.Listener, error) {
+	t, ok := l.(*net.TCPListener)
+	if !ok { // A Unix socket has none of them.
+		return l, nil
+	}
+	raw, err := t.SyscallConn()
+	if err == nil {
+		err = control("", "", raw)
+	}
+	if err != nil && !errors.Is(err, syscall.ENOPROTOOPT) { // Multipath TCP has not got the option.
+		return nil, fmt.Errorf("adopt a socket: %w", err)
+	}
+	return adopted{t}, nil
+}
+
+// adopted sets on each connection what Go keeps in the listener, not in the
+// socket.
+type adopted struct{ *net.TCPListener }
+
+func (l adopted) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetKeepAliveConfig(keepAlive) // It fails where the peer has gone already.
+	return c, nil
+}
+
+// Listener is what Listen and Wrap return.
+type Listener struct {
+	inner net.Listener
 	o     Options
 	count counter
 
 	end  context.Context // ends with Close
 	stop context.CancelFunc
+
+	halting atomic.Bool
+	halted  chan struct{} // closed once the socket is, because of Halt
+	halt    sync.Once
 
 	// With proxies, connections are accepted by a goroutine, which never waits for
 	// a header, and those that may go on come through here.
@@ -85,7 +130,7 @@ type listener struct {
 }
 
 // Wrap bounds the connections of l. The result must be closed.
-func Wrap(l net.Listener, o Options) net.Listener {
+func Wrap(l net.Listener, o Options) *Listener {
 	if o.MaxConns == 0 {
 		o.MaxConns = defaultMaxConns
 	}
@@ -101,7 +146,8 @@ func Wrap(l net.Listener, o Options) net.Listener {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &listener{Listener: l, o: o, count: counter{max: o.MaxConns, maxEach: o.MaxConnsPerAddress, each: map[netip.Addr]int{}}}
+	w := &Listener{inner: l, o: o, halted: make(chan struct{})}
+	w.count = counter{max: o.MaxConns, maxEach: o.MaxConnsPerAddress, each: map[netip.Addr]int{}, open: map[*conn]struct{}{}}
 	w.end, w.stop = context.WithCancel(context.Background())
 	if len(o.ProxyTrusted) > 0 {
 		w.ready, w.dead = make(chan net.Conn), make(chan struct{})
@@ -113,7 +159,7 @@ func Wrap(l net.Listener, o Options) net.Listener {
 // Accept returns the next connection that may go on. A failure that passes,
 // such as too many open files, is waited out; any other ends the listener's
 // use, as net/http and grpc-go expect.
-func (l *listener) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	if l.ready == nil {
 		for {
 			c, err := l.admit()
@@ -135,18 +181,27 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // Close stops listening. Connections that were accepted stay open; those whose
 // header has not come are closed.
-func (l *listener) Close() error {
+func (l *Listener) Close() error {
 	l.stop()
-	err := l.Listener.Close()
+	err := l.inner.Close()
+	if l.halting.Load() && errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
 	l.work.Wait()
 	return err
 }
 
+// Addr is what is listened on.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
 // admit accepts until there is a connection within the bound on all.
-func (l *listener) admit() (*conn, error) {
+func (l *Listener) admit() (*conn, error) {
 	for wait := time.Duration(0); ; {
-		inner, err := l.Listener.Accept()
+		inner, err := l.inner.Accept()
 		if err != nil {
+			if l.halting.Load() {
+				return nil, l.afterHalt()
+			}
 			if !passes(err) || l.end.Err() != nil {
 				return nil, err
 			}
@@ -159,12 +214,13 @@ func (l *listener) admit() (*conn, error) {
 			continue
 		}
 		wait = 0
-		if !l.count.take() {
+		c := &conn{Conn: inner, l: l, peer: inner.RemoteAddr()}
+		if !l.count.take(c) {
 			l.o.Refused(LimitConnections)
 			_ = inner.Close()
 			continue
 		}
-		return &conn{Conn: inner, l: l, peer: inner.RemoteAddr()}, nil
+		return c, nil
 	}
 }
 
@@ -180,7 +236,7 @@ func passes(err error) bool {
 }
 
 // acceptAll is Accept's work where there are proxies.
-func (l *listener) acceptAll() {
+func (l *Listener) acceptAll() {
 	for {
 		c, err := l.admit()
 		if err != nil {
@@ -202,7 +258,7 @@ func (l *listener) acceptAll() {
 	}
 }
 
-func (l *listener) deliver(c *conn) {
+func (l *Listener) deliver(c *conn) {
 	select {
 	case l.ready <- c:
 	case <-l.end.Done():
@@ -210,7 +266,7 @@ func (l *listener) deliver(c *conn) {
 	}
 }
 
-func (l *listener) trusted(peer net.Addr) bool {
+func (l *Listener) trusted(peer net.Addr) bool {
 	a := addrOf(peer)
 	for _, p := range l.o.ProxyTrusted {
 		if p.Contains(a) {

@@ -337,12 +337,13 @@ func TestHTTP(t *testing.T) {
 }
 
 func BenchmarkCount(b *testing.B) {
-	c := counter{max: 10_000, maxEach: 1000, each: map[netip.Addr]int{}}
+	c := counter{max: 10_000, maxEach: 1000, each: map[netip.Addr]int{}, open: map[*conn]struct{}{}}
+	of := &conn{}
 	a := netip.MustParseAddr("192.0.2.1")
 	b.ReportAllocs()
 	for b.Loop() {
-		c.take()
+		c.take(of)
 		c.takeOf(whose(a))
-		c.give(a)
+		c.give(of, a)
 	}
 }

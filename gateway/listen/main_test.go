@@ -68,7 +68,7 @@ func start(t *testing.T, o Options) *harness {
 }
 
 func (h *harness) counts() (int, map[netip.Addr]int) {
-	c := &h.Listener.(*listener).count
+	c := &h.Listener.(*Listener).count
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.all, maps.Clone(c.each)
