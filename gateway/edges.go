@@ -5,9 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
@@ -93,7 +93,7 @@ func (s *snapshot) corsOptions() *rest.CORSOptions {
 	return o
 }
 
-type listeners struct{ http, grpc, admin net.Listener }
+type listeners struct{ http, grpc, admin *listen.Listener }
 
 // listen opens the three listeners, or none.
 func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
@@ -103,7 +103,7 @@ func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
 		proxies = prefixes(c.GetTrustedProxies())
 	}
 	for _, l := range []struct {
-		to        *net.Listener
+		to        **listen.Listener
 		at        *string
 		name, env string
 		o         listen.Options
@@ -115,14 +115,16 @@ func (g *Gateway) listen(ctx context.Context) (ls listeners, err error) {
 		{&ls.admin, &g.addrs.Admin, "admin.addr", "SLUICE_ADMIN_ADDR", listen.Options{Addr: g.cfg.GetAdmin().GetAddr()}},
 	} {
 		l.o.Refused, l.o.Log = g.metrics.Refused, g.log
-		if *l.to, err = listen.Listen(ctx, l.o); err != nil {
-			for _, open := range []net.Listener{ls.http, ls.grpc} {
+		socket, err := g.o.socket(ctx, strings.TrimSuffix(l.name, ".addr"), l.o.Addr)
+		if err != nil {
+			for _, open := range []*listen.Listener{ls.http, ls.grpc} {
 				if open != nil {
 					err = errors.Join(err, open.Close())
 				}
 			}
 			return ls, fmt.Errorf("%s (%s): %w", l.name, l.env, err)
 		}
+		*l.to = listen.Wrap(socket, l.o)
 		*l.at = (*l.to).Addr().String()
 	}
 	if !admin.Loopback(g.addrs.Admin) {

@@ -61,7 +61,7 @@ type Gateway struct {
 	mu       sync.Mutex // of what follows
 	living   []*snapshot
 	retiring sync.WaitGroup
-	draining atomic.Bool
+	drain    drain
 }
 
 // New builds a gateway from a complete configuration (config.Load). Whatever is
@@ -118,7 +118,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	}
 	g.buildRPC(first)
 	g.admin = admin.New(admin.Options{
-		Ready: g.ready, Metrics: g.metrics.Handler(), Routes: g.Routes, Addr: g.cfg.GetAdmin().GetAddr(), Usage: g.usage,
+		Ready: g.drain.ready, Metrics: g.metrics.Handler(), Routes: g.Routes, Addr: g.cfg.GetAdmin().GetAddr(), Usage: g.usage,
 		Config: g.Status,
 	})
 	return nil

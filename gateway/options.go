@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 
@@ -14,6 +15,7 @@ import (
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -84,11 +86,15 @@ type options struct {
 	getenv   func(string) string
 	onReady  func(*Gateway)
 	source   config.Source
+	socket   func(ctx context.Context, name, addr string) (net.Listener, error)
 	explain  *recorder // set by Explain: nothing leaves the process
 }
 
 func newOptions(opts []Option) *options {
 	o := &options{checks: map[Place]policy.Chain{}, getenv: os.Getenv}
+	o.socket = func(ctx context.Context, _, addr string) (net.Listener, error) {
+		return listen.Socket(ctx, "tcp", addr)
+	}
 	for _, opt := range opts {
 		opt(o)
 	}
@@ -146,3 +152,10 @@ func WithSource(s config.Source) Option { return func(o *options) { o.source = s
 
 // OnReady runs once the listeners accept connections.
 func OnReady(f func(*Gateway)) Option { return func(o *options) { o.onReady = f } }
+
+// WithSockets replaces how the listening sockets are opened: name is http, grpc
+// or admin, addr the configured host:port. The gateway bounds and closes what it
+// gets. See handover.Process.Listen.
+func WithSockets(open func(ctx context.Context, name, addr string) (net.Listener, error)) Option {
+	return func(o *options) { o.socket = open }
+}

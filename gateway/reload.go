@@ -251,11 +251,8 @@ func (g *Gateway) Status() admin.ConfigStatus {
 }
 
 // follow reloads whenever the source says that it has changed.
-func (g *Gateway) follow(ctx context.Context) error {
-	if g.o.source == nil {
-		<-ctx.Done()
-		return nil
+func (g *Gateway) follow(ctx context.Context) {
+	if g.o.source != nil {
+		g.o.source.Watch(ctx, g.log, func() { _ = g.Reload(ctx) }) // It is told in log, metrics and status.
 	}
-	g.o.source.Watch(ctx, g.log, func() { _ = g.Reload(ctx) }) // It is told in log, metrics and status.
-	return nil
 }

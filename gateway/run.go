@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 )
@@ -36,34 +36,58 @@ func (g *Gateway) Close() error { return g.close() }
 func (g *Gateway) Handler() http.Handler { return g }
 
 // Run listens and serves until ctx ends, then drains: not ready first, then
-// what is in flight is finished, within the configured grace. It returns nil
-// after a drain, and closes the gateway in any case.
+// what is in flight is finished, within the configured grace (see ErrReplaced for
+// when another process takes over). It returns nil after a drain, and closes the
+// gateway in any case.
 func (g *Gateway) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.close()) }()
 	ls, err := g.listen(ctx)
 	if err != nil {
 		return err
 	}
-	httpServer, adminServer := g.httpServer(), &http.Server{Handler: g.admin, ReadHeaderTimeout: 10 * time.Second}
-	group, failed := errgroup.WithContext(ctx)
-	group.Go(func() error {
+	s := &servers{ls: ls, http: g.httpServer(), admin: &http.Server{Handler: g.drain.last(g.admin), ConnState: listen.State, ReadHeaderTimeout: 10 * time.Second}}
+	failed := make(chan error, 3)
+	serve := func(f func() error) { go func() { failed <- served(f()) }() }
+	serve(func() error {
 		if g.httpTLS != nil {
-			return served(httpServer.ServeTLS(ls.http, "", ""))
+			return s.http.ServeTLS(ls.http, "", "")
 		}
-		return served(httpServer.Serve(ls.http))
+		return s.http.Serve(ls.http)
 	})
-	group.Go(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
-	group.Go(func() error { return served(adminServer.Serve(ls.admin)) })
-	group.Go(func() error { return g.follow(failed) })
+	serve(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
+	serve(func() error { return s.admin.Serve(ls.admin) })
+	var following sync.WaitGroup
+	defer following.Wait()
+	follow, unfollow := context.WithCancel(ctx)
+	defer unfollow()
+	following.Go(func() { g.follow(follow) })
 	if g.o.onReady != nil {
 		g.o.onReady(g)
 	}
-	group.Go(func() error {
-		<-failed.Done()
-		g.drain(httpServer)
-		return adminServer.Close()
-	})
-	return group.Wait()
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	g.drainAll(context.Cause(ctx), s)
+	return errors.Join(err, s.admin.Close())
+}
+
+// servers are what serves while the gateway runs, and what they listen on.
+type servers struct {
+	ls          listeners
+	http, admin *http.Server
+}
+
+// halt closes the sockets; connections that were made stay. The operators' stays
+// open while this process is all there is.
+func (s *servers) halt(replaced bool) {
+	var all sync.WaitGroup
+	all.Go(s.ls.http.Halt)
+	all.Go(s.ls.grpc.Halt)
+	if replaced {
+		all.Go(s.ls.admin.Halt)
+	}
+	all.Wait()
 }
 
 func served(err error) error {
@@ -90,6 +114,7 @@ func (g *Gateway) httpServer() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return rest.ConnContext(rest.CorkContext(ctx, c), c)
 		},
+		ConnState:         listen.State,
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.
 		ReadHeaderTimeout: c.GetReadHeaderTimeout().AsDuration(),
 		IdleTimeout:       c.GetIdleTimeout().AsDuration(),
@@ -116,53 +141,11 @@ func (s *snapshot) writeTimeout() time.Duration {
 	return s.cfg.GetHttp().GetReadTimeout().AsDuration() + longest + 30*time.Second
 }
 
-// drain ends serving without dropping what is in flight.
-func (g *Gateway) drain(httpServer *http.Server) {
-	g.draining.Store(true)
-	g.reload.stop() // What is ready now goes away: nothing else takes its place.
-	shutdown := g.serving().cfg.GetShutdown()
-	g.rpc.Drain()
-	if d := shutdown.GetNotReadyFor().AsDuration(); d > 0 {
-		time.Sleep(d)
-	}
-	grace := shutdown.GetGrace().AsDuration()
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	// Half the grace is for streams to end by themselves; an order can be watched
-	// for an hour.
-	streams := time.AfterFunc(grace/2, g.endStreams)
-	defer streams.Stop()
-	var both errgroup.Group
-	both.Go(func() error {
-		if httpServer.Shutdown(ctx) != nil {
-			return httpServer.Close()
-		}
-		return nil
-	})
-	both.Go(func() error {
-		// GracefulStop has no deadline of its own.
-		stop := context.AfterFunc(ctx, g.rpc.GRPC().Stop)
-		g.rpc.GRPC().GracefulStop()
-		stop()
-		return nil
-	})
-	if err := both.Wait(); err != nil {
-		g.log.Warn("the HTTP listener did not close cleanly", "error", err)
-	}
-}
-
 // endStreams ends the streams of every snapshot that has some.
 func (g *Gateway) endStreams() {
 	for _, s := range g.livingSnapshots() {
 		s.upstream.EndStreams()
 	}
-}
-
-func (g *Gateway) ready() error {
-	if g.draining.Load() {
-		return errors.New("draining")
-	}
-	return nil
 }
 
 // Routes lists every method with its routes, rule and target.

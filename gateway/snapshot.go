@@ -268,8 +268,8 @@ func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain)
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: s.corsOptions(),
-		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(),
-		Compression:  rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
+		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Closing: s.gateway.drain.closing,
+		Compression: rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
 	}
 	for _, svc := range s.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(svc.Descriptor.FullName()), Register: svc.Handlers})

@@ -17,7 +17,12 @@ import (
 
 	"github.com/cloudflare/tableflip"
 	"github.com/coreos/go-systemd/v22/activation"
+
+	"github.com/sluice-gateway/sluice/gateway/listen"
 )
+
+// settle is how long tableflip is given to notice what it has told us.
+const settle = 20 * time.Millisecond
 
 // DefaultTimeout is how long a new process may take to get ready.
 const DefaultTimeout = time.Minute
@@ -42,10 +47,12 @@ type Process struct {
 	o        Options
 	upgrader *tableflip.Upgrader // nil where the system has no such thing
 	replaced atomic.Bool
+	upgrade  sync.Mutex      // held by Upgrade
+	serving  context.Context // ends with Stopping
+	stop     context.CancelFunc
 
 	mu        sync.Mutex
 	activated map[string]*os.File // by name, from systemd, not listened on yet
-	byUnits   bool                // systemd has passed sockets to this process
 	sources   map[string]string   // by name: where its socket is from
 }
 
@@ -57,6 +64,7 @@ func New(o Options) (*Process, error) {
 		o.Timeout = DefaultTimeout
 	}
 	p := &Process{o: o, activated: map[string]*os.File{}, sources: map[string]string{}}
+	p.serving, p.stop = context.WithCancel(context.Background())
 	var err error
 	p.upgrader, err = tableflip.New(tableflip.Options{UpgradeTimeout: o.Timeout, PIDFile: o.PIDFile})
 	if err != nil && !errors.Is(err, tableflip.ErrNotSupported) {
@@ -84,7 +92,7 @@ func (p *Process) activate(files []*os.File) error {
 		}
 		p.activated[name] = f
 	}
-	if p.byUnits = len(files) > 0; !p.byUnits {
+	if len(files) == 0 {
 		return nil
 	}
 	for _, name := range p.o.Names {
@@ -104,9 +112,9 @@ const (
 )
 
 // Listen returns the socket of a name: systemd's where it has passed one,
-// whatever the address; else the one that the process before has for the same
-// address; else open's. It is not wrapped, so that it can be handed on.
-func (p *Process) Listen(ctx context.Context, name, addr string, open func(ctx context.Context, addr string) (net.Listener, error)) (net.Listener, error) {
+// whatever the address (host:port); else the one that the process before has for
+// the same address; else a new one. The next process gets it, too.
+func (p *Process) Listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l, err := p.inherited(name, addr); l != nil || err != nil {
@@ -118,13 +126,22 @@ func (p *Process) Listen(ctx context.Context, name, addr string, open func(ctx c
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("systemd's socket %q is none that accepts connections (ListenStream=): %w", name, err)
 		}
-		return l, p.keep(l, name, systemdKey(name), fromSystemd)
+		if _, ok := l.(*net.TCPListener); !ok {
+			return nil, errors.Join(fmt.Errorf("systemd's socket %q is %s %s: only TCP is served (ListenStream=PORT or ADDRESS:PORT)", name, l.Addr().Network(), l.Addr()), l.Close())
+		}
+		if err := p.keep(l, name, systemdKey(name), fromSystemd); err != nil {
+			return nil, err
+		}
+		return listen.Adopt(l)
 	}
-	l, err := open(ctx, addr)
+	l, err := listen.Socket(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return l, p.keep(l, name, ownKey(name, addr), fromOurselves)
+	if err := p.keep(l, name, ownKey(name, addr), fromOurselves); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Sockets are told apart by name, for three may be on port 0, and by address, so
@@ -132,8 +149,7 @@ func (p *Process) Listen(ctx context.Context, name, addr string, open func(ctx c
 func systemdKey(name string) string   { return name + " of systemd" }
 func ownKey(name, addr string) string { return name + " on " + addr }
 
-// network is what tableflip calls all sockets of ours: of what it calls unix it
-// would remove the files, and those are systemd's.
+// network of all sockets.
 const network = "tcp"
 
 // inherited is the socket that the process before has passed, if there is one.
@@ -148,7 +164,7 @@ func (p *Process) inherited(name, addr string) (net.Listener, error) {
 		}
 		if l != nil {
 			p.sources[name] = fromProcess
-			return l, nil
+			return listen.Adopt(l)
 		}
 	}
 	return nil, nil
@@ -195,14 +211,20 @@ func (p *Process) Ready(log *slog.Logger) error {
 
 // Upgrade starts the program again, as the file it was started from is now, with
 // the same arguments, and waits until it is ready. Then this process should
-// drain, and end. When Upgrade fails, nothing has changed, and it may be called
-// again.
+// drain, and end. It waits for the process before this one, which may drain still:
+// no more than two share the sockets. When Upgrade fails, nothing has changed, and
+// it may be called again.
 func (p *Process) Upgrade() error {
 	switch {
 	case p.upgrader == nil:
 		return tableflip.ErrNotSupported
 	case os.Getpid() == 1:
 		return errors.New("this is the first process of its container, which ends when it does: start another container instead")
+	}
+	p.upgrade.Lock()
+	defer p.upgrade.Unlock()
+	if err := p.waitForBefore(); err != nil {
+		return err
 	}
 	if err := p.upgrader.Upgrade(); err != nil {
 		return fmt.Errorf("the new process is not ready, this one goes on: %w", err)
@@ -211,14 +233,32 @@ func (p *Process) Upgrade() error {
 	return nil
 }
 
+// waitForBefore waits until the process before this one has ended.
+func (p *Process) waitForBefore() error {
+	if !p.Follows() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(p.serving, p.o.Timeout)
+	defer cancel()
+	if err := p.upgrader.WaitForParent(ctx); err != nil {
+		return fmt.Errorf("the process before this one has not ended: %w", err)
+	}
+	// The upgrader hears of it on a goroutine of its own, and refuses until then.
+	time.Sleep(settle)
+	return nil
+}
+
 // Stopping says that this process ends. There are no more upgrades, one that is
 // on its way is given up, and the sockets are this process's alone: when it
 // closes them, connections are refused.
 func (p *Process) Stopping() error {
+	p.stop()
 	if p.upgrader != nil {
 		p.upgrader.Stop()
 		<-p.upgrader.Exit()
 	}
+	p.upgrade.Lock() // One that is on its way says first how it went.
+	defer p.upgrade.Unlock()
 	if p.replaced.Load() { // The service goes on.
 		return nil
 	}

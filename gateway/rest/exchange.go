@@ -125,6 +125,9 @@ func (x *exchange) WriteHeader(code int) {
 		delete(x.Header(), "Content-Type")
 		delete(x.Header(), "Content-Length")
 	}
+	if x.server.o.Closing() {
+		x.Header()["Connection"] = connClose
+	}
 	x.hurryBody()
 	x.w.WriteHeader(code)
 }

@@ -59,6 +59,10 @@ type Options struct {
 	// to a fifth of it by chance. It needs ConnContext on the http.Server. 0 means
 	// never.
 	MaxConnectionAge time.Duration
+	// Closing says of the answer that is about to be sent whether it is the last on
+	// its connection, for the gateway goes away; nil means that none is. Safe for
+	// concurrent use.
+	Closing func() bool
 	// Compression says which answers are compressed.
 	Compression CompressionOptions
 	// CORS says which pages of other origins may call; nil means none.
@@ -100,6 +104,9 @@ func (o *Options) fill() error {
 	}
 	if o.Refused == nil {
 		o.Refused = func(string) {}
+	}
+	if o.Closing == nil {
+		o.Closing = func() bool { return false }
 	}
 	if o.Denied == nil {
 		o.Denied = func(string, *policy.Method) {}

@@ -86,5 +86,11 @@ func (a *asked) RecvMsg(m any) error {
 // answers by itself: nothing of that is worth waiting for.
 func (s *Server) Drain() {
 	s.health.Shutdown()
+	s.Leave()
+}
+
+// Leave ends what the server answers by itself, and tells health checks nothing:
+// their clients connect again, and find whoever serves now.
+func (s *Server) Leave() {
 	s.drain(status.Error(codes.Unavailable, "the gateway is going away"))
 }

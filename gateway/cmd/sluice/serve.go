@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"google.golang.org/grpc/grpclog"
@@ -18,6 +15,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway"
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/handover"
 	"github.com/sluice-gateway/sluice/gateway/shop"
 )
 
@@ -25,8 +23,15 @@ func serve(args []string) error {
 	f := flag.NewFlagSet("serve", flag.ContinueOnError)
 	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
 	demo := f.Bool("demo", false, "accept tokens of `sluice token`, write demo data, offer gRPC reflection")
+	var h handover.Options
+	f.StringVar(&h.PIDFile, "pid-file", "", "write the number of the process that serves to `FILE`")
+	f.DurationVar(&h.Timeout, "upgrade-timeout", handover.DefaultTimeout, "how long a new process may take to get ready after SIGUSR2")
 	if err := parse(f, args); err != nil {
 		return quiet(err)
+	}
+	l, err := newLife(h)
+	if err != nil {
+		return err
 	}
 	// What grpc-go and grpc-gateway would print is answered and logged by us.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
@@ -39,7 +44,12 @@ func serve(args []string) error {
 	opts := []gateway.Option{
 		gateway.WithServices(shop.Services()...),
 		gateway.WithDocs("Sluice shop API", openapi.Document),
-		gateway.OnReady(func(g *gateway.Gateway) { welcome(g, *demo) }),
+		gateway.WithSockets(l.Listen),
+		gateway.OnReady(func(g *gateway.Gateway) {
+			if l.ready(g) {
+				welcome(g, *demo)
+			}
+		}),
 	}
 	if *demo {
 		opts = append(opts, gateway.WithDemo())
@@ -49,10 +59,7 @@ func serve(args []string) error {
 		return err
 	}
 	memory.log(g.Logger())
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	context.AfterFunc(ctx, stop) // A second signal ends the process at once.
-	return g.Run(ctx)
+	return l.run(g)
 }
 
 // welcome prints where the gateway is and three things to try.
