@@ -124,9 +124,15 @@ func (a *carried) Value(key any) any {
 //
 // Wire is lent and not to be changed. It holds until the call is done, functions given
 // to OnDone included; on a stream, until the check returns. Who keeps it longer clones it.
+//
+// A request to a plain HTTP service has neither that anyone could read: Proto is an
+// empty google.protobuf.Empty there.
 type Message struct {
 	Proto proto.Message
 	Wire  []byte
+	// Variable returns the decoded variables of a plain HTTP request's path; nil for
+	// an RPC.
+	Variable func(name string) (value string, ok bool)
 }
 
 // OnDone registers f to run once, when the call or stream has ended, with its

@@ -18,6 +18,8 @@ type FieldPath struct {
 	path   string
 	fields []protoreflect.FieldDescriptor
 	utf8   bool
+	// variable says that path is the name of a variable of a plain HTTP path.
+	variable bool
 }
 
 // CompileFieldPath resolves a path such as `user.user_id` against a message.
@@ -76,6 +78,14 @@ func (f *FieldPath) String() string { return f.path }
 // Of reads the field; an unset one is empty. A message that is not valid on
 // the wire is an error.
 func (f *FieldPath) Of(m Message) (string, error) {
+	if f.variable {
+		if m.Variable != nil {
+			if v, ok := m.Variable(f.path); ok {
+				return v, nil
+			}
+		}
+		return "", errMalformed // Never open: a route whose path did not bind it names nobody.
+	}
 	if m.Proto != nil {
 		return f.ofProto(m.Proto.ProtoReflect()), nil
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy/condition"
@@ -91,15 +93,20 @@ func (m *Method) fillConditions(q *policyv1.Require) error {
 	if m.Descriptor.IsStreamingClient() {
 		return errors.New("conditions: a client stream has many messages, and so no one request")
 	}
+	return m.conditions(m.Descriptor.Input(), q.GetConditions())
+}
+
+// conditions compiles them over a request of the type input.
+func (m *Method) conditions(input protoreflect.MessageDescriptor, from []*policyv1.Condition) error {
 	var errs []error
 	ids := map[string]bool{}
-	for _, c := range q.GetConditions() {
+	for _, c := range from {
 		if ids[c.GetId()] {
 			errs = append(errs, fmt.Errorf("conditions: two have the id %q", c.GetId()))
 			continue
 		}
 		ids[c.GetId()] = true
-		p, err := condition.Compile(m.Descriptor.Input(), c.GetId(), c.GetExpression())
+		p, err := condition.Compile(input, c.GetId(), c.GetExpression())
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -71,13 +71,18 @@ type Method struct {
 	// FullName is as gRPC writes it: /package.Service/Method.
 	FullName string
 	// Service is the full name of the service.
-	Service    string
+	Service string
+	// Descriptor is the RPC's; nil for a plain HTTP route (see NewHTTPMethod).
 	Descriptor protoreflect.MethodDescriptor
 	Rule       Rule
 }
 
-// Streaming says whether either side of the call is a stream.
+// Streaming says whether either side of the call is a stream. A plain HTTP route is
+// none: whether a body streams, only the exchange shows.
 func (m *Method) Streaming() bool {
+	if m.Descriptor == nil {
+		return false
+	}
 	return m.Descriptor.IsStreamingClient() || m.Descriptor.IsStreamingServer()
 }
 
