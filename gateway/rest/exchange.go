@@ -65,6 +65,10 @@ type exchange struct {
 	rolling  bool // each write has a time of its own to reach the caller
 	mounted  bool // a mount answers, whose failures are plain text
 	muted    bool // what a mount writes behind a failure is dropped
+
+	plain     *policy.Method // of a plain HTTP route
+	webSocket bool           // the caller asks for a WebSocket
+	hijacked  bool           // the connection is a WebSocket now
 }
 
 type exchangeKey struct{}
@@ -257,8 +261,11 @@ func (x *exchange) recover(ctx context.Context) {
 
 // end closes the books.
 func (x *exchange) end(ctx context.Context) {
-	if x.status == 0 {
+	switch {
+	case x.status == 0:
 		x.WriteHeader(max(x.success, http.StatusOK))
+	case x.plain != nil && !x.hijacked: // What is buffered leaves now, however long ago it was written.
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	x.frame.Free()
 	x.call.Done(x.err)

@@ -19,6 +19,9 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	if ambiguous(x.r, &x.observed) {
 		x.w.Header()["Connection"] = connClose
 	}
+	if s.o.HTTP != nil {
+		x.webSocket = asksForWebSocket(x.r)
+	}
 	dropHopByHop(x.r.Header)
 	c := &x.call
 	c.Edge, c.RequestID = policy.EdgeREST, x.observed.ID

@@ -74,6 +74,8 @@ type Options struct {
 	// HSTSMaxAge is the max-age of Strict-Transport-Security (RFC 6797) on answers
 	// over TLS; 0 means no such header.
 	HSTSMaxAge time.Duration
+	// HTTP are the routes to plain HTTP services; nil means none.
+	HTTP HTTPRoutes
 	// Mounts are handlers for plain paths, such as the docs.
 	Mounts []Mount
 	// Middlewares wrap the whole edge, the first outermost.

@@ -183,8 +183,8 @@ func (x *exchange) annotateFailure(p *Problem) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", challenge(p.reason))
 	case http.StatusForbidden:
-		if p.reason == "SCOPE_MISSING" && x.binding != nil {
-			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+scopesOf(&x.binding.Method.Rule)+`"`)
+		if p.reason == "SCOPE_MISSING" && x.call.Method != nil {
+			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+scopesOf(&x.call.Method.Rule)+`"`)
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		seconds := int64((p.retryAfter + time.Second - 1) / time.Second) // Never too soon.

@@ -115,17 +115,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		x.options(s.methods)
 		return
 	}
+	if s.servePlain(ctx, x, path, HTTPWithHost) {
+		return
+	}
 	if m, ok := s.mount(path); ok {
 		x.serveMount(ctx, m)
 		return
 	}
-	if len(path) > 1 && path[len(path)-1] == '/' { // A variable would match the empty segment.
-		x.fail(noSuchPath())
-		return
-	}
-	b, params, ok := s.match(r.Method, path)
+	b, params, ok := s.find(r.Method, path)
 	if !ok {
-		s.unmatched(x, path)
+		s.unmatched(ctx, x, path)
 		return
 	}
 	x.bind(b)
@@ -187,6 +186,15 @@ func (s *Server) mount(path string) (Mount, bool) {
 	return Mount{}, false
 }
 
+// find is match, for a path that may end in a slash: a variable would match the
+// empty segment behind it.
+func (s *Server) find(method, path string) (*Binding, route.Params, bool) {
+	if len(path) > 1 && path[len(path)-1] == '/' {
+		return nil, route.Params{}, false
+	}
+	return s.match(method, path)
+}
+
 // match finds the binding; HEAD is served by GET's, OPTIONS by any of the path.
 func (s *Server) match(method, path string) (*Binding, route.Params, bool) {
 	switch method {
@@ -222,9 +230,16 @@ func (s *Server) allowed(path string) []string {
 	return append(out, http.MethodOptions)
 }
 
-func (s *Server) unmatched(x *exchange, path string) {
-	if allow := s.allowed(path); len(allow) > 0 {
-		x.notAllowed(allow)
+// unmatched: a path of an RPC is the RPC's under every method, whatever prefix it
+// has in common with a plain HTTP route.
+func (s *Server) unmatched(ctx context.Context, x *exchange, path string) {
+	if slash := len(path) > 1 && path[len(path)-1] == '/'; !slash {
+		if allow := s.allowed(path); len(allow) > 0 {
+			x.notAllowed(allow)
+			return
+		}
+	}
+	if s.servePlain(ctx, x, path, HTTPWithoutHost) {
 		return
 	}
 	x.fail(noSuchPath())
