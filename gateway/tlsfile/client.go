@@ -43,6 +43,7 @@ type ClientTLS struct {
 // made is what handshakes use while one set of files lasts.
 type made struct {
 	credentials.TransportCredentials
+	config *tls.Config
 }
 
 // Client reads the files, which must be usable, and watches them until Close.
@@ -66,13 +67,28 @@ func (c *ClientTLS) use(m *material) {
 	if m.cert != nil {
 		cfg.Certificates = []tls.Certificate{*m.cert}
 	}
-	c.current.Store(&made{credentials.NewTLS(cfg)})
+	c.current.Store(&made{credentials.NewTLS(cfg), cfg})
 }
 
 // Credentials are for grpc.WithTransportCredentials. Each handshake uses the
 // files that are current when it begins, and verifies as crypto/tls does by
 // itself; sessions are not resumed.
 func (c *ClientTLS) Credentials() credentials.TransportCredentials { return clientCredentials{c} }
+
+// Handshake begins TLS for HTTP/1.1 as a client, with the files that are current. Host
+// is who the server must be where the options name nobody. On an error conn is closed.
+func (c *ClientTLS) Handshake(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+	cfg := c.current.Load().config.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName = host
+	}
+	cfg.NextProtos = []string{"http/1.1"}
+	t := tls.Client(conn, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return t, nil
+}
 
 // Close ends the watching; the credentials keep the last files.
 func (c *ClientTLS) Close() error {

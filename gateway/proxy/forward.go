@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/textproto"
+	"strings"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Headers that the gateway sends to services.
+const (
+	headerAssertion = "X-Sluice-Assertion"
+	headerRequestID = "X-Request-Id"
+	headerUserID    = "X-User-Id"
+)
+
+// dropped are the caller's headers that no service gets: credentials, which the
+// assertion stands for; what says where a request comes from, which the gateway says;
+// and what some frameworks take for another path, method or proxy than the ones that
+// the rule was about.
+var dropped = names("Authorization", "Proxy-Authorization", "Proxy", "Expect", "Trailer", headerRequestID, headerUserID,
+	"Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For",
+	"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host", "X-Original-Uri",
+	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "Traceparent", "Tracestate", "Http2-Settings")
+
+// droppedPrefixes are of headers that say who calls, or from where.
+var droppedPrefixes = []string{"X-Sluice-", "X-Forwarded-"}
+
+func names(all ...string) map[string]bool {
+	m := make(map[string]bool, len(all))
+	for _, n := range all {
+		m[textproto.CanonicalMIMEHeaderKey(n)] = true
+	}
+	return m
+}
+
+// clean takes away what a service must not believe. Names with an underscore are
+// those with a hyphen to CGI and its heirs.
+func clean(h http.Header, apiKey string) {
+	for name := range h {
+		if dropped[name] || strings.IndexByte(name, '_') >= 0 {
+			delete(h, name)
+			continue
+		}
+		for _, p := range droppedPrefixes {
+			if strings.HasPrefix(name, p) {
+				delete(h, name)
+				break
+			}
+		}
+	}
+	if apiKey != "" {
+		h.Del(apiKey)
+	}
+}
+
+var traceContext = propagation.TraceContext{}
+
+// rewriteRequest builds the request to send. Backend and attempt are the round
+// tripper's.
+func rewriteRequest(pr *httputil.ProxyRequest) {
+	q, out := requestOf(pr.In.Context()), pr.Out
+	clean(out.Header, q.p.o.APIKeyHeader)
+	u := q.route.upstream
+	out.URL.Scheme, out.URL.Host = q.target.scheme, u.name
+	out.URL.Path, out.URL.RawPath, out.URL.User, out.URL.Opaque = q.sendPath, "", nil, ""
+	out.URL.Fragment, out.URL.RawFragment = "", ""
+	out.Trailer, out.RequestURI = nil, ""
+	if out.Host = q.in.Host; u.host != "" {
+		out.Host = u.host
+	}
+	q.forwarded(out.Header)
+	if q.route.out != nil { // A part, or a packed answer, could not be changed.
+		out.Header["Accept-Encoding"] = []string{"identity"}
+		for _, name := range []string{"Range", "If-Range"} {
+			delete(out.Header, name)
+		}
+	}
+	q.route.request.Apply(out.Header, q.values())
+	out.Header[headerRequestID] = []string{q.call.RequestID}
+	if u.userID && q.call.Principal.Authenticated() {
+		out.Header[headerUserID] = []string{q.call.Principal.Subject}
+	}
+	if trace.SpanContextFromContext(out.Context()).IsValid() {
+		traceContext.Inject(out.Context(), propagation.HeaderCarrier(out.Header))
+	}
+}
+
+// forwarded says where the request comes from, anew: the address that the gateway
+// found, and behind it the trusted proxy that stood between, if any.
+func (q *Request) forwarded(h http.Header) {
+	client, peer := q.call.Client, q.call.Peer.Addr().Unmap().WithZone("")
+	proto := "http"
+	if q.in.TLS != nil {
+		proto = "https"
+	}
+	list := client.String()
+	forwarded := "for=" + node(client) + `;host="` + q.in.Host + `";proto=`
+	if client != peer { // Only a trusted proxy makes them differ: so its word about the scheme counts, too.
+		list += ", " + peer.String()
+		if vs := q.in.Header["X-Forwarded-Proto"]; len(vs) == 1 && (vs[0] == "http" || vs[0] == "https") {
+			proto = vs[0]
+		}
+		forwarded += proto + ", for=" + node(peer)
+	} else {
+		forwarded += proto
+	}
+	h["X-Forwarded-For"] = []string{list}
+	h["X-Forwarded-Host"] = []string{q.in.Host}
+	h["X-Forwarded-Proto"] = []string{proto}
+	h["Forwarded"] = []string{forwarded}
+}
+
+// node is an address as RFC 7239 writes it.
+func node(a netip.Addr) string {
+	if a.Is6() {
+		return `"[` + a.String() + `]"`
+	}
+	return a.String()
+}
+
+// assert tells the service who calls. It is done for each attempt: an assertion is
+// short-lived.
+func (q *Request) assert(out *http.Request) error {
+	if !q.route.upstream.assert {
+		return nil
+	}
+	token, err := q.p.o.Signer.Sign(q.call.Principal, q.route.upstream.name)
+	if err != nil {
+		return err
+	}
+	out.Header[headerAssertion] = []string{token}
+	return nil
+}

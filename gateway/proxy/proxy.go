@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httputil"
+	"slices"
+	"sync"
+
+	"github.com/sluice-gateway/sluice/gateway/headers"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
+)
+
+// Proxy is the routes to plain HTTP services, with their connections. Safe for
+// concurrent use.
+type Proxy struct {
+	o         Options
+	hosted    []*compiled // routes that name a host
+	others    []*compiled
+	upstreams map[string]*upstream
+	proxy     *httputil.ReverseProxy
+
+	// draining ends when what streams must end, too; open counts what is served.
+	draining   context.Context
+	endStreams context.CancelCauseFunc
+	mu         sync.Mutex
+	closed     bool
+	open       sync.WaitGroup
+}
+
+// compiled is a Route, ready to be asked.
+type compiled struct {
+	name      string
+	matcher   *matcher
+	method    *policy.Method
+	upstream  *upstream
+	rewrite   rewriter
+	request   *headers.Program
+	response  *headers.Program
+	in, out   *transform
+	webSocket bool
+}
+
+// New compiles routes and opens upstreams. The error joins everything that is wrong,
+// each with the route or upstream that it is about; nothing stays open then.
+func New(o Options) (*Proxy, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	p := &Proxy{o: o, upstreams: map[string]*upstream{}}
+	p.draining, p.endStreams = context.WithCancelCause(context.Background())
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(o.Upstreams)) {
+		u, err := openUpstream(name, o.Upstreams[name], &p.o)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("http_upstreams.%s: %w", name, err))
+			continue
+		}
+		p.upstreams[name] = u
+	}
+	seen := map[string]bool{}
+	for _, r := range o.Routes {
+		if seen[r.Name] {
+			errs = append(errs, fmt.Errorf("http_routes: two are called %q", r.Name))
+			continue
+		}
+		seen[r.Name] = true
+		c, err := p.compile(r)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("http_routes: %s: %w", r.Name, err))
+			continue
+		}
+		if len(r.Match.Hosts) > 0 {
+			p.hosted = append(p.hosted, c)
+		} else {
+			p.others = append(p.others, c)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(append(errs, p.Close())...)
+	}
+	p.proxy = &httputil.ReverseProxy{
+		Rewrite: rewriteRequest, Transport: roundTripper{}, ModifyResponse: modifyResponse, ErrorHandler: noteFailure,
+		BufferPool: &buffers{}, ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
+	return p, nil
+}
+
+func (p *Proxy) compile(r Route) (*compiled, error) {
+	c := &compiled{name: r.Name, webSocket: r.WebSocket}
+	var errs []error
+	note := func(what string, err error) {
+		if err != nil && what != "" {
+			err = fmt.Errorf("%s: %w", what, err)
+		}
+		errs = append(errs, err)
+	}
+	var err error
+	c.matcher, err = compileMatch(r.Match)
+	note("", err)
+	if err == nil {
+		c.rewrite, err = compileRewrite(r.Rewrite, c.matcher)
+		note("", err)
+	}
+	r.Rule.Variables = c.matcher.variables
+	rule, err := policy.HTTPRule(r.Rule)
+	note("", err)
+	c.method = policy.NewHTTPMethod(r.Name, r.Upstream, rule)
+	c.request, err = headers.Compile(r.RequestHeaders, headers.Scope{PathVariables: c.matcher.variables})
+	note("request_headers", err)
+	c.response, err = headers.Compile(r.ResponseHeaders, headers.Scope{Response: true, PathVariables: c.matcher.variables})
+	note("response_headers", err)
+	c.in, err = compileJSON(r.RequestJSON)
+	note("request_json", err)
+	c.out, err = compileJSON(r.ResponseJSON)
+	note("response_json", err)
+	if _, ok := p.o.Upstreams[r.Upstream]; !ok {
+		note("", fmt.Errorf("upstream %q is none of http_upstreams", r.Upstream))
+	}
+	if c.webSocket && (c.in != nil || c.out != nil) {
+		note("", errors.New("websocket and rules of JSON bodies exclude each other: a WebSocket has no body"))
+	}
+	if c.upstream = p.upstreams[r.Upstream]; c.upstream != nil {
+		c.upstream.users(rule.LimitClass)
+	}
+	return c, errors.Join(errs...)
+}
+
+// Methods are the routes as methods, in their order, for limits and the admin page.
+func (p *Proxy) Methods() []*policy.Method {
+	var out []*policy.Method
+	for _, c := range slices.Concat(p.hosted, p.others) {
+		out = append(out, c.method)
+	}
+	return out
+}
+
+// Match finds the route of a request. Hosted says which: those that name a host, or
+// those that do not. Path is normalized and decoded.
+func (p *Proxy) Match(r *http.Request, method, path string, hosted bool) (*Request, bool) {
+	routes := p.others
+	if hosted {
+		routes = p.hosted
+	}
+	if len(routes) == 0 {
+		return nil, false
+	}
+	host := hostOf(r)
+	for _, c := range routes {
+		if c.matcher.takesMethod(method) && c.matcher.takes(r, host, path) {
+			return &Request{p: p, route: c, path: path}, true
+		}
+	}
+	return nil, false
+}
+
+// Allowed names the methods of the routes that would have taken a request but for its
+// own, sorted, and OPTIONS; nil for none.
+func (p *Proxy) Allowed(r *http.Request, path string, hosted bool) []string {
+	routes := p.others
+	if hosted {
+		routes = p.hosted
+	}
+	var out []string
+	for _, c := range routes {
+		if c.matcher.takes(r, hostOf(r), path) {
+			out = append(out, c.matcher.methods...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// EndStreams ends bodies that stream and WebSockets, and those that begin later: a
+// gateway that goes away cannot wait for streams without end.
+func (p *Proxy) EndStreams() { p.endStreams(errDraining) }
+
+// Close ends what is open, waits for it, and closes the connections.
+func (p *Proxy) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.EndStreams()
+	p.open.Wait()
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.upstreams)) {
+		errs = append(errs, p.upstreams[name].close())
+	}
+	return errors.Join(errs...)
+}
+
+// enter counts what is served; false once the proxy is closed.
+func (p *Proxy) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.open.Add(1)
+	return true
+}
+
+// buffers are those that bodies are copied through.
+type buffers struct{ pool sync.Pool }
+
+const bufferBytes = 32 << 10
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if v, ok := b.pool.Get().(*[]byte); ok {
+		return *v
+	}
+	return make([]byte, bufferBytes)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(v []byte) { b.pool.Put(&v) }
+
+// classOf is the breaker of a class of limits.
+func classOf(s *resilience.Service, name string) *resilience.Class {
+	if s == nil {
+		return nil
+	}
+	if name == "" {
+		name = "other"
+	}
+	return s.Class(name)
+}

@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/sluice-gateway/sluice/gateway/headers"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+)
+
+// Request is a request that has taken a route. It belongs to its goroutine.
+type Request struct {
+	p     *Proxy
+	route *compiled
+	path  string
+	call  *policy.Call
+	in    *http.Request // as the caller sent it
+
+	sendPath string
+	target   *target
+	watch    watch
+	w        *writer
+	replay   []byte // a body that may be sent again
+	status   int    // of the answer
+	failed   error  // what the reverse proxy was told
+	upgraded bool
+}
+
+// Name is the route's.
+func (q *Request) Name() string { return q.route.name }
+
+// Method has the route's rule.
+func (q *Request) Method() *policy.Method { return q.route.method }
+
+// WebSocket says whether upgrades are passed on.
+func (q *Request) WebSocket() bool { return q.route.webSocket }
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) *Request {
+	q, _ := ctx.Value(requestKey{}).(*Request)
+	return q
+}
+
+// noMessage is what checks at entry see of a request.
+var noMessage = &emptypb.Empty{}
+
+// Serve is the walk of an admitted request: its path, the entry chain, its body where
+// rules change it, and then the reverse proxy. The error is a status.
+func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Call) (err error) {
+	if !q.p.enter() {
+		return errDraining
+	}
+	defer q.p.open.Done()
+	q.call, q.in = call, r
+	if odd(q.path) {
+		return badPath(errOdd)
+	}
+	if q.sendPath, err = q.route.rewrite.path(q.path); err != nil {
+		return badPath(err)
+	}
+	ctx, err := q.entry(r.Context())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	call.Upstream = q.route.upstream.name
+	q.target = q.route.upstream.choose(r, call)
+	call.Variant = q.target.variant
+	rule := &q.route.method.Rule
+	q.watch.begin(cancel, rule.Deadline, rule.StreamIdle, call.Principal.Expires)
+	defer q.watch.end()
+	if r, err = q.body(r.WithContext(context.WithValue(ctx, requestKey{}, q))); err != nil {
+		return err
+	}
+	return q.pass(w, r)
+}
+
+// entry runs the checks on what is about to be sent.
+func (q *Request) entry(ctx context.Context) (context.Context, error) {
+	if len(q.p.o.Entry) == 0 {
+		return ctx, nil
+	}
+	q.call.Message = policy.Message{Proto: noMessage, Variable: q.variable}
+	ctx, err := q.p.o.Entry.Run(ctx, q.call)
+	q.call.Message = policy.Message{}
+	if err != nil && q.p.o.Observer != nil {
+		q.p.o.Observer.Denied(q.call.DeniedBy, q.route.method)
+	}
+	return ctx, err
+}
+
+func (q *Request) variable(name string) (string, bool) { return q.route.matcher.variable(q.path, name) }
+
+// values are what templates of headers name.
+func (q *Request) values() headers.Values {
+	return headers.Values{Call: q.call, Route: q.route.name, Path: func(name string) string {
+		v, _ := q.variable(name)
+		return v
+	}}
+}
+
+// maxReplay is the largest body that is kept to be sent again, in bytes.
+const maxReplay = 64 << 10
+
+// body reads a body that rules change, or that may have to be sent again; any other
+// is passed on as it comes.
+func (q *Request) body(r *http.Request) (*http.Request, error) {
+	none := r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0
+	switch {
+	case q.route.in != nil:
+		if none {
+			return r, nil
+		}
+		return r, q.transformBody(r)
+	case none || !q.mayRepeat() || r.ContentLength < 0 || r.ContentLength > maxReplay:
+		return r, nil
+	}
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		return r, err
+	}
+	q.useBody(r, data)
+	return r, nil
+}
+
+func (q *Request) useBody(r *http.Request, data []byte) {
+	q.replay = data
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(data)), int64(len(data))
+	r.TransferEncoding = nil
+	delete(r.Header, "Content-Length")
+}
+
+// transformBody applies the rules of JSON bodies. Who would pass them by with another
+// type or encoding is refused.
+func (q *Request) transformBody(r *http.Request) error {
+	if len(r.Header["Content-Type"]) != 1 || !isJSON(r.Header["Content-Type"][0]) {
+		return wrongMedia("the body must be JSON: send `Content-Type: application/json`")
+	}
+	if len(r.Header["Content-Encoding"]) > 0 {
+		return wrongMedia("a body of this route may have no Content-Encoding")
+	}
+	data, err := io.ReadAll(r.Body) // Bounded by max_request_bytes: gateway/rest.
+	if err != nil {
+		return err
+	}
+	changed, err := q.route.in.apply(data)
+	if err != nil {
+		return badBody(err)
+	}
+	q.useBody(r, changed)
+	return nil
+}
+
+// mayRepeat says whether asking twice has the effect of asking once.
+func (q *Request) mayRepeat() bool {
+	if q.route.method.Rule.Retry.MaxAttempts <= 1 || q.in.Header["Upgrade"] != nil {
+		return false
+	}
+	switch q.in.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return q.route.method.Rule.Idempotent
+}
+
+// pass lets the reverse proxy do its work, and says what came of it.
+func (q *Request) pass(w http.ResponseWriter, r *http.Request) (err error) {
+	q.w = &writer{ResponseWriter: w, header: http.Header{}}
+	ctx := r.Context()
+	defer func() {
+		switch v := recover(); {
+		case v == nil:
+		case v == http.ErrAbortHandler: //nolint:errorlint // net/http's own way to break an answer.
+			err = q.broken(ctx)
+		default:
+			panic(v)
+		}
+	}()
+	q.p.proxy.ServeHTTP(q.w, r)
+	if q.failed != nil && !q.upgraded {
+		return q.explain(ctx, q.failed)
+	}
+	if cause := context.Cause(ctx); q.upgraded && cause != nil {
+		return public(ctx, cause) // Why a WebSocket ended, for the log.
+	}
+	q.w.finish()
+	return nil
+}
+
+// broken is why an answer broke off.
+func (q *Request) broken(ctx context.Context) error {
+	if q.failed == nil && context.Cause(ctx) == nil {
+		return status.Error(codes.Unavailable, msgUnavailable)
+	}
+	return public(ctx, q.failed)
+}
+
+// explain logs what the caller is not told.
+func (q *Request) explain(ctx context.Context, err error) error {
+	out := public(ctx, err)
+	switch status.Code(out) {
+	case codes.Internal, codes.Unavailable, codes.DeadlineExceeded:
+		q.p.o.Logger.WarnContext(ctx, "upstream failed", "request_id", q.call.RequestID, "route", q.route.name,
+			"upstream", q.target.name, "backend", q.call.Backend, "error", err.Error())
+	}
+	return out
+}
+
+// noteFailure is the reverse proxy's ErrorHandler: gateway/rest answers.
+func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
+	q := requestOf(r.Context())
+	q.failed = err
+	var body *BodyError
+	if errors.As(err, &body) || isUpgradeMistake(err) {
+		q.failed = errors.Join(errNonsense, err)
+	}
+}
+
+// isUpgradeMistake recognizes what the reverse proxy says of an upgrade that nobody
+// asked for. Its errors have no types.
+func isUpgradeMistake(err error) bool {
+	return strings.HasPrefix(err.Error(), "backend tried to switch")
+}

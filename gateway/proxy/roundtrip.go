@@ -1,0 +1,234 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/balance"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
+)
+
+// roundTripper sends a request to a backend, and again where that is allowed.
+type roundTripper struct{}
+
+// RoundTrip implements http.RoundTripper. The request is the reverse proxy's own.
+func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
+	q := requestOf(out.Context())
+	if s := q.route.upstream.shadow; s != nil && out.Body == nil && q.in.Header["Upgrade"] == nil {
+		if q.assert(out) == nil {
+			s.send(out, q.route.method, q.route.method.Rule.Deadline, q.p.o.Observer)
+		}
+	}
+	rule := &q.route.method.Rule.Retry
+	repeat := q.mayRepeat() && (out.Body == nil || q.replay != nil)
+	pick := balance.Pick{}
+	if out.Body != nil {
+		out.Body = sending{out.Body, &q.watch}
+	}
+	for n := 1; ; n++ {
+		res, err := q.attempt(out, &pick, n)
+		q.call.Attempts, q.call.Backend = n, pick.Chosen
+		code := retryCode(out.Context(), res, err)
+		if !repeat || n >= rule.MaxAttempts || code == codes.OK || !rule.Retries(code) || !q.wait(out.Context(), n) {
+			if err == nil {
+				q.watch.answered()
+			}
+			return res, err
+		}
+		if res != nil { // It is not the last word; what is short of it goes back to the pool.
+			_, _ = io.CopyN(io.Discard, res.Body, bufferBytes)
+			_ = res.Body.Close()
+		}
+		if q.replay != nil {
+			out.Body = io.NopCloser(bytes.NewReader(q.replay))
+		}
+		pick.Avoid = pick.Chosen
+	}
+}
+
+// wait takes a retry out of the budget and waits; false means that there is none, or
+// no time.
+func (q *Request) wait(ctx context.Context, n int) bool {
+	rule := &q.route.method.Rule.Retry
+	d := resilience.Wait(n, rule.Backoff, rule.MaxBackoff, rand.Int64N)
+	if left, bounded := q.watch.left(time.Now()); bounded && left <= d {
+		return false
+	}
+	if s := q.target.service; s != nil && !s.TryRetry() {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// attempt sends the request once.
+func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http.Response, err error) {
+	class := classOf(q.target.service, q.route.method.Rule.LimitClass)
+	permit, err := acquire(class, n)
+	if err != nil {
+		var r *resilience.Rejection
+		if errors.As(err, &r) {
+			q.call.Breaker = r.Reason
+		}
+		return nil, err
+	}
+	b := q.target.group.Pick(pick)
+	if b == nil {
+		permit.Done(resilience.Failure)
+		return nil, errNoBackend
+	}
+	start := time.Now()
+	ctx, span := q.span(out.Context(), b.Addr)
+	ctx, timeout := q.attemptTime(ctx)
+	r := out
+	if n > 1 { // The transport may still be writing the one before.
+		r = out.Clone(ctx)
+		r.Body = out.Body
+	} else if ctx != out.Context() {
+		r = out.WithContext(ctx)
+	}
+	if err := q.assert(r); err != nil {
+		permit.Done(resilience.Ignored)
+		b.Done(resilience.Ignored)
+		endSpan(span, nil, err)
+		return nil, err
+	}
+	if span != nil {
+		traceContext.Inject(ctx, propagation.HeaderCarrier(r.Header))
+	}
+	r.URL.Host = b.Conn.authority()
+	res, err := b.Conn.transport.RoundTrip(r)
+	if timeout != nil && !timeout.stop() && err != nil && out.Context().Err() == nil {
+		err = errHeaderLate
+	}
+	o := outcome(out.Context(), res, err)
+	permit.Done(o)
+	b.Done(o)
+	code := codes.Unavailable
+	switch {
+	case err == nil:
+		code = codeOf(res.StatusCode)
+	case out.Context().Err() != nil || errors.Is(err, errHeaderLate):
+		code = status.Code(public(out.Context(), err))
+	case !unreached(err):
+		code = codes.Internal
+	}
+	endSpan(span, res, err)
+	if q.p.o.Observer != nil {
+		q.p.o.Observer.UpstreamDone(q.route.method, q.target.name, code, time.Since(start))
+	}
+	return res, err
+}
+
+func acquire(c *resilience.Class, n int) (resilience.Permit, error) {
+	switch {
+	case c == nil:
+		return resilience.Permit{}, nil
+	case n == 1:
+		return c.Acquire(resilience.Whole)
+	}
+	return c.AcquireAgain(resilience.Whole)
+}
+
+// attemptTimer ends one attempt until its header is there.
+type attemptTimer struct {
+	timer  *time.Timer
+	cancel context.CancelFunc
+}
+
+// attemptTime bounds an attempt, where the rule says so.
+func (q *Request) attemptTime(ctx context.Context) (context.Context, *attemptTimer) {
+	d := q.route.method.Rule.Retry.AttemptTimeout
+	if d <= 0 {
+		return ctx, nil
+	}
+	ctx, cancel := context.WithCancel(ctx) //nolint:gosec // Ended by the request's own end: the answer's body needs it until then.
+	return ctx, &attemptTimer{time.AfterFunc(d, cancel), cancel}
+}
+
+// stop says whether the attempt was in time.
+func (t *attemptTimer) stop() bool { return t.timer.Stop() }
+
+// outcome is what an attempt tells breakers and balancers.
+func outcome(ctx context.Context, res *http.Response, err error) resilience.Outcome {
+	switch {
+	case err != nil && (errors.Is(err, errHeaderLate) || errors.Is(context.Cause(ctx), errHeaderLate)):
+		return resilience.Overload
+	case err != nil && ctx.Err() != nil: // The caller went away.
+		return resilience.Ignored
+	case err != nil && status.Code(err) != codes.Unknown: // A part of the request that was refused.
+		return resilience.Ignored
+	case err != nil:
+		return resilience.Failure
+	case res.StatusCode == http.StatusServiceUnavailable:
+		return resilience.Overload
+	case res.StatusCode >= http.StatusInternalServerError && res.StatusCode != http.StatusNotImplemented:
+		return resilience.Failure
+	}
+	return resilience.Success
+}
+
+// retryCode is what a rule's retry codes are about: 502, 503 and 504, and failures
+// that are answered so. OK means that nothing is to be tried again.
+func retryCode(ctx context.Context, res *http.Response, err error) codes.Code {
+	var rejected *resilience.Rejection
+	switch {
+	case err == nil && res.StatusCode == http.StatusBadGateway:
+		return codes.Internal
+	case err == nil && res.StatusCode == http.StatusServiceUnavailable:
+		return codes.Unavailable
+	case err == nil && res.StatusCode == http.StatusGatewayTimeout, errors.Is(err, errHeaderLate):
+		return codes.DeadlineExceeded
+	case err == nil || ctx.Err() != nil || errors.As(err, &rejected) || errors.Is(err, errNoBackend):
+		return codes.OK
+	case unreached(err):
+		return codes.Unavailable
+	case status.Code(err) != codes.Unknown: // Ours: the body's bounds, the signer.
+		return codes.OK
+	}
+	return codes.Internal
+}
+
+// span makes a client span when the request is being traced.
+func (q *Request) span(ctx context.Context, backend string) (context.Context, trace.Span) {
+	if q.p.o.Tracer == nil || !trace.SpanFromContext(ctx).IsRecording() {
+		return ctx, nil
+	}
+	return q.p.o.Tracer.Start(ctx, q.in.Method+" "+q.route.name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("http.request.method", q.in.Method), attribute.String("http.route", q.route.name),
+		attribute.String("sluice.upstream", q.target.name), attribute.String("server.address", backend)))
+}
+
+func endSpan(span trace.Span, res *http.Response, err error) {
+	if span == nil {
+		return
+	}
+	switch {
+	case err != nil:
+		span.SetStatus(otelcodes.Error, "no answer")
+	default:
+		span.SetAttributes(attribute.Int("http.response.status_code", res.StatusCode))
+		if res.StatusCode >= http.StatusInternalServerError {
+			span.SetStatus(otelcodes.Error, res.Status)
+		}
+	}
+	span.End()
+}

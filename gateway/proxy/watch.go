@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// watch ends an exchange: before the answer's header at its deadline; behind it after
+// too long a silence; in any case when the caller's credential ends. It has one timer,
+// which traffic does not touch: when it fires it looks when something last passed. The
+// deadline begins anew with each part of the request's body, which has a time of its
+// own (gateway/rest).
+type watch struct {
+	cancel   context.CancelCauseFunc
+	timer    *time.Timer
+	header   time.Duration // from when the request was sent to the answer's header; 0 is unbounded
+	idle     time.Duration // 0 is unbounded
+	expires  time.Time     // zero is never
+	streams  atomic.Bool
+	last     atomic.Int64 // when something passed, in Unix nanoseconds
+	ended    atomic.Bool
+}
+
+func (w *watch) begin(cancel context.CancelCauseFunc, header, idle time.Duration, expires time.Time) {
+	w.cancel, w.header, w.idle, w.expires = cancel, header, idle, expires
+	w.touch()
+	now := time.Now()
+	// A function of its own timer must see it: so it is made stopped.
+	w.timer = time.AfterFunc(time.Hour, w.look)
+	w.timer.Reset(w.due(now))
+}
+
+// due is how long until something is to be looked at.
+func (w *watch) due(now time.Time) time.Duration {
+	next := time.Hour
+	if !w.expires.IsZero() {
+		next = min(next, w.expires.Sub(now))
+	}
+	if left, bounded := w.left(now); bounded {
+		next = min(next, left)
+	}
+	return max(next, time.Millisecond)
+}
+
+// left is how long silence may still last.
+func (w *watch) left(now time.Time) (_ time.Duration, bounded bool) {
+	most := w.header
+	if w.streams.Load() {
+		most = w.idle
+	}
+	return time.Unix(0, w.last.Load()).Add(most).Sub(now), most > 0
+}
+
+func (w *watch) look() {
+	now := time.Now()
+	left, bounded := w.left(now)
+	switch {
+	case w.ended.Load():
+	case !w.expires.IsZero() && !now.Before(w.expires):
+		w.cancel(errExpired)
+	case !bounded || left > 0:
+		w.timer.Reset(w.due(now))
+	case w.streams.Load():
+		w.cancel(errIdle)
+	default:
+		w.cancel(errHeaderLate)
+	}
+}
+
+// answered: the header is there, from here on silence counts.
+func (w *watch) answered() {
+	w.touch()
+	w.streams.Store(true)
+	w.timer.Reset(w.due(time.Now()))
+}
+
+func (w *watch) touch() { w.last.Store(time.Now().UnixNano()) }
+
+func (w *watch) end() {
+	w.ended.Store(true)
+	w.timer.Stop()
+}
+
+// sending is a request's body, whose parts are noted.
+type sending struct {
+	io.ReadCloser
+	w *watch
+}
+
+func (b sending) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.w.touch()
+	return n, err
+}
+
+// watched is an answer's body, whose parts are noted.
+type watched struct {
+	io.ReadCloser
+	w *watch
+}
+
+func (b watched) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.w.touch()
+	return n, err
+}
+
+// tunnel is the service's side of a WebSocket: traffic either way is noted.
+type tunnel struct {
+	io.ReadWriteCloser
+	w *watch
+}
+
+func (t tunnel) Read(p []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Read(p)
+	t.w.touch()
+	return n, err
+}
+
+func (t tunnel) Write(p []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Write(p)
+	t.w.touch()
+	return n, err
+}
