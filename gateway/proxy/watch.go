@@ -13,14 +13,14 @@ import (
 // deadline begins anew with each part of the request's body, which has a time of its
 // own (gateway/rest).
 type watch struct {
-	cancel   context.CancelCauseFunc
-	timer    *time.Timer
-	header   time.Duration // from when the request was sent to the answer's header; 0 is unbounded
-	idle     time.Duration // 0 is unbounded
-	expires  time.Time     // zero is never
-	streams  atomic.Bool
-	last     atomic.Int64 // when something passed, in Unix nanoseconds
-	ended    atomic.Bool
+	cancel  context.CancelCauseFunc
+	timer   *time.Timer
+	header  time.Duration // from when the request was sent to the answer's header; 0 is unbounded
+	idle    time.Duration // 0 is unbounded
+	expires time.Time     // zero is never
+	streams atomic.Bool
+	last    atomic.Int64 // when something passed, in Unix nanoseconds
+	ended   atomic.Bool
 }
 
 func (w *watch) begin(cancel context.CancelCauseFunc, header, idle time.Duration, expires time.Time) {
