@@ -75,6 +75,7 @@ type Option func(*options)
 
 type options struct {
 	services []Service
+	plain    []HTTPService
 	checks   map[Place]policy.Chain
 	http     []func(http.Handler) http.Handler
 	unary    []grpc.UnaryServerInterceptor

@@ -145,6 +145,9 @@ func (s *snapshot) writeTimeout() time.Duration {
 func (g *Gateway) endStreams() {
 	for _, s := range g.livingSnapshots() {
 		s.upstream.EndStreams()
+		if s.proxy != nil {
+			s.proxy.EndStreams()
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/portal"
+	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
@@ -57,6 +58,7 @@ type snapshot struct {
 	client       *clientaddr.Resolver
 	upstream     *upstream.Conn
 	branches     grpc.ClientConnInterface // what composites call
+	proxy        *proxy.Proxy             // nil without routes to plain HTTP services
 	rest         *rest.Server
 	rpc          rpc.State
 }
@@ -92,6 +94,9 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.connect(ctx, signer); err != nil {
+		return err
+	}
+	if err := s.httpRoutes(ctx, signer); err != nil {
 		return err
 	}
 	t := telemetry.New(s.observe(s.gateway.tracers.Tracer("sluice")))
@@ -273,6 +278,9 @@ func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain)
 	}
 	for _, svc := range s.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(svc.Descriptor.FullName()), Register: svc.Handlers})
+	}
+	if s.proxy != nil {
+		o.HTTP = plainRoutes{s.proxy}
 	}
 	pages, err := s.pages(o.Compression.Off)
 	if err != nil {

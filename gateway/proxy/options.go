@@ -38,6 +38,9 @@ type Options struct {
 	Routes []Route
 	// Upstreams by name.
 	Upstreams map[string]Upstream
+	// Open opens an upstream, or returns what is open already, and who gave it closes
+	// it; nil means that New opens them and Close closes them.
+	Open func(name string, u Upstream) (*Service, error)
 	// Entry are the checks on a request that is about to be sent.
 	Entry policy.Chain
 	// Signer signs who calls.
@@ -55,6 +58,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// Tracer makes client spans; nil means none.
 	Tracer trace.Tracer
+	// Offline looks nothing up and calls nobody: every request finds no backend.
+	Offline bool
 	// Logger gets what is kept from callers; nil means nobody.
 	Logger *slog.Logger
 }

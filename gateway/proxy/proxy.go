@@ -22,7 +22,7 @@ type Proxy struct {
 	o         Options
 	hosted    []*compiled // routes that name a host
 	others    []*compiled
-	upstreams map[string]*upstream
+	upstreams map[string]*Service
 	proxy     *httputil.ReverseProxy
 
 	// draining ends when what streams must end, too; open counts what is served.
@@ -38,7 +38,7 @@ type compiled struct {
 	name      string
 	matcher   *matcher
 	method    *policy.Method
-	upstream  *upstream
+	upstream  *Service
 	rewrite   rewriter
 	request   *headers.Program
 	response  *headers.Program
@@ -52,11 +52,15 @@ func New(o Options) (*Proxy, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Proxy{o: o, upstreams: map[string]*upstream{}}
+	p := &Proxy{o: o, upstreams: map[string]*Service{}}
 	p.draining, p.endStreams = context.WithCancelCause(context.Background())
+	open := o.Open
+	if open == nil {
+		open = func(name string, u Upstream) (*Service, error) { return Open(name, u, p.o) }
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(o.Upstreams)) {
-		u, err := openUpstream(name, o.Upstreams[name], &p.o)
+		u, err := open(name, o.Upstreams[name])
 		if err != nil {
 			errs = append(errs, fmt.Errorf("http_upstreams.%s: %w", name, err))
 			continue
@@ -187,9 +191,12 @@ func (p *Proxy) Close() error {
 	p.mu.Unlock()
 	p.EndStreams()
 	p.open.Wait()
+	if p.o.Open != nil {
+		return nil
+	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(p.upstreams)) {
-		errs = append(errs, p.upstreams[name].close())
+		errs = append(errs, p.upstreams[name].Close())
 	}
 	return errors.Join(errs...)
 }

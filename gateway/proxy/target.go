@@ -72,7 +72,10 @@ func openTarget(t Target, to targetOptions) (_ *target, err error) {
 		name += "/" + to.variant
 	}
 	x := &target{name: name, variant: to.variant, scheme: "http", service: t.Service, log: to.o.Logger, checked: map[string]context.CancelFunc{}}
-	if x.look, x.host, err = lookUp(t, to.o.Resolver); err != nil {
+	if to.o.Offline {
+		t, to.health = Target{Service: t.Service}, nil
+		x.look = discovery.StaticList(nil)
+	} else if x.look, x.host, err = lookUp(t, to.o.Resolver); err != nil {
 		return nil, err
 	}
 	if to.health != nil {
@@ -139,7 +142,7 @@ func lookUp(t Target, r Resolver) (discovery.Resolver, string, error) {
 // update takes a set of backends. Connections of those that are gone are left to end
 // by themselves.
 func (x *target) update(ctx context.Context, backends []discovery.Backend) {
-	gone := x.group.Update(backends, func(b discovery.Backend) *backend {
+	gone := x.group.Update(backends, func(_ *balance.Member[*backend], b discovery.Backend) *backend {
 		made := &backend{addr: b.Addr, transport: x.transport(b)}
 		x.check(ctx, made)
 		return made

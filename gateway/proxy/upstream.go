@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/textproto"
@@ -16,8 +17,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// upstream is a service with its variants.
-type upstream struct {
+// Service is an upstream that is open, with its variants: connections, and what is
+// known of backends. Safe for concurrent use.
+type Service struct {
 	name     string
 	host     string
 	userID   bool
@@ -34,14 +36,18 @@ type canary struct {
 	match     []CanaryMatch
 }
 
-func openUpstream(name string, u Upstream, o *Options) (_ *upstream, err error) {
-	x := &upstream{name: name, host: u.Host, userID: u.UserID, assert: !u.NoAssertion}
+// Open opens an upstream: of the options it needs those about targets and the logger.
+func Open(name string, u Upstream, o Options) (_ *Service, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	x := &Service{name: name, host: u.Host, userID: u.UserID, assert: !u.NoAssertion}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, x.close())
+			err = errors.Join(err, x.Close())
 		}
 	}()
-	to := targetOptions{upstream: name, o: o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health}
+	to := targetOptions{upstream: name, o: &o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health}
 	if x.main, err = openTarget(u.Target, to); err != nil {
 		return nil, err
 	}
@@ -74,7 +80,7 @@ func openUpstream(name string, u Upstream, o *Options) (_ *upstream, err error) 
 }
 
 // users makes the breaker of a class known before the first request.
-func (u *upstream) users(class string) {
+func (u *Service) users(class string) {
 	classOf(u.main.service, class)
 	for _, c := range u.canaries {
 		classOf(c.service, class)
@@ -82,7 +88,7 @@ func (u *upstream) users(class string) {
 }
 
 // choose says where a request goes.
-func (u *upstream) choose(r *http.Request, call *policy.Call) *target {
+func (u *Service) choose(r *http.Request, call *policy.Call) *target {
 	for i := range u.canaries {
 		if c := &u.canaries[i]; c.takes(r, call) {
 			return c.target
@@ -138,7 +144,8 @@ func (m *CanaryMatch) holds(r *http.Request) bool {
 	return false
 }
 
-func (u *upstream) close() error {
+// Close ends its connections. Requests must have ended.
+func (u *Service) Close() error {
 	var errs []error
 	if u.shadow != nil {
 		u.shadow.copies.Wait()

@@ -1,0 +1,380 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/balance"
+	"github.com/sluice-gateway/sluice/gateway/discovery"
+	"github.com/sluice-gateway/sluice/gateway/headers"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/proxy"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/rest"
+)
+
+// HTTPService is a service in plain HTTP that the gateway runs itself in a
+// demonstration, where the configuration names no upstream of its name.
+type HTTPService struct {
+	// Name is the upstream's: what assertions are for.
+	Name string
+	// Routes are those that lead to it.
+	Routes []*configv1.HttpRoute
+	// Embed opens it; close ends it.
+	Embed func(ctx context.Context, e Embedding) (h http.Handler, close func() error, err error)
+}
+
+// WithHTTPServices shows services in plain HTTP, with WithDemo.
+func WithHTTPServices(s ...HTTPService) Option {
+	return func(o *options) { o.plain = append(o.plain, s...) }
+}
+
+// httpRoutes opens the plain HTTP routes of the configuration, where there are some.
+// Upstreams are parts: their connections, breakers and outliers outlive a reload.
+func (s *snapshot) httpRoutes(ctx context.Context, signer proxy.Signer) error {
+	routes, upstreams, err := s.plainServices(ctx)
+	if err != nil || len(routes)+len(upstreams) == 0 {
+		return err
+	}
+	o := s.proxyOptions()
+	o.Upstreams, o.Entry, o.Signer = map[string]proxy.Upstream{}, s.o.explain.watch(phaseEntry, entryChain(s.o)), signer
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+		if o.Upstreams[name], err = httpUpstream(upstreams[name]); err != nil {
+			errs = append(errs, fmt.Errorf("http_upstreams.%s: %w", name, err))
+		}
+	}
+	for _, r := range routes {
+		o.Routes = append(o.Routes, httpRoute(r))
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	o.Open = func(name string, u proxy.Upstream) (*proxy.Service, error) {
+		return s.openHTTP(name, u, upstreams[name])
+	}
+	p, err := proxy.New(o)
+	if err != nil {
+		return err
+	}
+	s.onClose(p.Close)
+	s.proxy = p
+	return s.checkHTTPClasses(p.Methods())
+}
+
+// plainServices are the routes and upstreams of the configuration and, in a
+// demonstration, those that run here.
+func (s *snapshot) plainServices(ctx context.Context) ([]*configv1.HttpRoute, map[string]*configv1.HttpUpstream, error) {
+	routes, upstreams := slices.Clone(s.cfg.GetHttpRoutes()), map[string]*configv1.HttpUpstream{}
+	maps.Copy(upstreams, s.cfg.GetHttpUpstreams())
+	d := s.cfg.GetDefaults()
+	for _, p := range s.o.plain {
+		if !s.o.demo || upstreams[p.Name] != nil {
+			continue
+		}
+		u := &configv1.HttpUpstream{}
+		upstreams[p.Name] = u
+		if s.o.explain == nil {
+			var err error
+			if u.Target, err = s.embedHTTP(ctx, p); err != nil {
+				return nil, nil, fmt.Errorf("http service %s: %w", p.Name, err)
+			}
+		}
+		for _, r := range p.Routes {
+			r = proto.CloneOf(r)
+			r.Deadline, r.StreamIdle = firstDuration(r.GetDeadline(), d.GetDeadline()), firstDuration(r.GetStreamIdle(), d.GetStreamIdle())
+			r.MaxRequestBytes = cmp.Or(r.GetMaxRequestBytes(), d.GetMaxRequestBytes())
+			routes = append(routes, r)
+		}
+	}
+	return routes, upstreams, nil
+}
+
+func firstDuration(own, otherwise *durationpb.Duration) *durationpb.Duration {
+	if own != nil {
+		return own
+	}
+	return otherwise
+}
+
+func (s *snapshot) proxyOptions() proxy.Options {
+	return proxy.Options{
+		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Observer: s.metrics, Tracer: s.gateway.tracers.Tracer("sluice/proxy"),
+		Logger: s.log, Offline: s.o.explain != nil,
+	}
+}
+
+// openHTTP opens an upstream, or takes that of the snapshot before.
+func (s *snapshot) openHTTP(name string, u proxy.Upstream, c *configv1.HttpUpstream) (*proxy.Service, error) {
+	return part(s, "http_upstream", []any{name, c, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
+		o := s.proxyOptions()
+		o.Metrics, o.Balance = r, balance.NewMetrics(r)
+		var closers []func()
+		undo := func() {
+			for _, f := range closers {
+				f()
+			}
+		}
+		bounded := func(variant string, t *proxy.Target) error {
+			svc, err := resilience.NewService(resilienceOf(name, variant, c.GetResilience(), r))
+			if err == nil {
+				t.Service = svc
+				closers = append(closers, svc.Close)
+			}
+			return err
+		}
+		if err := bounded("", &u.Target); err != nil {
+			return nil, nil, err
+		}
+		for i := range u.Canaries {
+			if err := bounded(u.Canaries[i].Name, &u.Canaries[i].Target); err != nil {
+				undo()
+				return nil, nil, err
+			}
+		}
+		look, err := s.httpResolver(c)
+		if err != nil {
+			undo()
+			return nil, nil, err
+		}
+		if look != nil {
+			o.Resolver = look
+			closers = append(closers, func() { _ = look.Close() })
+		}
+		svc, err := proxy.Open(name, u, o)
+		if err != nil {
+			undo()
+			return nil, nil, err
+		}
+		return svc, func() error { err := svc.Close(); undo(); return err }, nil
+	})
+}
+
+// embedHTTP runs an embedded service on a port of loopback: WebSockets need a
+// connection of their own.
+func (s *snapshot) embedHTTP(ctx context.Context, p HTTPService) (string, error) {
+	return part(s, "embedded_http", []any{p.Name}, func(prometheus.Registerer) (string, func() error, error) {
+		h, closer, err := p.Embed(ctx, s.embedding())
+		if err != nil {
+			return "", nil, err
+		}
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", nil, errors.Join(err, closer())
+		}
+		srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := served(srv.Serve(l)); err != nil {
+				s.log.Error("an embedded service ended", "service", p.Name, "error", err)
+			}
+		}()
+		return l.Addr().String(), func() error {
+			err := srv.Close()
+			<-done
+			return errors.Join(err, closer())
+		}, nil
+	})
+}
+
+// httpResolver looks up targets that are no addresses; nil where there are none.
+func (s *snapshot) httpResolver(u *configv1.HttpUpstream) (*discovery.Registry, error) {
+	targets := []string{u.GetTarget(), u.GetShadow().GetTarget()}
+	for _, c := range u.GetCanaries() {
+		targets = append(targets, c.GetTarget())
+	}
+	needed := slices.ContainsFunc(targets, func(target string) bool {
+		t, err := discovery.ParseTarget(target)
+		return err == nil && t.Scheme != discovery.Static
+	})
+	if !needed || s.o.explain != nil {
+		return nil, nil //nolint:nilnil // Nobody asks.
+	}
+	d := s.cfg.GetDiscovery()
+	o := discovery.Options{DNSInterval: d.GetDnsInterval().AsDuration(), Log: s.log}
+	if e := d.GetEtcd(); e != nil {
+		conf, err := clientConfig(e.GetTls())
+		if err != nil {
+			return nil, fmt.Errorf("discovery.etcd.tls: %w", err)
+		}
+		o.Etcd = &discovery.EtcdOptions{Endpoints: e.GetEndpoints(), TLS: conf, Username: e.GetUsername(), PasswordFile: e.GetPasswordFile(), Prefix: e.GetPrefix()}
+	}
+	if k := d.GetConsul(); k != nil {
+		conf, err := clientConfig(k.GetTls())
+		if err != nil {
+			return nil, fmt.Errorf("discovery.consul.tls: %w", err)
+		}
+		o.Consul = &discovery.ConsulOptions{Address: k.GetAddress(), TLS: conf, TokenFile: k.GetTokenFile(), Datacenter: k.GetDatacenter()}
+	}
+	return discovery.New(o)
+}
+
+// clientConfig is TLS as a client, of files as they are now; nil for nil.
+func clientConfig(c *configv1.Tls) (*tls.Config, error) {
+	if c == nil {
+		return nil, nil //nolint:nilnil // No TLS.
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.GetServerName()}
+	if f := c.GetCaFile(); f != "" {
+		pem, err := os.ReadFile(f) //nolint:gosec // The operator names the file.
+		if err != nil {
+			return nil, err
+		}
+		if out.RootCAs = x509.NewCertPool(); !out.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no PEM certificate", f)
+		}
+	}
+	if c.GetCertFile() != "" {
+		pair, err := tls.LoadX509KeyPair(c.GetCertFile(), c.GetKeyFile())
+		if err != nil {
+			return nil, err
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}
+
+// checkHTTPClasses refuses routes that name a limit class that is not there, or cost
+// more than it, or than that of an API key, can hold.
+func (s *snapshot) checkHTTPClasses(methods []*policy.Method) error {
+	var errs []error
+	for _, m := range methods {
+		if m.Rule.LimitClass == "" {
+			continue
+		}
+		if err := s.limits.Check(m.Rule.LimitClass, m.Rule.LimitCost); err != nil {
+			errs = append(errs, fmt.Errorf("http_routes: %s: limit: %w", m.FullName[len("/http/"):], err))
+		}
+		for _, k := range s.cfg.GetAuth().GetApiKeys().GetKeys() {
+			if c := k.GetLimitClass(); c != "" {
+				if err := s.limits.Check(c, m.Rule.LimitCost); err != nil {
+					errs = append(errs, fmt.Errorf("auth.api_keys: key %s: on http route %s: %w", k.GetId(), m.FullName[len("/http/"):], err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func httpUpstream(u *configv1.HttpUpstream) (proxy.Upstream, error) {
+	r, b := u.GetResilience(), u.GetBalancing()
+	out := proxy.Upstream{
+		Policy: b.GetPolicy(), SlowStart: b.GetSlowStart().AsDuration(),
+		Outlier: resilience.OutlierOptions{
+			Off: r.GetOutlier().GetOff(), ConsecutiveFailures: int(r.GetOutlier().GetConsecutiveFailures()), MaxEjectedPercent: int(r.GetOutlier().GetMaxEjectedPercent()),
+			BaseEjection: r.GetOutlier().GetBaseEjection().AsDuration(), MaxEjection: r.GetOutlier().GetMaxEjection().AsDuration(),
+		},
+		Host: u.GetHost(), UserID: u.GetUserIdHeader(), NoAssertion: u.GetNoAssertion(),
+	}
+	if h := u.GetHealthCheck(); h != nil {
+		out.Health = &proxy.HealthCheck{Path: h.GetPath(), Interval: h.GetInterval().AsDuration(), Timeout: h.GetTimeout().AsDuration(),
+			UnhealthyAfter: int(h.GetUnhealthyAfter()), HealthyAfter: int(h.GetHealthyAfter())}
+	}
+	out.Target = plainTarget(u)
+	for _, c := range u.GetCanaries() {
+		if len(c.GetMethods()) > 0 {
+			return out, fmt.Errorf("canary %s: methods are of RPCs, a plain HTTP service has none", c.GetName())
+		}
+		k := proxy.Canary{Name: c.GetName(), Target: plainTarget(c), Percent: c.GetPercent(), ByRequest: c.GetBy() == "request"}
+		for _, m := range c.GetMatch() {
+			k.Match = append(k.Match, proxy.CanaryMatch{Header: m.GetHeader(), Cookie: m.GetCookie(), Value: m.GetValue()})
+		}
+		out.Canaries = append(out.Canaries, k)
+	}
+	if s := u.GetShadow(); s != nil {
+		if len(s.GetMethods()) > 0 {
+			return out, errors.New("shadow: methods are of RPCs, a plain HTTP service has none")
+		}
+		out.Shadow = &proxy.Shadow{Target: plainTarget(s), Percent: s.GetPercent(), MaxInFlight: int(s.GetMaxInFlight())}
+	}
+	return out, nil
+}
+
+// httpTargeted are the messages that say where requests go.
+type httpTargeted interface {
+	GetTarget() string
+	GetEndpoints() []*configv1.Endpoint
+	GetTls() *configv1.Tls
+}
+
+// resilienceOf is what bounds and breaks an upstream.
+func resilienceOf(name, variant string, r *configv1.Resilience, to prometheus.Registerer) resilience.Options {
+	k, c, b := r.GetBreaker(), r.GetConcurrency(), r.GetRetryBudget()
+	return resilience.Options{
+		Name: name, Variant: variant, Metrics: to,
+		Breaker: resilience.BreakerOptions{Off: k.GetOff(), Window: k.GetWindow().AsDuration(), MinRequests: int(k.GetMinRequests()),
+			FailurePercent: int(k.GetFailurePercent()), OpenFor: k.GetOpenFor().AsDuration(), Probes: int(k.GetProbes()), Successes: int(k.GetSuccesses())},
+		Concurrency: resilience.ConcurrencyOptions{Off: c.GetOff(), Min: int(c.GetMin()), Max: int(c.GetMax()), Initial: int(c.GetInitial())},
+		Budget:      resilience.BudgetOptions{Off: b.GetOff(), Percent: int(b.GetPercent()), MinPerSecond: int(b.GetMinPerSecond())},
+	}
+}
+
+func plainTarget(t httpTargeted) proxy.Target {
+	out := proxy.Target{Target: t.GetTarget()}
+	for _, e := range t.GetEndpoints() {
+		out.Endpoints = append(out.Endpoints, discovery.Backend{Addr: e.GetAddress(), Weight: int(e.GetWeight())})
+	}
+	if c := t.GetTls(); c != nil {
+		out.TLS = &proxy.TLSOptions{CAFile: c.GetCaFile(), CertFile: c.GetCertFile(), KeyFile: c.GetKeyFile(), ServerName: c.GetServerName()}
+	}
+	return out
+}
+
+func httpRoute(r *configv1.HttpRoute) proxy.Route {
+	m := r.GetMatch()
+	out := proxy.Route{
+		Name: r.GetName(), Upstream: r.GetUpstream(), WebSocket: r.GetWebsocket(),
+		Match: proxy.Match{Hosts: m.GetHosts(), Prefix: m.GetPrefix(), Exact: m.GetExact(), Template: m.GetTemplate(), Regex: m.GetRegex(), Methods: m.GetMethods()},
+		Rule: policy.HTTPOptions{Require: r.GetRequire(), Limit: r.GetLimit(), Idempotent: r.GetIdempotent(), Retry: r.GetRetry(), Cache: r.GetCache(),
+			Deadline: r.GetDeadline().AsDuration(), StreamIdle: r.GetStreamIdle().AsDuration(), MaxRequestBytes: r.GetMaxRequestBytes()},
+		Rewrite:        proxy.Rewrite{Prefix: r.GetRewrite().GetPrefix(), Regex: r.GetRewrite().GetRegex()},
+		RequestHeaders: headerRules(r.GetRequestHeaders()), ResponseHeaders: headerRules(r.GetResponseHeaders()),
+		RequestJSON: jsonRules(r.GetRequestJson()), ResponseJSON: jsonRules(r.GetResponseJson()),
+	}
+	for _, h := range m.GetHeaders() {
+		out.Match.Headers = append(out.Match.Headers, proxy.HeaderMatch{Name: h.GetName(), Value: h.GetValue()})
+	}
+	return out
+}
+
+func headerRules(r *configv1.HeaderRules) headers.Rules {
+	return headers.Rules{Set: r.GetSet(), Add: r.GetAdd(), Remove: r.GetRemove()}
+}
+
+func jsonRules(r *configv1.JsonRules) proxy.JSONRules {
+	return proxy.JSONRules{Set: r.GetSet(), Remove: r.GetRemove(), Rename: r.GetRename()}
+}
+
+// plainRoutes lets gateway/rest, which does not know gateway/proxy, ask it.
+type plainRoutes struct{ p *proxy.Proxy }
+
+// Match implements rest.HTTPRoutes.
+func (a plainRoutes) Match(r *http.Request, method, path string, at rest.HTTPPhase) (rest.HTTPRoute, bool) {
+	q, ok := a.p.Match(r, method, path, at == rest.HTTPWithHost)
+	if !ok {
+		return nil, false
+	}
+	return q, true
+}
+
+// Allowed implements rest.HTTPRoutes.
+func (a plainRoutes) Allowed(r *http.Request, path string, at rest.HTTPPhase) []string {
+	return a.p.Allowed(r, path, at == rest.HTTPWithHost)
+}
