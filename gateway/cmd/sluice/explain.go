@@ -60,7 +60,7 @@ func printExplanation(args []string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e, err := gateway.Explain(context.Background(), cfg, req, gateway.WithServices(shop.Services()...), gateway.WithDocs("Sluice shop API", openapi.Document))
+	e, err := gateway.Explain(context.Background(), cfg, req, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...), gateway.WithDocs("Sluice shop API", openapi.Document))
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func printRoutes(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all, err := gateway.RoutesOf(cfg, gateway.WithServices(shop.Services()...))
+	all, err := gateway.RoutesOf(cfg, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...))
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func serve(args []string) error {
 		return err
 	}
 	opts := []gateway.Option{
-		gateway.WithServices(shop.Services()...),
+		gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...),
 		gateway.WithDocs("Sluice shop API", openapi.Document),
 		gateway.WithSockets(l.Listen),
 		gateway.OnReady(func(g *gateway.Gateway) {

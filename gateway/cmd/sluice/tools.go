@@ -93,7 +93,7 @@ func configCheck(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := gateway.Check(cfg, gateway.WithServices(shop.Services()...)); err != nil {
+	if err := gateway.Check(cfg, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...)); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	fmt.Println(args[0] + ": ok")
