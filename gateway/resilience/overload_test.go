@@ -94,7 +94,7 @@ var overloads = []overload{
 	{"ten times from the start", []phase{times("10 times", 10, 10*time.Second)}, func(rs []result) error {
 		return keeps(rs[0], 0.9*capacity, 300*time.Millisecond)
 	}},
-	{"ten times for long", []phase{times("half", 0.5, 5*time.Second), times("10 times", 10, 20*time.Second), times("still", 10, 20*time.Second)}, func(rs []result) error {
+	{"ten times for long", []phase{times("half", 0.5, 5*time.Second), times("10 times", 10, 10*time.Second), times("still", 10, 10*time.Second)}, func(rs []result) error {
 		return errors.Join(keeps(rs[1], 0.9*capacity, 300*time.Millisecond), keeps(rs[2], 0.9*capacity, 300*time.Millisecond))
 	}},
 	{"methods of 1 ms and 600 ms", []phase{
