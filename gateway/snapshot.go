@@ -19,6 +19,7 @@ import (
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -57,6 +58,7 @@ type snapshot struct {
 	keys         *auth.APIKeys // nil without API keys
 	client       *clientaddr.Resolver
 	upstream     *upstream.Conn
+	cache        *cache.Cache             // nil where nothing is kept
 	branches     grpc.ClientConnInterface // what composites call
 	proxy        *proxy.Proxy             // nil without routes to plain HTTP services
 	rest         *rest.Server
@@ -196,7 +198,12 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 		}
 		targets[name] = t
 	}
+	var err error
+	if s.cache, err = s.responseCache(); err != nil {
+		return err
+	}
 	conn, err := upstream.New(upstream.Options{
+		Cache:   s.cache,
 		Methods: s.methods, Targets: targets,
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
 		Signer: signer, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,

@@ -164,6 +164,7 @@ func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	flying := c.flying
 	c.mu.Unlock()
+	c.store.CleanUp()                                                                                            // It weighs behind the writes' backs otherwise.
 	return Stats{Entries: c.store.EstimatedSize(), Bytes: int64(c.store.WeightedSize()), MaxBytes: c.o.MaxBytes, //nolint:gosec // It is bounded by MaxBytes.
 		Fetches: flying, Tags: c.index.len()}
 }

@@ -9,7 +9,7 @@ import (
 // Keys are compared whole, so no two that differ share an answer: they are no hashes.
 // Each part stands behind its length, so that no part can reach into the next:
 //
-//	route name | scope | vary paths | principal, where the scope is PRINCIPAL | the caller's parts
+//	route name | scope | vary paths | tags | principal, where the scope is PRINCIPAL | the caller's parts
 
 // AppendPart appends a part of a key to dst.
 func AppendPart[T ~string | ~[]byte](dst []byte, part T) []byte {
@@ -17,8 +17,8 @@ func AppendPart[T ~string | ~[]byte](dst []byte, part T) []byte {
 	return append(dst, part...)
 }
 
-// prefix is what the keys of a route begin with. The paths of vary are in it: after a
-// reload with other ones, what was kept by the old must not be found.
+// prefix is what the keys of a route begin with. Paths of vary and tags are in it:
+// after a reload with other ones, what was kept by the old must not be found.
 func prefix(name string, rule *policy.Cache) []byte {
 	b := AppendPart(nil, name)
 	scope := byte('p')
@@ -28,6 +28,10 @@ func prefix(name string, rule *policy.Cache) []byte {
 	b = binary.AppendUvarint(append(b, scope), uint64(len(rule.Vary)))
 	for _, path := range rule.Vary {
 		b = AppendPart(b, path)
+	}
+	b = binary.AppendUvarint(b, uint64(len(rule.Tags)))
+	for _, tag := range rule.Tags {
+		b = AppendPart(b, tag)
 	}
 	return b
 }

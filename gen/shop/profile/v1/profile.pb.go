@@ -383,24 +383,24 @@ const file_shop_profile_v1_profile_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId\x127\n" +
 	"\x06avatar\x18\x02 \x01(\v2\x14.google.api.HttpBodyB\t\xe0A\x02\xbaH\x03\xc8\x01\x01R\x06avatar\"Q\n" +
 	"\x10GetAvatarRequest\x12=\n" +
-	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId2\xc6\x05\n" +
-	"\x0eProfileService\x12\x81\x01\n" +
+	"\auser_id\x18\x01 \x01(\tB$\xe0A\x02\xbaH\x1er\x1c2\x1a^[a-z0-9][a-z0-9_-]{0,62}$R\x06userId2\xce\x06\n" +
+	"\x0eProfileService\x12\xa0\x01\n" +
 	"\n" +
-	"GetProfile\x12\".shop.profile.v1.GetProfileRequest\x1a\x18.shop.profile.v1.Profile\"5\xca\xf3\x18\x0e\n" +
+	"GetProfile\x12\".shop.profile.v1.GetProfileRequest\x1a\x18.shop.profile.v1.Profile\"T\xca\xf3\x18-\n" +
 	"\x02\b\x01\x12\x06\n" +
-	"\x04read \x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/users/{user_id}/profile\x12\xb6\x01\n" +
-	"\rUpdateProfile\x12%.shop.profile.v1.UpdateProfileRequest\x1a\x18.shop.profile.v1.Profile\"d\xca\xf3\x18,\n" +
+	"\x04read \x01R\x1d\b\x01\x12\x02\b\x05\x1a\x02\b\x05:\x11profile/{user_id}\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/users/{user_id}/profile\x12\xd1\x01\n" +
+	"\rUpdateProfile\x12%.shop.profile.v1.UpdateProfileRequest\x1a\x18.shop.profile.v1.Profile\"\x7f\xca\xf3\x18G\n" +
 	"!\x1a\x0eprofiles.write\"\x0fprofile.user_id\x12\a\n" +
-	"\x05write\x82\xd3\xe4\x93\x02.:\aprofile2#/v1/users/{profile.user_id}/profile\x12\xb7\x01\n" +
-	"\fUploadAvatar\x12$.shop.profile.v1.UploadAvatarRequest\x1a\x18.shop.profile.v1.Profile\"g\xca\xf3\x181\n" +
+	"\x05writeZ\x19profile/{profile.user_id}\x82\xd3\xe4\x93\x02.:\aprofile2#/v1/users/{profile.user_id}/profile\x12\xdd\x01\n" +
+	"\fUploadAvatar\x12$.shop.profile.v1.UploadAvatarRequest\x1a\x18.shop.profile.v1.Profile\"\x8c\x01\xca\xf3\x18V\n" +
 	"\x19\x1a\x0eprofiles.write\"\auser_id\x12\t\n" +
 	"\x05write\x10\x05\x1a\x02\b\n" +
-	" \x018\x80\x80\x80\x01\x82\xd3\xe4\x93\x02,:\x06avatar\x1a\"/v1/users/{user_id}/profile/avatar\x12\xb2\x01\n" +
-	"\tGetAvatar\x12!.shop.profile.v1.GetAvatarRequest\x1a\x14.google.api.HttpBody\"l\xca\xf3\x18>\n" +
+	" \x018\x80\x80\x80\x01Z\x11profile/{user_id}Z\x10avatar/{user_id}\x82\xd3\xe4\x93\x02,:\x06avatar\x1a\"/v1/users/{user_id}/profile/avatar\x12\xda\x01\n" +
+	"\tGetAvatar\x12!.shop.profile.v1.GetAvatarRequest\x1a\x14.google.api.HttpBody\"\x93\x01\xca\xf3\x18e\n" +
 	"\x02\b\x01\x12\x06\n" +
 	"\x04read \x01*.\x1a\timage/png\x1a\n" +
 	"image/jpeg\x1a\timage/gif\x1a\n" +
-	"image/webp\x82\xd3\xe4\x93\x02$\x12\"/v1/users/{user_id}/profile/avatar\x1a\b\xca\xf3\x18\x04\x1a\x02\b\x02B@Z>github.com/sluice-gateway/sluice/gen/shop/profile/v1;profilev1b\x06proto3"
+	"image/webpR%\b\x01\x12\x02\b\x1e\x1a\x02\b\x1e\"\x03\b\xac\x022\x02\b\x02:\x10avatar/{user_id}\x82\xd3\xe4\x93\x02$\x12\"/v1/users/{user_id}/profile/avatar\x1a\b\xca\xf3\x18\x04\x1a\x02\b\x02B@Z>github.com/sluice-gateway/sluice/gen/shop/profile/v1;profilev1b\x06proto3"
 
 var (
 	file_shop_profile_v1_profile_proto_rawDescOnce sync.Once
