@@ -59,10 +59,12 @@ func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, erro
 // outlive it.
 func (s *snapshot) verifier(ctx context.Context) (*auth.Verifier, error) {
 	sets := map[string]*jwks.Source{}
+	ctx, cancel := context.WithTimeout(ctx, keysWait)
+	defer cancel()
 	from := []any{s.o.demo, s.cfg.GetDataDir()}
 	for _, c := range s.cfg.GetAuth().GetIssuers() {
 		from = append(from, c)
-		set, err := s.keySet(c)
+		set, err := s.keySet(ctx, c)
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", c.GetIssuer(), err)
 		}
@@ -132,7 +134,7 @@ func (s *snapshot) issuer(c *configv1.Issuer) (is auth.Issuer, keys *auth.KeyFil
 }
 
 // keySet is nil for an issuer whose keys stand in files.
-func (s *snapshot) keySet(c *configv1.Issuer) (*jwks.Source, error) {
+func (s *snapshot) keySet(ctx context.Context, c *configv1.Issuer) (*jwks.Source, error) {
 	o := jwks.Options{Issuer: c.GetIssuer(), MaxAge: c.GetKeysMaxAge().AsDuration(), Log: s.log, Metrics: s.metrics.Registry()}
 	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_JwksUrl:
@@ -149,8 +151,36 @@ func (s *snapshot) keySet(c *configv1.Issuer) (*jwks.Source, error) {
 		if err != nil {
 			return nil, nil, err
 		}
+		if err := s.arrived(ctx, c.GetIssuer(), set); err != nil {
+			set.Close()
+			return nil, nil, err
+		}
 		return set, func() error { set.Close(); return nil }, nil
 	})
+}
+
+// keysWait is how long a reload waits for the keys of the issuers that it changes.
+const keysWait = 10 * time.Second
+
+// arrived waits for the keys of an issuer that a reload changes: until then its
+// tokens could not be verified, which they are now. A start does not wait, and
+// neither need an issuer that was not there before.
+func (s *snapshot) arrived(ctx context.Context, issuer string, set *jwks.Source) error {
+	now := s.gateway.current.p.Load()
+	if now == nil {
+		return nil
+	}
+	err := set.First(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, c := range now.snapshot.cfg.GetAuth().GetIssuers() {
+		if c.GetIssuer() == issuer {
+			return fmt.Errorf("its keys cannot be fetched from where the configuration says now: %w", err)
+		}
+	}
+	s.log.Warn("the keys of a new issuer cannot be fetched: until they are, its tokens are answered UNAVAILABLE", "issuer", issuer, "error", err)
+	return nil
 }
 
 // apiKeys are those of the configuration and of its file, which is read again

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,8 +22,12 @@ const maxFile = 1 << 20
 // Load reads the file at path (YAML; "" means no file), puts the environment
 // over it and fills in the defaults. The error joins everything that is wrong,
 // each with its line and column or the name of the variable. getenv is
-// os.Getenv; SLUICE_CONFIG, the path itself, is for the caller to read.
+// os.Getenv; SLUICE_CONFIG, the path itself, is for the caller to read. A path such
+// as etcd://host:2379/key is read from there, see Open.
 func Load(path string, getenv func(string) string) (*configv1.Config, error) {
+	if inEtcd(path) {
+		return Read(context.Background(), path, getenv)
+	}
 	f := &file{path: path}
 	if path != "" {
 		var err error

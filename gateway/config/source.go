@@ -55,8 +55,22 @@ func (s *seen) is(data []byte, err error) bool {
 // (getenv) stands over the values of both. An empty name has defaults and
 // environment alone.
 func Open(name string, getenv func(string) string) (Source, error) {
-	if strings.HasPrefix(name, "etcd://") || strings.HasPrefix(name, "etcds://") {
+	if inEtcd(name) {
 		return openEtcd(name, getenv)
 	}
 	return &fileSource{path: name, getenv: getenv}, nil
+}
+
+func inEtcd(name string) bool {
+	return strings.HasPrefix(name, "etcd://") || strings.HasPrefix(name, "etcds://")
+}
+
+// Read reads a configuration once, from wherever Open can.
+func Read(ctx context.Context, name string, getenv func(string) string) (*configv1.Config, error) {
+	s, err := Open(name, getenv)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.Close() }() // Only read.
+	return s.Load(ctx)
 }

@@ -66,6 +66,7 @@ type Source struct {
 	wg      sync.WaitGroup
 	metrics *collector
 	started time.Time
+	first   *fetch
 
 	keys    atomic.Pointer[keySet] // nil until the first good fetch.
 	failed  atomic.Bool            // The last fetch was no good.
@@ -99,9 +100,9 @@ func newSource(o Options, t http.RoundTripper) (*Source, error) {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	first := s.start()
+	s.first = s.start()
 	s.wg.Add(1)
-	go s.refresh(first)
+	go s.refresh(s.first)
 	return s, nil
 }
 
@@ -147,6 +148,18 @@ func checkURL(raw string) error {
 }
 
 func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
+
+// First waits until the first fetch has ended, and returns why it was no good. Who
+// puts a source in the place of another waits for it, so that no token is refused
+// whose key only has not arrived yet.
+func (s *Source) First(ctx context.Context) error {
+	select {
+	case <-s.first.done:
+		return s.first.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // The most callers that wait for a fetch at once. A flood of made-up key ids
 // while an issuer is silent must not keep a goroutine and a connection each.

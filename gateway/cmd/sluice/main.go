@@ -15,13 +15,14 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"serve", "[--config FILE] [--demo]", "run the gateway", serve},
+		{"serve", "[--config FILE|etcd://HOST/KEY] [--demo]", "run the gateway", serve},
 		{"token", "--subject NAME [--scope \"S …\"] [--ttl 1h]", "print a token of the development key", token},
 		{"keys rotate", "[--settle 30s] [--retire] [--public DIR]", "replace the key of the assertions while all runs", keysRotate},
 		{"keys retire", "[--settle 30s] [--public DIR]", "take away what an earlier rotation left", keysRetire},
 		{"keys", "[--out DIR] [--public DIR]", "make the key pair of the assertions to the services", keys},
 		{"apikey create", "--owner NAME [--scope \"S …\"] [--expires 90d]", "print a new API key, and what to store of it", apikeyCreate},
 		{"config check", "FILE", "check a configuration file", configCheck},
+		{"config diff", "FROM TO | TO [--admin HOST:PORT]", "say what a configuration changes, and what of it needs a restart", configDiff},
 		{"routes", "[--config FILE] [--format text|json]", "print every route with its rule and limits", routes},
 		{"explain", "METHOD PATH | SERVICE/METHOD [flags]", "say what would happen to a request, and why", explain},
 		{"version", "", "print the version", version},

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"google.golang.org/grpc/grpclog"
@@ -21,7 +24,7 @@ import (
 
 func serve(args []string) error {
 	f := flag.NewFlagSet("serve", flag.ContinueOnError)
-	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
+	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE`, or etcd://HOST:2379/KEY (SLUICE_CONFIG)")
 	demo := f.Bool("demo", false, "accept tokens of `sluice token`, write demo data, offer gRPC reflection")
 	var h handover.Options
 	f.StringVar(&h.PIDFile, "pid-file", "", "write the number of the process that serves to `FILE`")
@@ -37,14 +40,19 @@ func serve(args []string) error {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	memory := decideMemory(os.Getenv, memlimit.FromCgroup)
 	memory.apply()
-	cfg, err := config.Load(*file, os.Getenv)
+	source, err := config.Open(*file, os.Getenv)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }() // Only read.
+	cfg, err := source.Load(context.Background())
 	if err != nil {
 		return err
 	}
 	opts := []gateway.Option{
 		gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...),
 		gateway.WithDocs("Sluice shop API", openapi.Document),
-		gateway.WithSockets(l.Listen),
+		gateway.WithSource(source), gateway.WithSockets(l.Listen),
 		gateway.OnReady(func(g *gateway.Gateway) {
 			if l.ready(g) {
 				welcome(g, *demo)
@@ -59,7 +67,30 @@ func serve(args []string) error {
 		return err
 	}
 	memory.log(g.Logger())
+	defer reloadOnHangup(g)()
 	return l.run(g)
+}
+
+// reloadOnHangup reads the configuration again on SIGHUP, whether or not it looks
+// changed. How it went is told in the log, in metrics and at /config.
+func reloadOnHangup(g *gateway.Gateway) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-hangup:
+				_ = g.Reload(context.Background()) // Bounded by itself, and by the drain.
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(done)
+	}
 }
 
 // welcome prints where the gateway is and three things to try.
