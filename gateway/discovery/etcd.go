@@ -19,6 +19,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // DefaultEtcdPrefix is what stands before the name of a target in keys.
@@ -72,6 +74,11 @@ func (r *Registry) openEtcd(o *EtcdOptions) error {
 	e.config = clientv3.Config{
 		Endpoints: o.Endpoints, TLS: o.TLS, Username: o.Username, Logger: zap.NewNop(), DialTimeout: etcdTimeout,
 		DialKeepAliveTime: 2 * etcdTimeout, DialKeepAliveTimeout: etcdTimeout,
+		// grpc-go's wait between attempts grows to two minutes.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry / 2},
+			MinConnectTimeout: etcdTimeout,
+		})},
 	}
 	if secure && o.TLS == nil {
 		e.config.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
