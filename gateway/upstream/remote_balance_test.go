@@ -34,7 +34,7 @@ func TestRemoteSpread(t *testing.T) {
 			if policy == balance.LeastRequest {
 				off = 70
 			}
-			for i, s := range []*server{a, b, c} {
+			for i, s := range []*place{a, b, c} {
 				if n := s.calls.Load(); n < want[i]-off || n > want[i]+off {
 					t.Errorf("backend %d got %d of 600 calls, want %d±%d", i, n, want[i], off)
 				}
@@ -102,13 +102,13 @@ func TestRemoteEjection(t *testing.T) {
 func TestRemoteHealth(t *testing.T) {
 	const name = "x.Y"
 	a, b := serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")
-	for _, s := range []*server{a, b} {
+	for _, s := range []*place{a, b} {
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	target := remoteOf(t, upstream.RemoteOptions{Endpoints: endpointsOf(a, b), HealthCheck: &upstream.HealthCheckOptions{Service: name}})
 	until(t, target, "ready", "ready")
 	stop := load(t, target)
-	of := func(s *server, is, other string) []string {
+	of := func(s *place, is, other string) []string {
 		if (s.addr < a.addr) == (s.addr < b.addr) && s == a && a.addr > b.addr || s == b && b.addr > a.addr {
 			return []string{other, is}
 		}
@@ -142,7 +142,7 @@ func TestRemoteHealth(t *testing.T) {
 // flight to one that goes are answered by it.
 func TestRemoteTargetsChange(t *testing.T) {
 	where := &catalogue{}
-	all := []*server{serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")}
+	all := []*place{serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0"), serve(t, "127.0.0.1:0")}
 	where.set(all...)
 	target := remoteOf(t, upstream.RemoteOptions{Target: "consul:///users", Discovery: where.registry(t)})
 	until(t, target, "ready", "ready", "ready")
@@ -213,7 +213,7 @@ func TestRemoteLost(t *testing.T) {
 		t.Errorf("it answered UNAVAILABLE: %v", err)
 	}
 	s.code.Store(uint32(codes.OK))
-	for name, end := range map[string]func(s *server){"stop": func(s *server) { s.stop() }, "drain": func(s *server) { s.drain() }} {
+	for name, end := range map[string]func(s *place){"stop": func(s *place) { s.stop() }, "drain": func(s *place) { s.drain() }} {
 		s.stop()
 		until(t, target, "failed") // Or what follows could be about the connection before.
 		s = serve(t, s.addr)

@@ -24,8 +24,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// server is a backend that answers every call.
-type server struct {
+// place is a backend that answers every call.
+type place struct {
 	addr   string
 	health *health.Server
 	calls  atomic.Int64
@@ -36,13 +36,13 @@ type server struct {
 }
 
 // serve runs one on addr, or a free port.
-func serve(t *testing.T, addr string) *server {
+func serve(t *testing.T, addr string) *place {
 	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{addr: l.Addr().String(), health: health.NewServer()}
+	s := &place{addr: l.Addr().String(), health: health.NewServer()}
 	srv := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.UnknownServiceHandler(func(_ any, ss grpc.ServerStream) error {
 		s.calls.Add(1)
 		select {
@@ -86,7 +86,7 @@ func remoteOf(t *testing.T, o upstream.RemoteOptions) upstream.Balanced {
 	return target.(upstream.Balanced)
 }
 
-func endpointsOf(servers ...*server) (all []discovery.Backend) {
+func endpointsOf(servers ...*place) (all []discovery.Backend) {
 	for i, s := range servers {
 		all = append(all, discovery.Backend{Addr: s.addr, Weight: i + 1})
 	}
@@ -153,7 +153,7 @@ type catalogue struct {
 	addrs []string
 }
 
-func (c *catalogue) set(servers ...*server) {
+func (c *catalogue) set(servers ...*place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.index++
