@@ -11,6 +11,9 @@ import (
 	typev1 "github.com/sluice-gateway/sluice/gen/shop/type/v1"
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -81,5 +84,37 @@ func BenchmarkOverview(b *testing.B) {
 				out.Free()
 			}
 		})
+	}
+}
+
+// BenchmarkResilient is BenchmarkInvoke with breaker, bound and budget on, and as an
+// edge has it that reads the answer itself; off is without them, in the same run.
+func BenchmarkResilient(b *testing.B) {
+	for name, o := range map[string]upstream.ServiceOptions{"off": {}, "on": {Resilience: resilient(b, resilience.Options{})}, "canary": {
+		Resilience: resilient(b, resilience.Options{}), Canaries: []upstream.Canary{{Name: "next", Target: &backend{}, Percent: 10}},
+	}} {
+		for _, unread := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/unread=%v", name, unread), func(b *testing.B) {
+				f := travel(b, &backend{}, o, func(u *upstream.Options) {
+					u.Observer = nil
+					if name == "off" {
+						u.Services = nil
+					}
+				})
+				in, out, call := &wire.Frame{}, &wire.Frame{}, &policy.Call{}
+				ctx := f.admit(b, "Echo", call)
+				if unread {
+					call.Unread = out
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					call.Attempts, call.Backend = 0, ""
+					if err := f.Invoke(ctx, service+"Echo", in, out); err != nil {
+						b.Fatal(err)
+					}
+					call.AnswerRead(nil)
+				}
+			})
+		}
 	}
 }

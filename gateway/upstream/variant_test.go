@@ -294,7 +294,7 @@ func TestStreamPermits(t *testing.T) {
 				<-ss.Context().Done()
 				return nil
 			}}
-			f := travel(t, s.target(t, kind), upstream.ServiceOptions{Resilience: r})
+			f := travel(t, s.target(t, kind), upstream.ServiceOptions{Resilience: r}, func(o *upstream.Options) { o.Observer = nil })
 			desc := &grpc.StreamDesc{StreamName: "Down", ServerStreams: true}
 			open := func() (grpc.ClientStream, context.CancelFunc, error) {
 				ctx, cancel := context.WithCancel(f.admit(t, "Down", &policy.Call{}))
