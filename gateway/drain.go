@@ -122,7 +122,8 @@ func drainHTTP(ctx context.Context, s *http.Server, l *listen.Listener, grace ti
 	silent := min(lastAsk, grace/4)
 	look := time.NewTicker(lookAgain)
 	defer look.Stop()
-	for l.CloseIdle(silent) > 0 && ctx.Err() == nil {
+	// Whoever sends a request byte by byte does not hold up the rest.
+	for end := time.Now().Add(3 * silent); l.CloseIdle(silent) > 0 && ctx.Err() == nil && time.Now().Before(end); {
 		<-look.C
 	}
 	err := s.Shutdown(ctx)

@@ -166,11 +166,11 @@ func (a asker) answered(t *testing.T, path string) {
 	}
 }
 
-// TestCloseIdle: what rests is closed, once it has rested long enough; what has
-// never asked, and what is in use, is not.
+// TestCloseIdle: what rests is closed, once it has rested long enough, and so is
+// what has never asked.
 func TestCloseIdle(t *testing.T) {
 	l := idleServer(t, false)
-	rests, fresh := newAsker(t, l), newAsker(t, l)
+	rests := newAsker(t, l)
 	rests.ask(t, "/1")
 	eventually(t, "one connection is seen at rest", func() bool { return l.CloseIdle(time.Hour) == 1 })
 	rests.ask(t, "/2") // It is not closed before its time, and its time begins anew.
@@ -182,7 +182,12 @@ func TestCloseIdle(t *testing.T) {
 	if _, err := rests.in.ReadByte(); !errors.Is(err, io.EOF) {
 		t.Errorf("the connection at rest ends with %v, want EOF", err)
 	}
-	fresh.ask(t, "/first")
+	fresh := newAsker(t, l)
+	eventually(t, "a connection that has not asked is seen", func() bool { return l.CloseIdle(time.Hour) == 1 })
+	eventually(t, "it is closed", func() bool { return l.CloseIdle(0) == 0 && l.Open() == 0 })
+	if _, err := fresh.in.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection that has not asked ends with %v, want EOF", err)
+	}
 }
 
 // TestCloseIdleLooksOnce: a request that the kernel has when its connection is

@@ -24,6 +24,7 @@ const (
 	busy    = 0 // also: it has never been at rest
 	resting = 1 // since when has not been noted
 	retired = 2 // told to end, see conn.retire
+	asking  = 3 // it has sent something, and the server does not know of a request yet
 )
 
 // graceToRead is how long the rest of a request may take to come that was noticed
@@ -43,10 +44,21 @@ type rest struct {
 func State(c net.Conn, s http.ConnState) {
 	switch s { //nolint:exhaustive // What is read tells the rest.
 	case http.StateNew:
-		if t, ok := c.(*tls.Conn); ok {
+		// Clients keep connections in stock that they have not used yet.
+		switch t := c.(type) {
+		case *tls.Conn:
 			if inner, ok := t.NetConn().(*conn); ok {
 				inner.rest.outer.Store(t)
 			}
+		case *conn:
+			t.rest.since.Store(resting)
+		}
+	case http.StateActive:
+		if t, ok := c.(*tls.Conn); ok {
+			c = t.NetConn()
+		}
+		if inner, ok := c.(*conn); ok {
+			inner.rest.since.Store(busy)
 		}
 	case http.StateIdle:
 		if t, ok := c.(*tls.Conn); ok {
@@ -60,7 +72,7 @@ func State(c net.Conn, s http.ConnState) {
 
 // CloseIdle ends the connections of HTTP/1 that have been at rest for so long,
 // counted from when a call of CloseIdle has first seen them there, and returns how
-// many rest still. A request that has arrived before is served, and is the last.
+// many do still, or have just begun to ask. A request that has arrived before is served, and is the last.
 func (l *Listener) CloseIdle(after time.Duration) (left int) {
 	now := time.Now()
 	for _, c := range l.all() {
@@ -68,6 +80,8 @@ func (l *Listener) CloseIdle(after time.Duration) (left int) {
 		switch {
 		case since == busy, since == retired, c.speaksHTTP2():
 			continue
+		case since == asking: // To the server it is at rest still, and would be closed.
+			left++
 		case since == resting:
 			left++
 			c.rest.since.CompareAndSwap(resting, now.UnixNano())
@@ -109,7 +123,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.rest.begun = true
 		c.rest.http2.Store(n >= 3 && string(p[:3]) == "PRI") // RFC 9113, 3.4
 	}
-	if c.rest.since.Load() != busy && c.rest.since.Swap(busy) == retired {
+	if since := c.rest.since.Load(); since != busy && since != asking && c.rest.since.Swap(asking) == retired {
 		c.rest.mu.Lock() // The deadline has been set.
 		defer c.rest.mu.Unlock()
 		_ = c.SetReadDeadline(time.Now().Add(graceToRead)) // The server sets its own next.
