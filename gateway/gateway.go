@@ -132,6 +132,9 @@ func (g *Gateway) swap(s *snapshot) {
 	g.living = append(slices.Clone(g.living), s)
 	g.mu.Unlock()
 	old := g.current.p.Swap(next)
+	for _, f := range s.inForce {
+		f()
+	}
 	if old == nil {
 		return
 	}

@@ -3,14 +3,11 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -21,11 +18,8 @@ import (
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/balance"
-	"github.com/sluice-gateway/sluice/gateway/discovery"
-	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
-	"github.com/sluice-gateway/sluice/gateway/resilience"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 )
 
@@ -120,49 +114,33 @@ func (s *snapshot) proxyOptions() proxy.Options {
 	}
 }
 
-// openHTTP opens an upstream, or takes that of the snapshot before.
+// openHTTP opens an upstream, or takes that of the snapshot before. What is known of
+// it (breakers, budgets) outlives more: a change of its settings, too.
 func (s *snapshot) openHTTP(name string, u proxy.Upstream, c *configv1.HttpUpstream) (*proxy.Service, error) {
-	return part(s, "http_upstream", []any{name, c, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
-		o := s.proxyOptions()
-		o.Metrics, o.Balance = r, balance.NewMetrics(r)
-		var closers []func()
-		undo := func() {
-			for _, f := range closers {
-				f()
-			}
+	o := s.proxyOptions()
+	if s.o.explain == nil {
+		var err error
+		if o.Resolver, err = s.discovery(); err != nil {
+			return nil, err
 		}
-		bounded := func(variant string, t *proxy.Target) error {
-			svc, err := resilience.NewService(resilienceOf(name, variant, c.GetResilience(), r))
-			if err == nil {
-				t.Service = svc
-				closers = append(closers, svc.Close)
-			}
-			return err
-		}
-		if err := bounded("", &u.Target); err != nil {
-			return nil, nil, err
+		if u.Target.Service, err = s.resilience(name, "", c.GetResilience()); err != nil {
+			return nil, err
 		}
 		for i := range u.Canaries {
-			if err := bounded(u.Canaries[i].Name, &u.Canaries[i].Target); err != nil {
-				undo()
-				return nil, nil, err
+			if u.Canaries[i].Target.Service, err = s.resilience(name, u.Canaries[i].Name, c.GetResilience()); err != nil {
+				return nil, err
 			}
 		}
-		look, err := s.httpResolver(c)
-		if err != nil {
-			undo()
-			return nil, nil, err
-		}
-		if look != nil {
-			o.Resolver = look
-			closers = append(closers, func() { _ = look.Close() })
-		}
+	}
+	key := proto.CloneOf(c)
+	key.Resilience = &configv1.Resilience{Outlier: c.GetResilience().GetOutlier()}
+	return part(s, "http_upstream", []any{name, key, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
+		o.Metrics, o.Balance = r, balance.NewMetrics(r)
 		svc, err := proxy.Open(name, u, o)
 		if err != nil {
-			undo()
 			return nil, nil, err
 		}
-		return svc, func() error { err := svc.Close(); undo(); return err }, nil
+		return svc, svc.Close, nil
 	})
 }
 
@@ -194,63 +172,6 @@ func (s *snapshot) embedHTTP(ctx context.Context, p HTTPService) (string, error)
 	})
 }
 
-// httpResolver looks up targets that are no addresses; nil where there are none.
-func (s *snapshot) httpResolver(u *configv1.HttpUpstream) (*discovery.Registry, error) {
-	targets := []string{u.GetTarget(), u.GetShadow().GetTarget()}
-	for _, c := range u.GetCanaries() {
-		targets = append(targets, c.GetTarget())
-	}
-	needed := slices.ContainsFunc(targets, func(target string) bool {
-		t, err := discovery.ParseTarget(target)
-		return err == nil && t.Scheme != discovery.Static
-	})
-	if !needed || s.o.explain != nil {
-		return nil, nil //nolint:nilnil // Nobody asks.
-	}
-	d := s.cfg.GetDiscovery()
-	o := discovery.Options{DNSInterval: d.GetDnsInterval().AsDuration(), Log: s.log}
-	if e := d.GetEtcd(); e != nil {
-		conf, err := clientConfig(e.GetTls())
-		if err != nil {
-			return nil, fmt.Errorf("discovery.etcd.tls: %w", err)
-		}
-		o.Etcd = &discovery.EtcdOptions{Endpoints: e.GetEndpoints(), TLS: conf, Username: e.GetUsername(), PasswordFile: e.GetPasswordFile(), Prefix: e.GetPrefix()}
-	}
-	if k := d.GetConsul(); k != nil {
-		conf, err := clientConfig(k.GetTls())
-		if err != nil {
-			return nil, fmt.Errorf("discovery.consul.tls: %w", err)
-		}
-		o.Consul = &discovery.ConsulOptions{Address: k.GetAddress(), TLS: conf, TokenFile: k.GetTokenFile(), Datacenter: k.GetDatacenter()}
-	}
-	return discovery.New(o)
-}
-
-// clientConfig is TLS as a client, of files as they are now; nil for nil.
-func clientConfig(c *configv1.Tls) (*tls.Config, error) {
-	if c == nil {
-		return nil, nil //nolint:nilnil // No TLS.
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.GetServerName()}
-	if f := c.GetCaFile(); f != "" {
-		pem, err := os.ReadFile(f) //nolint:gosec // The operator names the file.
-		if err != nil {
-			return nil, err
-		}
-		if out.RootCAs = x509.NewCertPool(); !out.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", f)
-		}
-	}
-	if c.GetCertFile() != "" {
-		pair, err := tls.LoadX509KeyPair(c.GetCertFile(), c.GetKeyFile())
-		if err != nil {
-			return nil, err
-		}
-		out.Certificates = []tls.Certificate{pair}
-	}
-	return out, nil
-}
-
 // checkHTTPClasses refuses routes that name a limit class that is not there, or cost
 // more than it, or than that of an API key, can hold.
 func (s *snapshot) checkHTTPClasses(methods []*policy.Method) error {
@@ -277,11 +198,8 @@ func httpUpstream(u *configv1.HttpUpstream) (proxy.Upstream, error) {
 	r, b := u.GetResilience(), u.GetBalancing()
 	out := proxy.Upstream{
 		Policy: b.GetPolicy(), SlowStart: b.GetSlowStart().AsDuration(),
-		Outlier: resilience.OutlierOptions{
-			Off: r.GetOutlier().GetOff(), ConsecutiveFailures: int(r.GetOutlier().GetConsecutiveFailures()), MaxEjectedPercent: int(r.GetOutlier().GetMaxEjectedPercent()),
-			BaseEjection: r.GetOutlier().GetBaseEjection().AsDuration(), MaxEjection: r.GetOutlier().GetMaxEjection().AsDuration(),
-		},
-		Host: u.GetHost(), UserID: u.GetUserIdHeader(), NoAssertion: u.GetNoAssertion(),
+		Outlier: outlierOptions(r.GetOutlier()),
+		Host:    u.GetHost(), UserID: u.GetUserIdHeader(), NoAssertion: u.GetNoAssertion(),
 	}
 	if h := u.GetHealthCheck(); h != nil {
 		out.Health = &proxy.HealthCheck{Path: h.GetPath(), Interval: h.GetInterval().AsDuration(), Timeout: h.GetTimeout().AsDuration(),
@@ -314,23 +232,8 @@ type httpTargeted interface {
 	GetTls() *configv1.Tls
 }
 
-// resilienceOf is what bounds and breaks an upstream.
-func resilienceOf(name, variant string, r *configv1.Resilience, to prometheus.Registerer) resilience.Options {
-	k, c, b := r.GetBreaker(), r.GetConcurrency(), r.GetRetryBudget()
-	return resilience.Options{
-		Name: name, Variant: variant, Metrics: to,
-		Breaker: resilience.BreakerOptions{Off: k.GetOff(), Window: k.GetWindow().AsDuration(), MinRequests: int(k.GetMinRequests()),
-			FailurePercent: int(k.GetFailurePercent()), OpenFor: k.GetOpenFor().AsDuration(), Probes: int(k.GetProbes()), Successes: int(k.GetSuccesses())},
-		Concurrency: resilience.ConcurrencyOptions{Off: c.GetOff(), Min: int(c.GetMin()), Max: int(c.GetMax()), Initial: int(c.GetInitial())},
-		Budget:      resilience.BudgetOptions{Off: b.GetOff(), Percent: int(b.GetPercent()), MinPerSecond: int(b.GetMinPerSecond())},
-	}
-}
-
 func plainTarget(t httpTargeted) proxy.Target {
-	out := proxy.Target{Target: t.GetTarget()}
-	for _, e := range t.GetEndpoints() {
-		out.Endpoints = append(out.Endpoints, discovery.Backend{Addr: e.GetAddress(), Weight: int(e.GetWeight())})
-	}
+	out := proxy.Target{Target: t.GetTarget(), Endpoints: backends(t.GetEndpoints())}
 	if c := t.GetTls(); c != nil {
 		out.TLS = &proxy.TLSOptions{CAFile: c.GetCaFile(), CertFile: c.GetCertFile(), KeyFile: c.GetKeyFile(), ServerName: c.GetServerName()}
 	}
@@ -352,10 +255,6 @@ func httpRoute(r *configv1.HttpRoute) proxy.Route {
 		out.Match.Headers = append(out.Match.Headers, proxy.HeaderMatch{Name: h.GetName(), Value: h.GetValue()})
 	}
 	return out
-}
-
-func headerRules(r *configv1.HeaderRules) headers.Rules {
-	return headers.Rules{Set: r.GetSet(), Add: r.GetAdd(), Remove: r.GetRemove()}
 }
 
 func jsonRules(r *configv1.JsonRules) proxy.JSONRules {

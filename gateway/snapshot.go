@@ -61,6 +61,9 @@ type snapshot struct {
 	cache        *cache.Cache             // nil where nothing is kept
 	branches     grpc.ClientConnInterface // what composites call
 	proxy        *proxy.Proxy             // nil without routes to plain HTTP services
+	targets      map[string]upstream.Target
+	services     []known  // what is known of services, their canaries and plain HTTP upstreams
+	inForce      []func() // what is done when the snapshot comes into force
 	rest         *rest.Server
 	rpc          rpc.State
 }
@@ -186,25 +189,31 @@ func (s *snapshot) signer() (*auth.Signer, error) {
 
 // connect gives every service a target and builds the connection to them.
 func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
-	targets := map[string]upstream.Target{}
 	if err := s.checkUpstreams(); err != nil {
 		return err
 	}
+	s.targets = map[string]upstream.Target{}
+	services := map[string]upstream.ServiceOptions{}
 	for _, svc := range s.o.services {
 		name := string(svc.Descriptor.FullName())
 		t, err := s.target(ctx, svc)
 		if err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
-		targets[name] = t
+		s.targets[name] = t
+		if services[name], err = s.serviceOptions(svc); err != nil {
+			return fmt.Errorf("service %s: %w", name, err)
+		}
 	}
-	var err error
+	changes, err := s.methodHeaders()
+	if err != nil {
+		return err
+	}
 	if s.cache, err = s.responseCache(); err != nil {
 		return err
 	}
 	conn, err := upstream.New(upstream.Options{
-		Cache:   s.cache,
-		Methods: s.methods, Targets: targets,
+		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Cache: s.cache, Metrics: s.metrics.Registry(),
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
 		Signer: signer, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
 	})
@@ -226,10 +235,8 @@ func (s *snapshot) target(ctx context.Context, svc Service) (upstream.Target, er
 		return t, err
 	}
 	if u := s.cfg.GetUpstreams()[name]; u != nil {
-		return part(s, "upstream", []any{name, u}, func(prometheus.Registerer) (upstream.Target, func() error, error) {
-			t, err := upstream.Remote(s.remoteOptions(u))
-			return closed(t, err)
-		})
+		return s.remote(place{service: name, target: u.GetTarget(), endpoints: u.GetEndpoints(), tls: u.GetTls(), balancing: u.GetBalancing(), health: u.GetHealthCheck(),
+			outlier: u.GetResilience().GetOutlier()})
 	}
 	if svc.Embed == nil {
 		return nil, errors.New("it cannot run in this process: name its target under upstreams")
@@ -261,14 +268,6 @@ func (s *snapshot) embedding() Embedding {
 		Config: s.cfg, AssertionKeys: s.gateway.assertionKeys, Branches: liveBranches{s.gateway},
 		Demo: s.o.demo, Logger: s.log, Tracer: s.gateway.tracers,
 	}
-}
-
-func (s *snapshot) remoteOptions(u *configv1.Upstream) upstream.RemoteOptions {
-	o := upstream.RemoteOptions{Target: u.GetTarget()}
-	if t := u.GetTls(); t != nil {
-		o.TLS = &upstream.TLSOptions{CAFile: t.GetCaFile(), CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), ServerName: t.GetServerName(), Log: s.log, Metrics: s.metrics.Registry()}
-	}
-	return o
 }
 
 func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) error {

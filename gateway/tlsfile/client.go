@@ -67,7 +67,7 @@ func (c *ClientTLS) use(m *material) {
 	if m.cert != nil {
 		cfg.Certificates = []tls.Certificate{*m.cert}
 	}
-	c.current.Store(&made{credentials.NewTLS(cfg), cfg})
+	c.current.Store(&made{credentials.NewTLS(cfg.Clone()), cfg})
 }
 
 // Credentials are for grpc.WithTransportCredentials. Each handshake uses the
@@ -89,6 +89,10 @@ func (c *ClientTLS) Handshake(ctx context.Context, conn net.Conn, host string) (
 	}
 	return t, nil
 }
+
+// Config is TLS with the files as they are now, for clients that take no
+// credentials: changes of the files are for the next Config.
+func (c *ClientTLS) Config() *tls.Config { return c.current.Load().config.Clone() }
 
 // Close ends the watching; the credentials keep the last files.
 func (c *ClientTLS) Close() error {
