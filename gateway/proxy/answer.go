@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,7 +43,15 @@ func modifyResponse(res *http.Response) error {
 	}
 	q.route.response.Apply(h, q.values())
 	res.Body = watched{res.Body, &q.watch}
+	if res.ContentLength < 0 {
+		q.endAtDrain()
+	}
 	return nil
+}
+
+// endAtDrain is for what may never end by itself.
+func (q *Request) endAtDrain() {
+	q.undrain = context.AfterFunc(q.p.draining, func() { q.watch.cancel(errDraining) })
 }
 
 // upgrade prepares a WebSocket. Only what was asked for may come.
@@ -55,6 +64,7 @@ func (q *Request) upgrade(res *http.Response) error {
 		return fmt.Errorf("%w: a connection that cannot be written to", errNonsense)
 	}
 	res.Body = tunnel{rw, &q.watch}
+	q.endAtDrain()
 	q.upgraded = true
 	res.Header[headerRequestID] = []string{q.call.RequestID}
 	return nil

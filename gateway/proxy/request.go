@@ -32,6 +32,7 @@ type Request struct {
 	status   int    // of the answer
 	failed   error  // what the reverse proxy was told
 	upgraded bool
+	undrain  func() bool // of a stream
 }
 
 // Name is the route's.
@@ -184,6 +185,11 @@ func (q *Request) pass(w http.ResponseWriter, r *http.Request) (err error) {
 			err = q.broken(ctx)
 		default:
 			panic(v)
+		}
+	}()
+	defer func() {
+		if q.undrain != nil {
+			q.undrain()
 		}
 	}()
 	q.p.proxy.ServeHTTP(q.w, r)

@@ -30,13 +30,18 @@ type rule struct {
 var rules = []rule{
 	{
 		packages: []string{"gateway/rest/..."},
-		never:    []string{"gateway/rpc/..."},
+		never:    []string{"gateway/rpc/...", "gateway/proxy/..."},
 		because:  "the edges know policy and upstream, not each other: what both need belongs there, once",
 	},
 	{
 		packages: []string{"gateway/rpc/..."},
-		never:    []string{"gateway/rest/..."},
+		never:    []string{"gateway/rest/...", "gateway/proxy/..."},
 		because:  "the edges know policy and upstream, not each other: what both need belongs there, once",
+	},
+	{
+		packages: []string{"gateway/proxy/..."},
+		never:    []string{"gateway/rest", "gateway/rpc/...", "gateway/upstream/..."},
+		because:  "the edge asks the proxy through an interface of its own, which the root adapts: of rest it shares gateway/rest/route alone, how paths are read",
 	},
 	{
 		packages: []string{"gateway/auth/...", "gateway/limit/..."},
