@@ -84,22 +84,35 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 func (t *trip) attempt(ctx context.Context) error {
 	t.call.Attempts++
 	t.timedOut = false
-	own := ctx
+	own, start := ctx, time.Time{}
 	if d := t.r.method.Rule.Retry.AttemptTimeout; d > 0 && t.to.class != nil {
 		var cancel context.CancelFunc
+		start = time.Now()
 		own, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
 	if t.to.here != nil || t.r.traffic == nil {
 		err := t.r.send(own, t.to, t.md, t.in, t.out, t.opts...)
-		t.timedOut = err != nil && own.Err() != nil && ctx.Err() == nil
+		t.timedOut = t.byItsBound(ctx, own, start, err)
 		return err
 	}
 	picked := &balance.Carried{Context: own, Pick: balance.Pick{Avoid: t.call.Backend, CallersDeadline: t.call.Hurried}}
 	err := t.r.send(picked, t.to, t.md, t.in, t.out, t.opts...)
 	t.call.Backend = picked.Pick.Chosen
-	t.timedOut = err != nil && own.Err() != nil && ctx.Err() == nil
+	t.timedOut = t.byItsBound(ctx, own, start, err)
 	return err
+}
+
+// byItsBound says whether an attempt was ended by its own bound. The service has a clock
+// of its own, and may say so a moment before ours does.
+func (t *trip) byItsBound(ctx, own context.Context, start time.Time, err error) bool {
+	switch {
+	case err == nil || start.IsZero() || ctx.Err() != nil:
+		return false
+	case own.Err() != nil:
+		return true
+	}
+	return status.Code(err) == codes.DeadlineExceeded && time.Since(start) >= t.r.method.Rule.Retry.AttemptTimeout/10*9
 }
 
 // keepRequest makes the request outlive attempts that were given up: a service in this
