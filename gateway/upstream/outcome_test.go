@@ -53,6 +53,9 @@ func TestAuthority(t *testing.T) {
 	if a := k.address(discovery.Backend{Addr: "10.0.0.1:80", ServerName: "users"}); a.ServerName != "" {
 		t.Errorf("a name that all have: %+v", a)
 	}
+	if a := k.address(discovery.Backend{Addr: "unix:/x", ServerName: "localhost"}); a.ServerName != "localhost" {
+		t.Errorf("a socket: %+v", a)
+	}
 	if a := k.address(discovery.Backend{Addr: "a.internal:80", ServerName: "a.internal"}); a.ServerName != "a.internal:80" {
 		t.Errorf("a name of its own: %+v", a)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"strings"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
@@ -50,10 +51,10 @@ func (b *resolverBuilder) OverrideAuthority(resolver.Target) string {
 	case discovery.DNS:
 		return net.JoinHostPort(t.Name, t.Port)
 	case discovery.Static:
-		if _, _, err := net.SplitHostPort(t.Addr); err == nil {
-			return t.Addr
+		if strings.HasPrefix(t.Addr, "unix:") || strings.HasPrefix(t.Addr, "unix-abstract:") { // A socket in the file system, and no host:port.
+			return "localhost"
 		}
-		return "localhost" // A socket in the file system.
+		return t.Addr
 	default:
 		return t.Name
 	}
@@ -93,7 +94,7 @@ func (k *known) address(b discovery.Backend) resolver.Address {
 	a := resolver.Address{Addr: b.Addr}
 	if b.ServerName != "" && b.ServerName != k.name {
 		a.ServerName = b.ServerName
-		if _, port, err := net.SplitHostPort(b.Addr); err == nil {
+		if _, port, err := net.SplitHostPort(b.Addr); err == nil && !strings.HasPrefix(b.Addr, "unix:") {
 			a.ServerName = net.JoinHostPort(b.ServerName, port)
 		}
 	}
