@@ -53,14 +53,27 @@ func TestHold(t *testing.T) {
 	retiring.Wait() // Nobody waits for a snapshot that all have given back.
 }
 
-// BenchmarkHold is what a reload that can come at any time costs each request.
+// BenchmarkHold is what a reload that can come at any time costs each request,
+// beside what one counter for all would, and beside nothing.
 func BenchmarkHold(b *testing.B) {
 	var c current
 	c.p.Store(newVersion(&snapshot{}))
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			c.take().Release()
-		}
-	})
+	var one atomic.Int64
+	for _, bench := range []struct {
+		name string
+		do   func()
+	}{
+		{"spread", func() { c.take().Release() }},
+		{"one counter", func() { one.Add(1); _ = c.p.Load(); one.Add(-1) }},
+		{"unheld", func() { _ = c.p.Load() }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					bench.do()
+				}
+			})
+		})
+	}
 }

@@ -159,3 +159,27 @@ func TestReloadFollowsItsFile(t *testing.T) {
 		t.Error(res.Status)
 	}
 }
+
+// TestReloadOfAnIssuer: keys that cannot be fetched from a new place leave the old
+// one in use; an issuer that nobody used yet may be away.
+func TestReloadOfAnIssuer(t *testing.T) {
+	issuer := func(name, url string) *configv1.Issuer {
+		return &configv1.Issuer{Issuer: name, Audiences: []string{"x"}, Algorithms: []string{"ES256"}, Keys: &configv1.Issuer_JwksUrl{JwksUrl: url}}
+	}
+	const nobody = "http://127.0.0.1:1/keys"
+	g := gatewaytest.Start(t, func(c *configv1.Config) { c.Auth.Issuers = []*configv1.Issuer{issuer("https://one", nobody)} },
+		gateway.WithServices(gatewaytest.TestService(nil)))
+	moved := proto.CloneOf(g.Config)
+	moved.Auth.Issuers = []*configv1.Issuer{issuer("https://one", nobody+"/elsewhere")}
+	if err := g.Apply(t.Context(), moved); err == nil || !strings.Contains(err.Error(), "https://one") {
+		t.Errorf("keys that cannot be had: %v", err)
+	}
+	another := proto.CloneOf(g.Config)
+	another.Auth.Issuers = append(another.Auth.Issuers, issuer("https://two", nobody+"/two"))
+	if err := g.Apply(t.Context(), another); err != nil {
+		t.Errorf("another issuer: %v", err)
+	}
+	if !strings.Contains(strings.Join(g.Log.Lines(), "\n"), "the keys of a new issuer cannot be fetched") {
+		t.Error("nobody is told")
+	}
+}
