@@ -353,6 +353,9 @@ func TestActivation(t *testing.T) {
 		hears("READY=1", "MAINPID="+strconv.Itoa(l.pid()))
 		hears("WATCHDOG=1")
 	}
+	l.kill(t, l.pid(), syscall.SIGHUP)
+	hears("RELOADING=1", "MONOTONIC_USEC=")
+	hears("READY=1", "STATUS=serving")
 	load.end(t, 50)
 	l.kill(t, l.pid(), syscall.SIGTERM)
 	hears("STOPPING=1")

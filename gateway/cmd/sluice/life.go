@@ -45,7 +45,7 @@ func newLife(o handover.Options) (*life, error) {
 func (l *life) run(g *gateway.Gateway) error {
 	ctx, end := context.WithCancelCause(context.Background())
 	defer end(nil)
-	l.end, l.log = end, g.Logger()
+	l.end = end
 	l.whole, l.over = context.WithCancel(context.Background())
 	defer l.over()
 	stop := make(chan os.Signal, 1)

@@ -67,13 +67,14 @@ func serve(args []string) error {
 		return err
 	}
 	memory.log(g.Logger())
-	defer reloadOnHangup(g)()
+	l.log = g.Logger()
+	defer reloadOnHangup(g, l)()
 	return l.run(g)
 }
 
 // reloadOnHangup reads the configuration again on SIGHUP, whether or not it looks
-// changed. How it went is told in the log, in metrics and at /config.
-func reloadOnHangup(g *gateway.Gateway) (stop func()) {
+// changed. How it went is told in the log, in metrics, at /config, and to systemd.
+func reloadOnHangup(g *gateway.Gateway, l *life) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -83,7 +84,12 @@ func reloadOnHangup(g *gateway.Gateway) (stop func()) {
 			case <-done:
 				return
 			case <-hangup:
-				_ = g.Reload(context.Background()) // Bounded by itself, and by the drain.
+				l.report(l.Reloading())
+				status := "serving"
+				if err := g.Reload(context.Background()); err != nil { // Bounded by itself, and by the drain.
+					status = "serving with the configuration from before: the new one has errors, see the log"
+				}
+				l.report(l.Reloaded(status))
 			}
 		}
 	}()
