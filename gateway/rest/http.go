@@ -203,6 +203,7 @@ type plainBody struct {
 	mu   sync.Mutex
 	over bool // read to its end, or the exchange is over: no deadline any more
 	err  error
+	eof  bool
 }
 
 // plainBody returns nil where there is no body.
@@ -225,8 +226,11 @@ func (b *plainBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	if b.over || b.err != nil {
 		defer b.mu.Unlock()
-		if b.err != nil {
+		switch {
+		case b.err != nil:
 			return 0, b.err
+		case b.eof: // The transport looks behind a body whose length it knows.
+			return 0, io.EOF
 		}
 		return 0, http.ErrBodyReadAfterClose
 	}
@@ -246,10 +250,15 @@ func (b *plainBody) Read(p []byte) (int, error) {
 		}
 	}
 	switch {
-	case err == nil || b.over:
+	case err == nil:
 	case errors.Is(err, io.EOF):
+		b.eof = true
+		if b.over {
+			break
+		}
 		b.over = true
 		_ = b.rc.SetReadDeadline(time.Time{})
+	case b.over:
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = refuse("body_slow", bodyTooSlow())
 		return n, b.err
