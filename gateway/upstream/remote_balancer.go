@@ -81,6 +81,7 @@ func (s *spreader) open(k *known, m *balance.Member[*backend], to discovery.Back
 		done:        func(d balancer.DoneInfo) { m.Done(outcome(d)) },
 		doneCallers: func(d balancer.DoneInfo) { m.Done(outcomeCallers(d)) },
 	}
+	//nolint:staticcheck // Deprecated are several addresses; there is no other way to one.
 	conn, err := s.cc.NewSubConn([]resolver.Address{k.address(to)}, balancer.NewSubConnOptions{
 		StateListener: func(st balancer.SubConnState) { s.changed(to.Addr, b, k.check, st) },
 	})
