@@ -81,7 +81,11 @@ func (r *reloading) loaded(c *configv1.Config, restart []string) {
 	r.at.Set(float64(now.Unix()))
 	r.info.Reset()
 	r.info.WithLabelValues(digest).Set(1)
-	r.status.Store(&admin.ConfigStatus{Digest: digest, LoadedAt: now, NeedsRestart: restart, Config: config.Redacted(c)})
+	next := &admin.ConfigStatus{Digest: digest, LoadedAt: now, NeedsRestart: restart, Config: config.Redacted(c)}
+	if before := r.status.Load(); before != nil { // Until this one is told of.
+		next.LastReload = before.LastReload
+	}
+	r.status.Store(next)
 }
 
 // stop refuses reloads from now on, and ends the one that is going on.

@@ -146,7 +146,7 @@ func TestReloadFollowsItsFile(t *testing.T) {
 	write(deadline("4s"))
 	eventually(t, "the file was followed", is("4s"))
 	write(deadline("many"))
-	eventually(t, "the bad file was told of", func() bool { return g.Status().LastReload.Outcome == "invalid" })
+	eventually(t, "the bad file was told of", func() bool { r := g.Status().LastReload; return r != nil && r.Outcome == "invalid" })
 	if !is("4s")() || !strings.Contains(g.Status().LastReload.Error, ":3:15") {
 		t.Errorf("%v, %+v", g.Routes(), g.Status().LastReload)
 	}
