@@ -25,11 +25,24 @@ func Check(cfg *configv1.Config, opts ...Option) error {
 	}
 	errs := []error{err, s.checkUpstreams(), s.checkIdentity()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.GetUpstreams())) {
-		if err := upstream.CheckTarget(cfg.GetUpstreams()[name].GetTarget()); err != nil {
-			errs = append(errs, fmt.Errorf("upstreams: %s: %w", name, err))
+		u := cfg.GetUpstreams()[name]
+		for _, target := range targetsOf(u) {
+			if err := upstream.CheckTarget(target); err != nil {
+				errs = append(errs, fmt.Errorf("upstreams: %s: %w", name, err))
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// targetsOf are those of an upstream, its canaries and its shadow, where they are no
+// lists.
+func targetsOf(u *configv1.Upstream) []string {
+	all := []string{u.GetTarget(), u.GetShadow().GetTarget()}
+	for _, c := range u.GetCanaries() {
+		all = append(all, c.GetTarget())
+	}
+	return slices.DeleteFunc(all, func(t string) bool { return t == "" })
 }
 
 // checkLimits looks at the classes, and at what rules and credentials name of

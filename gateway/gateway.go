@@ -51,6 +51,8 @@ type Gateway struct {
 	addrs    Addrs
 	closers  []func() error
 
+	started   time.Time
+	recent    *telemetry.Recent
 	parts     *parts
 	inFlight  *limit.InFlight
 	current   current
@@ -69,7 +71,7 @@ type Gateway struct {
 // cannot be parsed, a generated handler that calls another method than its
 // route names, no issuer of tokens. Nothing listens yet.
 func New(cfg *configv1.Config, opts ...Option) (*Gateway, error) {
-	g := &Gateway{cfg: cfg, o: newOptions(opts), level: new(slog.LevelVar), parts: newParts(), inFlight: limit.NewInFlight()}
+	g := &Gateway{cfg: cfg, o: newOptions(opts), level: new(slog.LevelVar), parts: newParts(), started: time.Now(), recent: telemetry.NewRecent(recentErrors), inFlight: limit.NewInFlight()}
 	if g.log = g.o.logger; g.log == nil {
 		g.output = telemetry.NewOutput(os.Stderr)
 		g.onClose(g.output.Close) // The last thing that is done.
@@ -119,7 +121,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	g.buildRPC(first)
 	g.admin = admin.New(admin.Options{
 		Ready: g.drain.ready, Metrics: g.metrics.Handler(), Routes: g.Routes, Addr: g.cfg.GetAdmin().GetAddr(), Usage: g.usage,
-		Config: g.Status,
+		Config: g.Status, State: g.state, Actions: g.actions(),
 	})
 	return nil
 }

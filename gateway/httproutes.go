@@ -134,7 +134,7 @@ func (s *snapshot) openHTTP(name string, u proxy.Upstream, c *configv1.HttpUpstr
 	}
 	key := proto.CloneOf(c)
 	key.Resilience = &configv1.Resilience{Outlier: c.GetResilience().GetOutlier()}
-	return part(s, "http_upstream", []any{name, key, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
+	svc, err := part(s, "http_upstream", []any{name, key, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
 		o.Metrics, o.Balance = r, balance.NewMetrics(r)
 		svc, err := proxy.Open(name, u, o)
 		if err != nil {
@@ -142,6 +142,14 @@ func (s *snapshot) openHTTP(name string, u proxy.Upstream, c *configv1.HttpUpstr
 		}
 		return svc, svc.Close, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	if s.plain == nil {
+		s.plain = map[string]*proxy.Service{}
+	}
+	s.plain[name] = svc
+	return svc, nil
 }
 
 // embedHTTP runs an embedded service on a port of loopback: WebSockets need a

@@ -37,6 +37,7 @@ type reloading struct {
 	ctx     context.Context
 	end     context.CancelFunc
 	stopped atomic.Bool
+	count   atomic.Int64     // of those that were applied
 	wanted  *configv1.Config // as it was read, of the snapshot in use; guarded by one
 	status  atomic.Pointer[admin.ConfigStatus]
 
@@ -187,6 +188,7 @@ func (g *Gateway) applied(cfg *configv1.Config, s *snapshot, restart []string) {
 		g.setLevel(cfg.GetLog().GetLevel())
 	}
 	g.swap(s)
+	g.reload.count.Add(1)
 	g.reload.wanted = cfg
 	restart = append(restart, g.outgrown(s)...)
 	g.reload.loaded(cfg, restart)

@@ -62,6 +62,8 @@ type snapshot struct {
 	branches     grpc.ClientConnInterface // what composites call
 	proxy        *proxy.Proxy             // nil without routes to plain HTTP services
 	targets      map[string]upstream.Target
+	called       []called // for operators: targets, those of canaries too
+	plain        map[string]*proxy.Service
 	services     []known  // what is known of services, their canaries and plain HTTP upstreams
 	inForce      []func() // what is done when the snapshot comes into force
 	rest         *rest.Server
@@ -201,6 +203,7 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
 		s.targets[name] = t
+		s.called = append(s.called, called{name, "", t})
 		if services[name], err = s.serviceOptions(svc); err != nil {
 			return fmt.Errorf("service %s: %w", name, err)
 		}
@@ -319,7 +322,7 @@ func (s *snapshot) pages(plain bool) (http.Handler, error) {
 // observe says how requests are observed. The access log goes where all other
 // lines go, of level info.
 func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
-	o := telemetry.Options{Metrics: s.metrics, Tracer: tracer, Sparse: stepAddress}
+	o := telemetry.Options{Metrics: s.metrics, Tracer: tracer, Sparse: stepAddress, Recent: s.gateway.recent}
 	switch {
 	case s.cfg.GetLog().GetAccessOff() || !s.log.Enabled(context.Background(), slog.LevelInfo):
 	case s.gateway.output != nil:

@@ -147,6 +147,12 @@ func (s *snapshot) resilience(name, variant string, c *configv1.Resilience) (*re
 	return service, nil
 }
 
+// called is where a service, or a canary of it, runs.
+type called struct {
+	service, variant string
+	target           upstream.Target
+}
+
 // known is a service with what is known of it, for operators.
 type known struct {
 	name, variant string
@@ -201,6 +207,7 @@ func (s *snapshot) canary(name string, k *configv1.Canary, u *configv1.Upstream)
 	if err != nil {
 		return c, err
 	}
+	s.called = append(s.called, called{name, k.GetName(), c.Target})
 	if c.Resilience, err = s.resilience(name, k.GetName(), u.GetResilience()); err != nil {
 		return c, err
 	}

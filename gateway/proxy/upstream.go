@@ -14,6 +14,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/sluice-gateway/sluice/gateway/balance"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -206,4 +207,22 @@ func (s *shadow) send(out *http.Request, m *policy.Method, deadline time.Duratio
 			seen.UpstreamDone(m, s.target.name, code, time.Since(start))
 		}
 	})
+}
+
+// Place is where requests of a service go, for operators to read: the service itself,
+// or a canary of it.
+type Place struct {
+	// Variant is the canary's name; empty for the service itself.
+	Variant  string
+	Target   string
+	Backends []balance.BackendState
+}
+
+// Places lists the service and its canaries.
+func (s *Service) Places() []Place {
+	out := []Place{{Target: s.main.name, Backends: s.main.group.Backends()}}
+	for _, c := range s.canaries {
+		out = append(out, Place{Variant: c.variant, Target: c.name, Backends: c.group.Backends()})
+	}
+	return out
 }
