@@ -105,6 +105,7 @@ func TestRefused(t *testing.T) {
 		"where from":            {set("X-Forwarded-For", "x"), scope, "for themselves"},
 		"CORS":                  {set("Access-Control-Allow-Origin", "*"), response, "for themselves"},
 		"challenge":             {set("WWW-Authenticate", "x"), response, "for themselves"},
+		"a second ETag":         {set("etag", "x"), headers.Scope{GRPC: true, Response: true}, "for themselves"},
 		"binary":                {set("x-a-bin", "x"), grpc, "-bin"},
 		"key of metadata":       {set("x!a", "x"), grpc, "metadata key"},
 		"remove from metadata":  {headers.Rules{Remove: []string{"x-a"}}, grpc, "nothing to take away"},

@@ -16,6 +16,11 @@ var ofRequests = names(`forwarded x-forwarded-for x-forwarded-host x-forwarded-p
 // ofResponses are what the edges say of an answer.
 var ofResponses = names(`www-authenticate allow retry-after age date accept-ranges content-range`)
 
+// ofRPCs are what the gateway makes of the answer of an RPC, where nothing could be
+// taken away: a rule would put a second one beside it.
+var ofRPCs = names(`cache-control etag vary location ratelimit ratelimit-policy content-security-policy
+	referrer-policy x-content-type-options x-frame-options strict-transport-security`)
+
 // prefixes of names that are gRPC's, or the gateway's.
 var prefixes = []string{"grpc-", "x-sluice-", "sec-websocket-"}
 
@@ -41,7 +46,7 @@ func reserved(lower string, s Scope) bool {
 	case always[lower], s.GRPC && lower == "user-agent":
 		return true
 	case s.Response:
-		return ofResponses[lower] || strings.HasPrefix(lower, "access-control-")
+		return ofResponses[lower] || s.GRPC && ofRPCs[lower] || strings.HasPrefix(lower, "access-control-")
 	}
 	return ofRequests[lower]
 }
