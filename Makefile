@@ -1,5 +1,5 @@
 # make run    the gateway with demo data; needs nothing but Go
-# make test   all tests; installs what they need (PostgreSQL, Redis, Chromium, Node.js)
+# make test   all tests; installs what they need (PostgreSQL, Redis, etcd, Chromium, Node.js)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZTIME ?= 1m
@@ -85,6 +85,15 @@ fuzz: ## Run every fuzz test for FUZZTIME (1m; CI: 10s)
 .PHONY: h2spec
 h2spec: ## Hold the HTTP listener to HTTP/2: what plain net/http passes passes here
 	go test ./tools/e2e -run TestH2Spec -count=1 -v
+
+.PHONY: cluster
+cluster: build ## Run two gateways, every service twice, PostgreSQL, Redis and etcd, as processes
+	@go build -o bin/cluster ./tools/cluster
+	@exec bin/cluster
+
+.PHONY: cluster-test
+cluster-test: build ## Break each part of the cluster in turn under load (4 minutes), and write docs/cluster.md
+	go run ./tools/cluster -break -out docs/cluster.md
 
 .PHONY: bench
 bench: ## Measure Sluice beside its peers, and write docs/benchmarks

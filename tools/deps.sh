@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go, where it is missing: PostgreSQL (the
 # same store tests run on both engines), Redis (limits that several gateways
-# share), Chromium and Node.js (the docs page is driven in a browser), a C compiler
+# share), etcd (discovery and configuration of the cluster), Chromium and Node.js (the docs page is driven in a browser), a C compiler
 # (the race detector).
 set -euo pipefail
 
@@ -10,6 +10,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 missing=()
 have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 have redis-server || missing+=(redis-server)
+have etcd || missing+=(etcd-server)
 have chromium || have chromium-browser || missing+=(chromium)
 have node || missing+=(nodejs)
 have npm || missing+=(npm)

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // cluster is everything that runs.
@@ -24,13 +25,8 @@ type cluster struct {
 	gateways [2]*gateway
 
 	etcdAddr, redisAddr string
+	settings            *clientv3.Client // where the gateways' configuration is kept
 	token               string
-}
-
-// gateway is one of the two.
-type gateway struct {
-	*part
-	http, grpc, admin string
 }
 
 // shop are the services, by the name of their program and of their contract.
@@ -83,7 +79,8 @@ func (c *cluster) newEtcd() error {
 	c.etcd = c.part("etcd", healthy("http://"+c.etcdAddr+"/health"), bin, "--data-dir", filepath.Join(c.dir, "etcd"),
 		"--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", "http://"+peer,
 		"--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--log-level", "error")
-	return nil
+	c.settings, err = clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	return err
 }
 
 func (c *cluster) part(name string, ready func(context.Context) error, program string, args ...string) *part {
@@ -113,6 +110,9 @@ func (c *cluster) start(ctx context.Context) error {
 	if err := c.startServices(ctx); err != nil {
 		return err
 	}
+	if err := c.put(ctx, c.config(settings{})); err != nil {
+		return err
+	}
 	if err := c.startGateways(ctx); err != nil {
 		return err
 	}
@@ -136,6 +136,7 @@ func (c *cluster) startServices(ctx context.Context) error {
 				args = append(args, "--seed")
 			}
 			both[i] = c.part(fmt.Sprintf("%s-%d", s.short, i+1), dialable(addr), filepath.Join(c.bin, "shop"), args...)
+			both[i].addr = addr
 			if err := both[i].start(ctx); err != nil {
 				return err
 			}
@@ -143,50 +144,6 @@ func (c *cluster) startServices(ctx context.Context) error {
 		c.services[s.short] = both
 	}
 	return nil
-}
-
-func (c *cluster) startGateways(ctx context.Context) error {
-	for i := range c.gateways {
-		g := &gateway{}
-		for _, addr := range []*string{&g.http, &g.grpc, &g.admin} {
-			var err error
-			if *addr, err = c.ports.free(); err != nil {
-				return err
-			}
-		}
-		name := fmt.Sprintf("gateway-%c", 'a'+i)
-		file := filepath.Join(c.dir, name+".yaml")
-		if err := os.WriteFile(file, []byte(c.config(g)), 0o600); err != nil {
-			return err
-		}
-		g.part = c.part(name, healthy("http://"+g.admin+"/readyz"), filepath.Join(c.bin, "sluice"), "serve", "--demo", "--config", file)
-		if err := g.start(ctx); err != nil {
-			return err
-		}
-		c.gateways[i] = g
-	}
-	return nil
-}
-
-// config is a gateway's: services are found in etcd, limits counted in Redis.
-func (c *cluster) config(g *gateway) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "http: {addr: %q}\ngrpc: {addr: %q}\nadmin: {addr: %q}\ndata_dir: %q\n", g.http, g.grpc, g.admin, c.data())
-	fmt.Fprintf(&b, "log: {access_off: true}\nshutdown: {not_ready_for: 500ms, grace: 10s}\n")
-	fmt.Fprintf(&b, "discovery: {etcd: {endpoints: [\"http://%s\"]}}\nupstreams:\n", c.etcdAddr)
-	for _, s := range shop {
-		fmt.Fprintf(&b, "  %s: {target: \"etcd:///%s\", balancing: {policy: least_request}}\n", s.full, s.full)
-	}
-	// An attempt that hangs is tried elsewhere long before the call's deadline.
-	b.WriteString("methods:\n")
-	for _, m := range []string{"shop.user.v1.UserService/GetUser", "shop.order.v1.OrderService/ListOrders", "shop.profile.v1.ProfileService/GetProfile"} {
-		fmt.Fprintf(&b, "  %s: {deadline: 3s, retry: {attempt_timeout: 500ms}}\n", m)
-	}
-	fmt.Fprintf(&b, "limits:\n  address: {requests: 100000}\n  redis: {url: \"redis://%s\"}\n  classes:\n", c.redisAddr)
-	for _, class := range []string{"read", "write", "stream"} {
-		fmt.Fprintf(&b, "    %s: {rates: [{per: principal, requests: 100000}]}\n", class)
-	}
-	return b.String()
 }
 
 // mint makes a token that both gateways accept: they share a data directory, and
@@ -216,6 +173,9 @@ func (c *cluster) stop() {
 			}
 		}
 	}
+	if c.settings != nil {
+		_ = c.settings.Close()
+	}
 	for _, p := range []*part{c.etcd, c.redis, c.postgres.part} {
 		if p != nil {
 			p.end()
@@ -225,35 +185,22 @@ func (c *cluster) stop() {
 
 func (c *cluster) welcome() {
 	for _, g := range c.gateways {
-		fmt.Printf("  %s  REST http://%s  gRPC %s  admin http://%s  pid %d\n", g.name, g.http, g.grpc, g.admin, g.cmd.Process.Pid)
+		fmt.Printf("  %s  REST http://%s  gRPC %s  admin http://%s  pid %d\n", g.name, g.http, g.grpc, g.admin, g.process.Pid)
 	}
 	for _, s := range shop {
 		for _, p := range c.services[s.short] {
-			fmt.Printf("  %-9s  pid %d\n", p.name, p.cmd.Process.Pid)
+			fmt.Printf("  %-9s  pid %d\n", p.name, p.process.Pid)
 		}
 	}
-	fmt.Printf("  postgres pid %d, redis %s pid %d, etcd http://%s pid %d\n", c.postgres.cmd.Process.Pid, c.redisAddr, c.redis.cmd.Process.Pid, c.etcdAddr, c.etcd.cmd.Process.Pid)
+	fmt.Printf("  postgres pid %d, redis %s pid %d, etcd http://%s pid %d\n", c.postgres.process.Pid, c.redisAddr, c.redis.process.Pid, c.etcdAddr, c.etcd.process.Pid)
 	fmt.Printf("try:\n  TOKEN=%s\n  curl -H \"Authorization: Bearer $TOKEN\" http://%s/v1/users/ada/overview\n  kill -9 %d   # and again: nobody notices\nCtrl-C ends everything.\n",
-		c.token, c.gateways[0].http, c.services["user"][0].cmd.Process.Pid)
+		c.token, c.gateways[0].http, c.services["user"][0].process.Pid)
 }
 
 // healthy asks a URL for 200.
 func healthy(url string) func(ctx context.Context) error {
 	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", url, res.Status)
-		}
-		return nil
+		_, err := get(ctx, url)
+		return err
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -43,8 +43,7 @@ type failure struct {
 }
 
 // load sends requests at a steady rate to both gateways in turn, as the clients
-// behind a load balancer do: where a connection breaks, what may be sent twice is
-// sent to the other gateway.
+// behind a load balancer do: where a gateway gives no answer, the other one is asked.
 type load struct {
 	c      *cluster
 	client *http.Client
@@ -52,6 +51,8 @@ type load struct {
 	conns  []*grpc.ClientConn
 
 	sent, movedOn, partial atomic.Int64
+	slowest                atomic.Int64 // of the good answers since it was reset, in nanoseconds
+	keys                   string       // begins the keys of orders
 	mu                     sync.Mutex
 	failures               []failure
 	orders                 []string // that were acknowledged
@@ -61,9 +62,10 @@ type load struct {
 const maxTime = 5 * time.Second
 
 func (c *cluster) newLoad() (*load, error) {
-	l := &load{c: c, client: &http.Client{Timeout: maxTime, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	l := &load{c: c, keys: fmt.Sprintf("cluster-%d", time.Now().UnixNano()), client: &http.Client{Timeout: maxTime, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	for i, g := range c.gateways {
-		cc, err := grpc.NewClient(g.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig())
+		cc, err := grpc.NewClient(g.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: time.Second}))
 		if err != nil {
 			return nil, err
 		}
@@ -98,14 +100,14 @@ func (l *load) run(ctx context.Context, rate int) {
 	}
 }
 
-// one sends a request, and once more to the other gateway where the connection to
-// the first broke and sending twice does no harm.
+// one sends a request, and once more to the other gateway where the first gave no
+// answer: reading twice does no harm, and an order is placed with a key that makes
+// it one however often it is sent.
 func (l *load) one(n int) {
-	kind, to := n%kinds, n/kinds%2
+	kind, to, began := n%kinds, n/kinds%2, time.Now()
 	l.sent.Add(1)
 	err := l.send(kind, to, n)
-	var broken brokenError
-	if errors.As(err, &broken) && (kind != postOrder || !broken.sent) {
+	if errors.As(err, new(brokenError)) {
 		l.movedOn.Add(1)
 		err = l.send(kind, 1-to, n)
 	}
@@ -113,14 +115,15 @@ func (l *load) one(n int) {
 		l.mu.Lock()
 		l.failures = append(l.failures, failure{time.Now(), kind, err.Error()})
 		l.mu.Unlock()
+		return
+	}
+	took := int64(time.Since(began))
+	for old := l.slowest.Load(); took > old && !l.slowest.CompareAndSwap(old, took); old = l.slowest.Load() {
 	}
 }
 
 // brokenError is what a client sees of a gateway that is gone: no answer at all.
-type brokenError struct {
-	error
-	sent bool // the request may have reached it
-}
+type brokenError struct{ error }
 
 func (l *load) send(kind, to, n int) error {
 	switch kind {
@@ -145,8 +148,9 @@ func (l *load) get(to int, path string) error {
 }
 
 func (l *load) post(to, n int) error {
-	body, err := l.do(to, http.MethodPost, "/v1/users/ada/orders", []byte(`{"lines":[{"sku":"tea","title":"Tea","quantity":1,"price":{"currencyCode":"EUR","units":"3"}}]}`),
-		fmt.Sprintf("cluster-%d-%d", time.Now().UnixNano(), n))
+	key := fmt.Sprintf("%s-%d", l.keys, n)
+	body, err := l.do(to, http.MethodPost, "/v1/users/ada/orders",
+		fmt.Appendf(nil, `{"note":%q,"lines":[{"sku":"tea","title":"Tea","quantity":1,"price":{"currencyCode":"EUR","units":"3"}}]}`, key), key)
 	if err != nil {
 		return err
 	}
@@ -174,12 +178,12 @@ func (l *load) do(to int, method, path string, body []byte, key string) ([]byte,
 	}
 	res, err := l.client.Do(req)
 	if err != nil {
-		return nil, brokenError{errors.New("no answer"), !errors.Is(err, syscall.ECONNREFUSED)}
+		return nil, brokenError{errors.New("no answer")}
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
-		return nil, brokenError{errors.New("half an answer"), true}
+		return nil, brokenError{errors.New("half an answer")}
 	}
 	if res.StatusCode >= http.StatusInternalServerError || res.StatusCode == http.StatusTooManyRequests {
 		return nil, errors.New(res.Status)
@@ -200,18 +204,27 @@ func (l *load) call(to int) error {
 	case err == nil:
 		return nil
 	case st.Code() == codes.Unavailable && !strings.HasPrefix(st.Message(), "the service is "):
-		return brokenError{errors.New(st.Message()), true} // No answer of the gateway's: its connection broke.
+		return brokenError{errors.New(st.Message())} // No answer of the gateway's: its connection broke.
 	}
 	return fmt.Errorf("%s: %s", st.Code(), st.Message())
 }
 
-// lost asks for every order that was acknowledged, and returns how many are not
-// there.
-func (l *load) lost() (acknowledged, lost int) {
-	for i, id := range l.orders {
-		if l.get(i%2, "/v1/orders/"+id) != nil {
+// audit holds the orders that were acknowledged against the database: how many there
+// were, how many are not there, and how many are there twice under one key.
+func (l *load) audit(ctx context.Context) (acknowledged, lost, twice int, err error) {
+	keys := map[string]bool{}
+	there := map[string]bool{}
+	err = l.c.postgres.query(ctx, "shop_order", "SELECT order_id, note FROM orders", func(id, key string) {
+		there[id] = true
+		if strings.HasPrefix(key, l.keys) && keys[key] {
+			twice++
+		}
+		keys[key] = true
+	})
+	for _, id := range l.orders {
+		if !there[id] {
 			lost++
 		}
 	}
-	return len(l.orders), lost
+	return len(l.orders), lost, twice, err
 }

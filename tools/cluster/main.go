@@ -32,14 +32,17 @@ func run(ctx context.Context, args []string) (err error) {
 	f := flag.NewFlagSet("cluster", flag.ContinueOnError)
 	breakIt := f.Bool("break", false, "break each part in turn under load, then end")
 	bin := f.String("bin", "bin", "directory of the programs sluice and shop (make build)")
-	only := f.String("only", "", "with -break: the faults whose name has this in it")
+	only := f.String("only", "", "with -break: the faults whose name has one of these in it, separated by commas")
 	rate := f.Int("rate", 200, "with -break: requests a second")
-	out := f.String("out", "", "with -break: file for the table, as Markdown")
+	out := f.String("out", "", "with -break: page to put the table into")
 	keep := f.Bool("keep", false, "keep the directory with the logs")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
 		}
+		return err
+	}
+	if err := takeOrphans(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "sluice-cluster")
@@ -71,7 +74,7 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	fmt.Printf("the cluster is ready after %.1f s\n", time.Since(started).Seconds())
 	if *breakIt {
-		return c.breakAll(ctx, breakOptions{only: *only, rate: *rate, out: *out})
+		return c.breakAll(ctx, breakOptions{faults: named(c.faults(), *only), rate: *rate, out: *out})
 	}
 	c.welcome()
 	<-ctx.Done()

@@ -94,6 +94,28 @@ func (d *database) exec(ctx context.Context, query string) error {
 	return err
 }
 
+// query calls each with every row of two columns of text.
+func (d *database) query(ctx context.Context, name, query string, each func(a, b string)) error {
+	db, err := sql.Open("pgx", d.dsn(name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	rows, err := db.QueryContext(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var a, b string
+		if err := rows.Scan(&a, &b); err != nil {
+			return err
+		}
+		each(a, b)
+	}
+	return rows.Err()
+}
+
 func (d *database) answers(ctx context.Context) error { return d.exec(ctx, "SELECT 1") }
 
 func (d *database) createDatabases(ctx context.Context) error {

@@ -30,9 +30,10 @@ type part struct {
 	// ready says whether it answers.
 	ready func(ctx context.Context) error
 	log   string
+	addr  string // where it listens, if others are told
 
-	cmd  *exec.Cmd
-	gone chan struct{}
+	process *os.Process // the one that runs, or did; nil before the first
+	gone    chan struct{}
 }
 
 // start starts the process and waits until it answers.
@@ -42,42 +43,70 @@ func (p *part) start(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // The process has its own.
-	p.cmd, p.gone = p.command(), make(chan struct{})
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
+	cmd := p.command()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
-	cmd, gone := p.cmd, p.gone
-	go func() {
-		_ = cmd.Wait() // How it ended stands in its log.
-		close(gone)
-	}()
+	p.watch(cmd.Process, func() { _ = cmd.Wait() }) // How it ended stands in its log.
 	return p.await(ctx)
+}
+
+func (p *part) watch(process *os.Process, wait func()) {
+	gone := make(chan struct{})
+	p.process, p.gone = process, gone
+	go func() { defer close(gone); wait() }()
+}
+
+// adopt follows a process that another one has started.
+func (p *part) adopt(pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	p.watch(process, func() {
+		// It is ours to wait for where orphans come to this process (Linux); elsewhere
+		// it can only be asked.
+		if _, err := process.Wait(); err == nil {
+			return
+		}
+		for process.Signal(syscall.Signal(0)) == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+	return nil
 }
 
 func (p *part) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	for {
-		err := p.ready(ctx)
-		if err == nil {
-			return nil
-		}
+	ended := false
+	err := until(ctx, func() error {
 		select {
 		case <-p.gone:
-			return fmt.Errorf("%s has ended; its log is %s", p.name, p.log)
-		case <-ctx.Done():
-			return fmt.Errorf("%s does not answer: %w; its log is %s", p.name, err, p.log)
-		case <-time.After(20 * time.Millisecond):
+			ended = true
+			return nil
+		default:
+			return p.ready(ctx)
 		}
+	})
+	switch {
+	case ended:
+		return fmt.Errorf("%s has ended; its log is %s", p.name, p.log)
+	case err != nil:
+		return fmt.Errorf("%s does not answer: %w; its log is %s", p.name, err, p.log)
 	}
+	return nil
 }
 
 func (p *part) signal(s syscall.Signal) error {
-	if p.cmd == nil {
+	if p.process == nil {
 		return errors.New(p.name + " does not run")
 	}
-	return p.cmd.Process.Signal(s)
+	if err := p.process.Signal(s); err != nil {
+		return fmt.Errorf("%s: %w", p.name, err)
+	}
+	return nil
 }
 
 // kill ends the process at once, as a crash does.
@@ -108,7 +137,7 @@ func (p *part) resume() error { return p.signal(syscall.SIGCONT) }
 
 // end ends the process whatever it does.
 func (p *part) end() {
-	if p.cmd == nil {
+	if p.process == nil {
 		return
 	}
 	_ = p.signal(syscall.SIGCONT) // What is paused takes no other signal.
