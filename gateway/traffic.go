@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
@@ -41,11 +42,16 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 		return nil, err
 	}
 	from := []any{p.service, p.variant, p.target, &configv1.Upstream{Endpoints: p.endpoints, Tls: p.tls, Balancing: p.balancing, HealthCheck: p.health}, p.outlier, s.cfg.GetDiscovery()}
+	var deadlines map[string]time.Duration
+	if p.variant == "" { // A canary's calls, and a shadow's, are bounded by a context.
+		deadlines = upstream.Deadlines(s.methods, p.service)
+		from = append(from, deadlines)
+	}
 	return part(s, "upstream", from, func(r prometheus.Registerer) (upstream.Target, func() error, error) {
 		o := upstream.RemoteOptions{
 			Target: p.target, Endpoints: backends(p.endpoints), Discovery: found, Log: s.log, Metrics: balance.NewMetrics(r),
 			Balancing: upstream.BalancingOptions{Policy: p.balancing.GetPolicy(), SlowStart: p.balancing.GetSlowStart().AsDuration()},
-			Outlier:   outlierOptions(p.outlier),
+			Outlier:   outlierOptions(p.outlier), Deadlines: deadlines,
 		}
 		if p.health != nil {
 			o.HealthCheck = &upstream.HealthCheckOptions{Service: p.health.GetService()}

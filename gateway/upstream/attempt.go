@@ -76,6 +76,11 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 			return resilience.Permit{}, t.c.answer(ctx, t.call, t.r, failed)
 		}
 		clean(t.out, t.opts)
+		if end, ok := ctx.Deadline(); !ok || end.After(t.call.Ends) { // Of the first attempt the target saw to it.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, t.call.Ends)
+			defer cancel()
+		}
 		permit, err = t.to.class.AcquireAgain(first)
 	}
 }

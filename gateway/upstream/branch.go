@@ -118,9 +118,13 @@ func (r *route) send(ctx context.Context, p *place, md sent, in, out any, opts .
 
 func (r *route) invoke(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
 	if p.here != nil {
-		return p.here.call(ctx, md.here(), r.method.FullName, in, out, opts...)
+		return p.here.call(ctx, md.here(), r.method.FullName, in, out, r.heard(opts)...)
 	}
-	return p.target.Invoke(md.out(ctx), r.method.FullName, in, out, opts...)
+	err := p.target.Invoke(md.out(ctx), r.method.FullName, in, out, r.heard(opts)...)
+	if err == nil && r.ending.bounded && !r.ending.reached.Load() {
+		r.ending.reached.Store(true)
+	}
+	return err
 }
 
 // out is context with what header rules add.

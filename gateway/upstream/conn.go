@@ -87,6 +87,7 @@ type route struct {
 	method  *policy.Method
 	place            // the service itself
 	traffic *traffic // nil where there is nothing beside sending
+	ending  ending
 	// answer is the plan of the response, which checks what is passed on unread;
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
 	answer *transcode.Plan
@@ -123,6 +124,9 @@ func New(o Options) (*Conn, error) {
 	if err := c.furnish(); err != nil {
 		c.endStreams()
 		return nil, err
+	}
+	for _, r := range c.routes {
+		r.mark()
 	}
 	return c, nil
 }
@@ -163,7 +167,7 @@ func (c *Conn) call(ctx context.Context, call *policy.Call, r *route, in, out an
 	start := time.Now()
 	most, hurried := r.most(call, start)
 	r.ends(ctx, call, start, most, hurried)
-	ctx, cancel := within(ctx, start, most)
+	ctx, cancel := r.within(ctx, start, most)
 	defer cancel()
 	ctx, span := c.startSpan(ctx, r)
 	t := trip{c: c, call: call, r: r, span: span, in: in, out: out, opts: opts}
@@ -194,16 +198,6 @@ func (t *trip) send(ctx context.Context) (permit resilience.Permit, err error) {
 		traffic.shadow.copy(t.r, t.md, t.in)
 	}
 	return t.attempts(ctx)
-}
-
-// within bounds a unary call in time. Where the caller's own deadline comes first,
-// it needs no timer: a call that has been answered leaves nothing to cancel.
-func within(ctx context.Context, start time.Time, most time.Duration) (context.Context, context.CancelFunc) {
-	end := start.Add(most)
-	if callers, ok := ctx.Deadline(); ok && !callers.After(end) {
-		return ctx, func() {}
-	}
-	return context.WithDeadline(ctx, end)
 }
 
 // admitted finds the call that ctx carries: one for this very method.

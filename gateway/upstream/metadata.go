@@ -7,6 +7,7 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -27,6 +28,18 @@ const headerSent = "x-sluice-header"
 // ResponseMetadata lists the header keys of services that reach callers, on
 // both edges.
 func ResponseMetadata(key string) bool { return key == "idempotency-replayed" }
+
+// heard returns the options without an ask for the header, where the rule lets
+// nothing of it through: grpc-go would copy it for nobody. Both edges name the ask
+// last.
+func (r *route) heard(opts []grpc.CallOption) []grpc.CallOption {
+	if last := len(opts) - 1; last >= 0 && r.method.Rule.IdempotencyKey == nil {
+		if _, ok := opts[last].(grpc.HeaderCallOption); ok {
+			return opts[:last]
+		}
+	}
+	return opts
+}
 
 var traceContext = propagation.TraceContext{}
 

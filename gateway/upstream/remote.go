@@ -45,6 +45,9 @@ type RemoteOptions struct {
 	// Discovery looks the target up; nil means one of its own, for which there is
 	// neither etcd nor Consul.
 	Discovery *discovery.Registry
+	// Deadlines bound the unary calls of methods, as Deadlines makes them. What is not
+	// named is bounded by the context of its call alone. They mean nothing with xds:///.
+	Deadlines map[string]time.Duration
 	// Log gets what happens to backends; nil means nobody.
 	Log *slog.Logger
 	// Metrics counts backends; nil means nobody.
@@ -151,6 +154,8 @@ type remote struct {
 	group   *balance.Group[*backend] // nil with xds:///
 	watches sync.WaitGroup           // of discovery
 	closers []func() error           // the last first
+	// deadlines are those that grpc-go has been told of.
+	deadlines map[string]time.Duration
 }
 
 func newRemote(o RemoteOptions) (*remote, error) {
@@ -189,6 +194,7 @@ func (r *remote) dial(o *RemoteOptions) (*grpc.ClientConn, error) {
 		}
 		return grpc.NewClient(uri, opts...)
 	}
+	r.deadlines = o.Deadlines
 	lookup, err := r.lookup(o, target)
 	if err != nil {
 		return nil, err
@@ -204,7 +210,7 @@ func (r *remote) dial(o *RemoteOptions) (*grpc.ClientConn, error) {
 	})
 	return grpc.NewClient(remoteScheme+":///backends", append(opts,
 		grpc.WithResolvers(&resolverBuilder{remote: r, lookup: lookup, target: target, check: o.HealthCheck != nil}),
-		grpc.WithDefaultServiceConfig(serviceConfig(o.HealthCheck)),
+		grpc.WithDefaultServiceConfig(serviceConfig(o.HealthCheck, o.Deadlines)),
 		// Service config from elsewhere could change policy behind the operator's back.
 		grpc.WithDisableServiceConfig(),
 		// The gateway calls its backends itself, whatever HTTPS_PROXY says.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/resolver"
@@ -15,15 +16,17 @@ import (
 // remoteScheme is what grpc-go sees: where backends are is discovery's to say.
 const remoteScheme = "sluice"
 
-// serviceConfig names our balancer, and what health checks ask for.
-func serviceConfig(check *HealthCheckOptions) string {
+// serviceConfig names our balancer, what health checks ask for, and the deadlines of
+// methods (gRFC A2).
+func serviceConfig(check *HealthCheckOptions, deadlines map[string]time.Duration) string {
 	type health struct {
 		ServiceName string `json:"serviceName"`
 	}
 	c := struct {
 		Balancing []map[string]struct{} `json:"loadBalancingConfig"`
 		Health    *health               `json:"healthCheckConfig,omitempty"`
-	}{Balancing: []map[string]struct{}{{balancerName: {}}}}
+		Methods   []methodConfig        `json:"methodConfig,omitempty"`
+	}{Balancing: []map[string]struct{}{{balancerName: {}}}, Methods: methodConfigs(deadlines)}
 	if check != nil {
 		c.Health = &health{ServiceName: check.Service}
 	}
