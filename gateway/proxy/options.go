@@ -23,7 +23,7 @@ type Signer interface {
 // Observer is told of every request that was sent, and of every refusal of the entry
 // chain. Safe for concurrent use.
 type Observer interface {
-	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration)
+	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration, span trace.Span)
 	Denied(check string, m *policy.Method)
 }
 

@@ -96,7 +96,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		return nil, errNoBackend
 	}
 	start := time.Now()
-	ctx, span := q.span(out.Context(), b.Addr)
+	ctx, span := q.span(out.Context(), b.Addr, n)
 	ctx, timeout := q.attemptTime(ctx)
 	r := out
 	if n > 1 { // The transport may still be writing the one before.
@@ -133,7 +133,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 	}
 	endSpan(span, res, err)
 	if q.p.o.Observer != nil {
-		q.p.o.Observer.UpstreamDone(q.route.method, q.target.name, code, time.Since(start))
+		q.p.o.Observer.UpstreamDone(q.route.method, q.target.name, code, time.Since(start), span)
 	}
 	return res, err
 }
@@ -208,13 +208,14 @@ func retryCode(ctx context.Context, res *http.Response, err error) codes.Code {
 }
 
 // span makes a client span when the request is being traced.
-func (q *Request) span(ctx context.Context, backend string) (context.Context, trace.Span) {
+func (q *Request) span(ctx context.Context, backend string, n int) (context.Context, trace.Span) {
 	if q.p.o.Tracer == nil || !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx, nil
 	}
 	return q.p.o.Tracer.Start(ctx, q.in.Method+" "+q.route.name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("http.request.method", q.in.Method), attribute.String("http.route", q.route.name),
-		attribute.String("sluice.upstream", q.target.name), attribute.String("server.address", backend)))
+		attribute.String("sluice.upstream", q.target.name), attribute.String("server.address", backend),
+		attribute.String("sluice.variant", q.call.Variant), attribute.Int("sluice.attempt", n)))
 }
 
 func endSpan(span trace.Span, res *http.Response, err error) {

@@ -204,7 +204,7 @@ func (s *shadow) send(out *http.Request, m *policy.Method, deadline time.Duratio
 			_ = res.Body.Close()
 		}
 		if seen != nil {
-			seen.UpstreamDone(m, s.target.name, code, time.Since(start))
+			seen.UpstreamDone(m, s.target.name, code, time.Since(start), nil)
 		}
 	})
 }

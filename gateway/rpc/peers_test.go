@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -198,8 +199,8 @@ func (signer) Sign(*policy.Principal, string) (string, error) {
 type metered struct{ m *telemetry.Metrics }
 
 func (metered) Denied(string, *policy.Method) {}
-func (o metered) UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration) {
-	o.m.UpstreamDone(m, target, code, took)
+func (o metered) UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration, span trace.Span) {
+	o.m.UpstreamDone(m, target, code, took, span)
 }
 
 // decoder is what one would write with grpc-go alone: generated code on both

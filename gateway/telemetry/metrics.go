@@ -63,9 +63,10 @@ func NewMetrics() *Metrics {
 // Registry is where the gateway's parts register metrics of their own.
 func (m *Metrics) Registry() prometheus.Registerer { return m.registry }
 
-// Handler serves the metrics in the Prometheus text format.
+// Handler serves the metrics in the Prometheus text format or, to those who ask for
+// it as Prometheus does, in OpenMetrics: only that has exemplars.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // Denied counts a call that a check refused; the method is nil where none was

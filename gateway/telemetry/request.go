@@ -134,7 +134,7 @@ func (r *Request) End(ctx context.Context, code string, failed bool) {
 	if !s.of(r.Edge, r.Route, method) {
 		s = m.Series(r.Edge, r.Route, method)
 	}
-	s.tally.done(code, took)
+	s.tally.done(code, took, r.recorded())
 	r.endSpan(code, failed)
 	if failed && r.t.o.Recent != nil {
 		r.t.o.Recent.add(r.failure(code, end))
@@ -164,6 +164,32 @@ func (r *Request) methodLabel() string {
 	return "OTHER"
 }
 
+// recorded is the span where this process records it: the trace of a caller whose
+// requests are not traced here is no example of anything.
+func (r *Request) recorded() trace.Span {
+	if r.span == nil || !r.span.IsRecording() {
+		return nil
+	}
+	return r.span
+}
+
+// fate is what became of a call, as the access log has it.
+func fate(c *policy.Call) []attribute.KeyValue {
+	var out []attribute.KeyValue
+	for _, a := range []struct{ key, value string }{
+		{"sluice.upstream", c.Upstream}, {"sluice.backend", c.Backend}, {"sluice.variant", c.Variant},
+		{"sluice.cache", c.Cache}, {"sluice.refused_by", c.Breaker}, {"sluice.denied_by", c.DeniedBy},
+	} {
+		if a.value != "" {
+			out = append(out, attribute.String(a.key, a.value))
+		}
+	}
+	if c.Attempts > 1 {
+		out = append(out, attribute.Int("sluice.attempts", c.Attempts))
+	}
+	return out
+}
+
 func (r *Request) endSpan(code string, failed bool) {
 	if r.span == nil {
 		return
@@ -178,6 +204,9 @@ func (r *Request) endSpan(code string, failed bool) {
 		}
 		r.span.SetAttributes(attribute.String("http.route", r.Route), attribute.String("rpc.method", r.RPC),
 			attribute.String("sluice.code", code), attribute.String("sluice.request_id", r.ID))
+		if r.Call != nil {
+			r.span.SetAttributes(fate(r.Call)...)
+		}
 		if failed {
 			r.span.SetStatus(otelcodes.Error, code)
 		}

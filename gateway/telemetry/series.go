@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -52,15 +53,34 @@ type codeCounter struct {
 // few enough to go through one by one. Codes beyond are looked up each time.
 const maxCodes = 24
 
-func (t *tally) done(code string, took time.Duration) {
+// done counts one. The span is that of the trace which the time is an example of;
+// nil where nobody traces.
+func (t *tally) done(code string, took time.Duration, span trace.Span) {
 	seen := t.seen.Load()
 	counter := seen.counter(code)
 	if counter == nil {
 		seen, counter = t.first(code)
 	}
 	counter.Inc()
-	seen.time.Observe(took.Seconds())
+	if span == nil || !exemplify(seen.time, took, span) {
+		seen.time.Observe(took.Seconds())
+	}
 }
+
+// exemplify observes a time together with the trace that is kept of it; it is false
+// when none is.
+func exemplify(times prometheus.Observer, took time.Duration, span trace.Span) bool {
+	of := span.SpanContext()
+	e, ok := times.(prometheus.ExemplarObserver)
+	if !ok || !of.IsSampled() {
+		return false
+	}
+	e.ObserveWithExemplar(took.Seconds(), prometheus.Labels{exemplarTrace: of.TraceID().String()})
+	return true
+}
+
+// exemplarTrace is the label of exemplars that Grafana looks for by default.
+const exemplarTrace = "trace_id"
 
 // counter returns nil for a code that was not seen yet. There are one or two as
 // a rule, the most frequent first.
@@ -153,8 +173,9 @@ type upstreamSeries struct {
 }
 
 // UpstreamDone counts a call that was sent to a service. A code that gRPC does
-// not know counts as Unknown: services do not make labels.
-func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.Code, took time.Duration) {
+// not know counts as Unknown: services do not make labels. The span is the call's,
+// nil where nobody traces it.
+func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.Code, took time.Duration, span trace.Span) {
 	if code > codes.Unauthenticated {
 		code = codes.Unknown
 	}
@@ -166,7 +187,7 @@ func (m *Metrics) UpstreamDone(method *policy.Method, target string, code codes.
 	if s.target != target {
 		s = m.newUpstream(method.FullName[1:], target)
 	}
-	s.tally.done(code.String(), took)
+	s.tally.done(code.String(), took, span)
 }
 
 func (m *Metrics) newUpstream(method, target string) *upstreamSeries {

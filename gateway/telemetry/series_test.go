@@ -131,12 +131,12 @@ func TestUpstreamDone(t *testing.T) {
 	m := NewMetrics()
 	a, b := &policy.Method{FullName: "/s/A"}, &policy.Method{FullName: "/s/B"}
 	for range 2 {
-		m.UpstreamDone(a, "one", codes.OK, time.Second)
-		m.UpstreamDone(a, "two", codes.OK, time.Second)
-		m.UpstreamDone(b, "one", codes.NotFound, time.Second)
-		m.UpstreamDone(b, "one", codes.Unauthenticated, time.Second)
-		m.UpstreamDone(b, "one", codes.Unauthenticated+1, time.Second)
-		m.UpstreamDone(b, "one", 4_000_000_000, time.Second)
+		m.UpstreamDone(a, "one", codes.OK, time.Second, nil)
+		m.UpstreamDone(a, "two", codes.OK, time.Second, nil)
+		m.UpstreamDone(b, "one", codes.NotFound, time.Second, nil)
+		m.UpstreamDone(b, "one", codes.Unauthenticated, time.Second, nil)
+		m.UpstreamDone(b, "one", codes.Unauthenticated+1, time.Second, nil)
+		m.UpstreamDone(b, "one", 4_000_000_000, time.Second, nil)
 	}
 	same(t, counted(t, m), map[string]float64{
 		"upstream_requests_total OK s/A one":              2,
@@ -163,10 +163,10 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	m := NewMetrics()
 	s, method := m.Series(policy.EdgeREST, "/", "GET"), &policy.Method{FullName: "/s/A"}
 	for name, f := range map[string]func(){
-		"a request":             func() { s.tally.done(StatusCode(200), time.Millisecond) },
+		"a request":             func() { s.tally.done(StatusCode(200), time.Millisecond, nil) },
 		"looking a series up":   func() { m.Series(policy.EdgeREST, "/", "GET") },
 		"requests being served": func() { m.gauge(policy.EdgeGRPC).Inc() },
-		"a call of a service":   func() { m.UpstreamDone(method, "one", codes.NotFound, time.Millisecond) },
+		"a call of a service":   func() { m.UpstreamDone(method, "one", codes.NotFound, time.Millisecond, nil) },
 	} {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
@@ -178,7 +178,7 @@ func BenchmarkUpstreamDone(b *testing.B) {
 	m, method := NewMetrics(), &policy.Method{FullName: "/shop.user.v1.UserService/GetUser"}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.UpstreamDone(method, "inprocess:user", codes.OK, time.Millisecond)
+		m.UpstreamDone(method, "inprocess:user", codes.OK, time.Millisecond, nil)
 	}
 }
 
@@ -189,8 +189,8 @@ func BenchmarkSeries(b *testing.B) {
 	m := NewMetrics()
 	s := m.Series(edge, route, method)
 	for name, f := range map[string]func(){
-		"had":       func() { s.tally.done("200", time.Millisecond) },
-		"looked-up": func() { m.Series(edge, route, method).tally.done("200", time.Millisecond) },
+		"had":       func() { s.tally.done("200", time.Millisecond, nil) },
+		"looked-up": func() { m.Series(edge, route, method).tally.done("200", time.Millisecond, nil) },
 		"prometheus": func() {
 			m.requests.WithLabelValues(string(edge), route, method, "200").Inc()
 			m.duration.WithLabelValues(string(edge), route, method).Observe(.001)

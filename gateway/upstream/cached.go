@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -105,6 +107,9 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		}
 	}
 	call.Cache = s.String()
+	if call.Edge == policy.EdgeBranch {
+		traceBranch(ctx, call)
+	}
 	if e.Err != nil {
 		return e.Err
 	}
@@ -115,6 +120,15 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		return c.answer(ctx, call, r, err)
 	}
 	return nil
+}
+
+// traceBranch tells in the composite's span how a branch fared that may have had no
+// span of its own: its answer was kept. At the edges the request's span tells.
+func traceBranch(ctx context.Context, call *policy.Call) {
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.AddEvent("cache", trace.WithAttributes(
+			attribute.String("rpc.method", call.Method.FullName[1:]), attribute.String("sluice.cache", call.Cache)))
+	}
 }
 
 // keys is memory for keys, and for requests that come typed.

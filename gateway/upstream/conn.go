@@ -38,7 +38,7 @@ type Signer interface {
 // Observer is told of every call that was sent, and of every refusal of the
 // entry and branch chains. Safe for concurrent use.
 type Observer interface {
-	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration)
+	UpstreamDone(m *policy.Method, target string, code codes.Code, took time.Duration, span trace.Span)
 	Denied(check string, m *policy.Method)
 }
 
@@ -244,7 +244,7 @@ func (c *Conn) done(r *route, to *place, attempts int, span trace.Span, start ti
 	endSpan(span, err)
 	code := status.Code(err)
 	if c.o.Observer != nil {
-		c.o.Observer.UpstreamDone(r.method, to.name, code, time.Since(start))
+		c.o.Observer.UpstreamDone(r.method, to.name, code, time.Since(start), span)
 	}
 	if r.traffic != nil && len(r.traffic.canaries) > 0 {
 		c.metrics.variants.WithLabelValues(r.method.Service, to.variant, counted(code)).Inc()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -55,7 +56,7 @@ type observer struct {
 	done   []codes.Code
 }
 
-func (o *observer) UpstreamDone(_ *policy.Method, _ string, c codes.Code, _ time.Duration) {
+func (o *observer) UpstreamDone(_ *policy.Method, _ string, c codes.Code, _ time.Duration, _ trace.Span) {
 	o.done = append(o.done, c)
 }
 func (o *observer) Denied(check string, m *policy.Method) {
