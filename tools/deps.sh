@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need beside Go, where it is missing: PostgreSQL (the
 # same store tests run on both engines), Redis (limits that several gateways
-# share), etcd (discovery and configuration of the cluster), Chromium and Node.js (the docs page is driven in a browser), a C compiler
-# (the race detector).
+# share), etcd (where the cluster finds its services), Chromium and Node.js (the
+# docs page is driven in a browser), a C compiler (the race detector).
 set -euo pipefail
 
 have() { command -v "$1" >/dev/null 2>&1; }

@@ -57,6 +57,10 @@ func (g *gateway) metrics(ctx context.Context) ([]sample, error) {
 	return parse(page)
 }
 
+// breakerOpen is the value of a breaker that lets nothing through. One that is half
+// open does, and is only waiting for calls.
+const breakerOpen = 2
+
 // whole says whether everything is in use: both gateways are ready, call both
 // processes of every service, and have no breaker open.
 func (c *cluster) whole(ctx context.Context) error {
@@ -73,7 +77,7 @@ func (c *cluster) whole(ctx context.Context) error {
 			switch {
 			case s.name == "sluice_upstream_backends" && (s.labels["state"] == "ready" || s.labels["state"] == "slow_start"):
 				called[s.labels["target"]] += s.value
-			case s.name == "sluice_breaker_state" && s.value != 0:
+			case s.name == "sluice_breaker_state" && s.value == breakerOpen:
 				return fmt.Errorf("%s: a breaker of %s is open", g.name, s.labels["service"])
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -174,6 +176,23 @@ func errorKinds(t *testing.T, db *database.DB) {
 	cancel()
 	if err := db.Check(gone); !errors.Is(err, context.Canceled) || status.Code(database.Unreachable(err)) == codes.Unavailable {
 		t.Errorf("a check of one who left: %v, want Canceled", err)
+	}
+}
+
+// A server that crashes closes connections of the pool between the pool's look at
+// them and their use.
+func TestClosedConnectionIsUnavailable(t *testing.T) {
+	pg := dbtest.StartPostgres(t)
+	conn, err := pgx.Connect(t.Context(), pg.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Begin(t.Context())
+	if err == nil || status.Code(database.Unreachable(fmt.Errorf("begin: %w", err))) != codes.Unavailable {
+		t.Errorf("begin on a closed connection: %v, want UNAVAILABLE", err)
 	}
 }
 
