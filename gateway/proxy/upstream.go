@@ -81,21 +81,21 @@ func Open(name string, u Upstream, o Options) (_ *Service, err error) {
 }
 
 // users makes the breaker of a class known before the first request.
-func (u *Service) users(class string) {
-	classOf(u.main.service, class)
-	for _, c := range u.canaries {
+func (s *Service) users(class string) {
+	classOf(s.main.service, class)
+	for _, c := range s.canaries {
 		classOf(c.service, class)
 	}
 }
 
 // choose says where a request goes.
-func (u *Service) choose(r *http.Request, call *policy.Call) *target {
-	for i := range u.canaries {
-		if c := &u.canaries[i]; c.takes(r, call) {
+func (s *Service) choose(r *http.Request, call *policy.Call) *target {
+	for i := range s.canaries {
+		if c := &s.canaries[i]; c.takes(r, call) {
 			return c.target
 		}
 	}
-	return u.main
+	return s.main
 }
 
 func (c *canary) takes(r *http.Request, call *policy.Call) bool {
@@ -146,17 +146,17 @@ func (m *CanaryMatch) holds(r *http.Request) bool {
 }
 
 // Close ends its connections. Requests must have ended.
-func (u *Service) Close() error {
+func (s *Service) Close() error {
 	var errs []error
-	if u.shadow != nil {
-		u.shadow.copies.Wait()
-		errs = append(errs, u.shadow.target.close())
+	if s.shadow != nil {
+		s.shadow.copies.Wait()
+		errs = append(errs, s.shadow.target.close())
 	}
-	for _, c := range u.canaries {
+	for _, c := range s.canaries {
 		errs = append(errs, c.target.close())
 	}
-	if u.main != nil {
-		errs = append(errs, u.main.close())
+	if s.main != nil {
+		errs = append(errs, s.main.close())
 	}
 	return errors.Join(errs...)
 }

@@ -143,8 +143,12 @@ func askOnce(ctx context.Context, c *http.Client, method, scheme string, want in
 		return fmt.Errorf("%s: %w", method, err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	if b, err := io.ReadAll(res.Body); err != nil || res.StatusCode != want {
-		return fmt.Errorf("%s by %s: %s %s, %v", method, res.Proto, res.Status, b, err)
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Errorf("%s by %s: %w", method, res.Proto, err)
+	}
+	if res.StatusCode != want {
+		return fmt.Errorf("%s by %s: %s %s", method, res.Proto, res.Status, b)
 	}
 	return nil
 }
