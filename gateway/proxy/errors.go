@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strconv"
 	"syscall"
-	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -27,6 +26,15 @@ const (
 	msgDeadline    = "the service did not answer in time"
 	msgCanceled    = "the caller went away"
 	msgBadResponse = "the service sent an answer that the gateway cannot read"
+	msgBreakerOpen = "the service is failing and is left alone for a moment, try again later"
+	msgOverloaded  = "the service has as many calls as it can take, try again later"
+)
+
+// Reasons of an UNAVAILABLE with which the gateway spares a service a request: those of
+// upstream/attempt.go.
+const (
+	reasonBreakerOpen = "UPSTREAM_BREAKER_OPEN"
+	reasonOverloaded  = "UPSTREAM_OVERLOADED"
 )
 
 // reasonBadResponse is upstream.ReasonBadResponse: gateway/rest makes 502 of it.
@@ -53,12 +61,22 @@ func withInfo(code codes.Code, msg, reason string, httpStatus int) error {
 	return detailed(code, msg, info)
 }
 
-func detailed(code codes.Code, msg string, d protoadapt.MessageV1) error {
+func detailed(code codes.Code, msg string, d ...protoadapt.MessageV1) error {
 	st := status.New(code, msg)
-	if with, err := st.WithDetails(d); err == nil {
+	if with, err := st.WithDetails(d...); err == nil {
 		st = with
 	}
 	return st.Err()
+}
+
+// refused is the answer to a request that was not sent.
+func refused(r *resilience.Rejection) error {
+	msg, reason := msgOverloaded, reasonOverloaded
+	if r.Reason == resilience.ReasonBreaker {
+		msg, reason = msgBreakerOpen, reasonBreakerOpen
+	}
+	return detailed(codes.Unavailable, msg, &errdetails.ErrorInfo{Reason: reason, Domain: policy.ErrorDomain},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(r.RetryAfter)})
 }
 
 func badPath(err error) error {
@@ -93,7 +111,7 @@ func public(ctx context.Context, err error) error {
 	var rejected *resilience.Rejection
 	switch {
 	case errors.As(err, &rejected):
-		return detailed(codes.Unavailable, msgUnavailable, &errdetails.RetryInfo{RetryDelay: durationpb.New(max(rejected.RetryAfter, time.Millisecond))})
+		return refused(rejected)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return errHeaderLate
 	case errors.Is(ctx.Err(), context.Canceled):

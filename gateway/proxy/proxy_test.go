@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/sluice-gateway/sluice/gateway/discovery"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -329,6 +330,40 @@ func TestRetries(t *testing.T) {
 			}
 			if got := e.call.Load().Attempts; got != tc.calls {
 				t.Errorf("attempts %d", got)
+			}
+		})
+	}
+}
+
+// TestAttemptTimeout: an attempt that is ended by its own bound goes to another
+// backend, whatever codes say, and 504 is the answer when there is none.
+func TestAttemptTimeout(t *testing.T) {
+	hang := make(chan struct{})
+	slow := backend(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+		}
+	})
+	t.Cleanup(func() { close(hang) })
+	ok := backend(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "in time") })
+	for name, tc := range map[string]struct {
+		addrs          []string
+		method         string
+		code, attempts int
+	}{
+		"another answers":   {[]string{slow, ok}, "GET", 200, 0},
+		"nobody answers":    {[]string{slow}, "GET", 504, 2},
+		"no second attempt": {[]string{slow}, "POST", 504, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, url := start(t, proxy.Options{Upstreams: to(tc.addrs...), Routes: []proxy.Route{{Name: "all", Match: proxy.Match{Prefix: "/"},
+				Rule: policy.HTTPOptions{Retry: &policyv1.Retry{MaxAttempts: 2, AttemptTimeout: durationpb.New(100 * time.Millisecond)}}}}})
+			for range 4 { // Of two backends, each is the first of some calls.
+				res, _ := do(t, tc.method, url+"/", http.NoBody, nil)
+				if got := e.call.Load().Attempts; res.StatusCode != tc.code || tc.attempts > 0 && got != tc.attempts {
+					t.Errorf("%d after %d attempts", res.StatusCode, got)
+				}
 			}
 		})
 	}

@@ -40,8 +40,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	for n := 1; ; n++ {
 		res, err := q.attempt(out, &pick, n)
 		q.call.Attempts, q.call.Backend = n, pick.Chosen
-		code := retryCode(out.Context(), res, err)
-		if !repeat || n >= rule.MaxAttempts || code == codes.OK || !rule.Retries(code) || !q.wait(out.Context(), n) {
+		if !repeat || n >= rule.MaxAttempts || !q.retries(out.Context(), res, err) || !q.wait(out.Context(), n) {
 			if err == nil {
 				q.watch.answered()
 			}
@@ -56,6 +55,16 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 		}
 		pick.Avoid = pick.Chosen
 	}
+}
+
+// retries says whether the rule lets such an outcome be tried again. An attempt that
+// was ended by its own bound always may be, as with RPCs.
+func (q *Request) retries(ctx context.Context, res *http.Response, err error) bool {
+	if ctx.Err() == nil && errors.Is(err, errHeaderLate) {
+		return true
+	}
+	code := retryCode(ctx, res, err)
+	return code != codes.OK && q.route.method.Rule.Retry.Retries(code)
 }
 
 // wait takes a retry out of the budget and waits; false means that there is none, or
@@ -116,8 +125,11 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 	}
 	r.URL.Host = b.Conn.authority()
 	res, err := b.Conn.transport.RoundTrip(r)
-	if timeout != nil && !timeout.stop() && err != nil && out.Context().Err() == nil {
-		err = errHeaderLate
+	if timeout != nil && !timeout.stop() && out.Context().Err() == nil {
+		if err == nil { // The header came as the time was over: its body would be cut off.
+			_ = res.Body.Close()
+		}
+		res, err = nil, errHeaderLate
 	}
 	o := outcome(out.Context(), res, err)
 	permit.Done(o)
