@@ -17,7 +17,6 @@ import (
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
-	"github.com/sluice-gateway/sluice/gateway/balance"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
@@ -135,7 +134,7 @@ func (s *snapshot) openHTTP(name string, u proxy.Upstream, c *configv1.HttpUpstr
 	key := proto.CloneOf(c)
 	key.Resilience = &configv1.Resilience{Outlier: c.GetResilience().GetOutlier()}
 	svc, err := part(s, "http_upstream", []any{name, key, s.cfg.GetDiscovery()}, func(r prometheus.Registerer) (*proxy.Service, func() error, error) {
-		o.Metrics, o.Balance = r, balance.NewMetrics(r)
+		o.Metrics, o.Balance = r, s.backendMetrics()
 		svc, err := proxy.Open(name, u, o)
 		if err != nil {
 			return nil, nil, err

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -141,8 +142,33 @@ func (m partMetrics) Collect(to chan<- prometheus.Metric) {
 	h := m.of.take()
 	defer h.Release()
 	s := h.of.snapshot
-	s.metricsOwn.Collect(to)
+	from := []*prometheus.Registry{s.metricsOwn}
 	for _, p := range s.parts {
-		p.metrics.Collect(to)
+		from = append(from, p.metrics)
+	}
+	distinct(to, from)
+}
+
+// distinct collects what differs in name or labels: two services with certificates for
+// one target have series of one name, and a series told twice fails the whole page.
+func distinct(to chan<- prometheus.Metric, from []*prometheus.Registry) {
+	all := make(chan prometheus.Metric)
+	go func() {
+		defer close(all)
+		for _, r := range from {
+			r.Collect(all)
+		}
+	}()
+	told := map[string]bool{}
+	for m := range all {
+		var d dto.Metric
+		if err := m.Write(&d); err == nil {
+			key := m.Desc().String() + fmt.Sprint(d.GetLabel())
+			if told[key] {
+				continue
+			}
+			told[key] = true
+		}
+		to <- m
 	}
 }

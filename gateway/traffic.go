@@ -49,7 +49,7 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 	}
 	return part(s, "upstream", from, func(r prometheus.Registerer) (upstream.Target, func() error, error) {
 		o := upstream.RemoteOptions{
-			Target: p.target, Endpoints: backends(p.endpoints), Discovery: found, Log: s.log, Metrics: balance.NewMetrics(r),
+			Target: p.target, Endpoints: backends(p.endpoints), Discovery: found, Log: s.log, Metrics: s.backendMetrics(),
 			Balancing: upstream.BalancingOptions{Policy: p.balancing.GetPolicy(), SlowStart: p.balancing.GetSlowStart().AsDuration()},
 			Outlier:   outlierOptions(p.outlier), Deadlines: deadlines,
 		}
@@ -70,6 +70,10 @@ func backends(from []*configv1.Endpoint) []discovery.Backend {
 	}
 	return out
 }
+
+// backendMetrics count the backends of all targets together: several services may have
+// one, and so may the snapshot before while it drains.
+func (s *snapshot) backendMetrics() *balance.Metrics { return balance.NewMetrics(s.metrics.Registry()) }
 
 // discovery looks targets up. It outlives reloads that do not change it.
 func (s *snapshot) discovery() (*discovery.Registry, error) {

@@ -32,6 +32,12 @@ func newMetrics(c *Cache, to prometheus.Registerer) (*metrics, error) {
 		invalidations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_cache_invalidations_total",
 			Help: "Invalidations, by what they named: tag, method, purge (everything)."}, []string{"by"}),
 	}
+	for _, cause := range []string{causeSize, causeExpired} { // So that they are there, at zero.
+		m.evictions.WithLabelValues(cause)
+	}
+	for _, by := range []string{byTag, byRoute, byPurge} {
+		m.invalidations.WithLabelValues(by)
+	}
 	if to == nil {
 		return m, nil
 	}
