@@ -46,7 +46,7 @@ func (s *snapshot) httpRoutes(ctx context.Context, signer proxy.Signer) error {
 		return err
 	}
 	o := s.proxyOptions()
-	o.Upstreams, o.Entry, o.Signer = map[string]proxy.Upstream{}, s.o.explain.watch(phaseEntry, entryChain(s.o)), signer
+	o.Upstreams, o.Entry, o.Signer, o.Cache = map[string]proxy.Upstream{}, s.o.explain.watch(phaseEntry, entryChain(s.o)), signer, s.cache
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(upstreams)) {
 		if o.Upstreams[name], err = httpUpstream(upstreams[name]); err != nil {

@@ -28,6 +28,11 @@ type Entry struct {
 	TTL time.Duration
 	// NoStore gives the entry to those who wait for it, and keeps it for nobody.
 	NoStore bool
+	// Pass keeps, in the place of an answer, that there is none to share: for its time
+	// callers who come fetch by themselves, and wait for nobody.
+	Pass bool
+	// NoStale says that the entry is good for nothing once it is not fresh.
+	NoStale bool
 
 	c      *Cache
 	key    string
@@ -134,6 +139,10 @@ func (e *Entry) weight() int64 {
 	return n
 }
 
+// Fresh is for how long the answer may be given after it was had, unless the rule has
+// become stricter since.
+func (e *Entry) Fresh() time.Duration { return e.ttl }
+
 // left is how long the entry is good for anything.
 func (e *Entry) left(now time.Time) time.Duration { return e.keep - now.Sub(e.at) }
 
@@ -150,7 +159,10 @@ func (e *Entry) init(r *Route, key string, now time.Time) {
 	if e.TTL > 0 {
 		e.ttl = min(e.ttl, e.TTL)
 	}
-	e.keep = e.ttl + max(rule.StaleWhileRevalidate, rule.StaleIfError)
+	e.NoStale = e.NoStale || e.Pass
+	if e.keep = e.ttl; !e.NoStale {
+		e.keep += max(rule.StaleWhileRevalidate, rule.StaleIfError)
+	}
 	sum := sha256.Sum256(e.Body)
 	e.sum = [16]byte(sum[:16])
 	e.etag = []string{weak(sum[:])}

@@ -20,7 +20,7 @@ const (
 	Revalidate               // an old answer was given, and a fetch begun
 	Miss                     // the answer was fetched
 	Coalesced                // another's fetch was waited for
-	Bypass                   // the call cannot have a key
+	Bypass                   // the call cannot have a key, or its answer cannot be shared
 	statuses
 )
 
@@ -80,6 +80,7 @@ func (r *Route) find(key string) (*Entry, freshness) {
 	switch {
 	case age < ttl:
 		return e, fresh
+	case e.NoStale:
 	case age < ttl+r.rule.StaleWhileRevalidate:
 		return e, whileRevalidate
 	case age < ttl+r.rule.StaleIfError:
@@ -100,7 +101,10 @@ func (r *Route) Get(key []byte) (*Entry, Status) {
 
 func (r *Route) given(e *Entry) Status {
 	s := Hit
-	if e.Err != nil {
+	switch {
+	case e.Pass:
+		s = Bypass
+	case e.Err != nil:
 		s = Negative
 	}
 	r.counts.add(s)
@@ -148,6 +152,9 @@ func (r *Route) Do(ctx context.Context, key []byte, tags []string, open bool, fe
 		return nil, s, context.Cause(ctx)
 	}
 	if f.err == nil {
+		if f.e.Pass && !first {
+			s = Bypass
+		}
 		r.counts.add(s)
 		return f.e, s, f.e.Err
 	}

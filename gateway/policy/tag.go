@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,29 @@ type tagField struct {
 
 // CompileTag resolves the fields of a tag against the method's messages.
 func (m *Method) CompileTag(text string) (*Tag, error) {
+	return compileTag(text, func(path string) (*FieldPath, bool, error) {
+		in := m.Descriptor.Input()
+		rest, response := strings.CutPrefix(path, ResponseField)
+		if response {
+			in, path = m.Descriptor.Output(), rest
+		}
+		f, err := CompileFieldPath(in, path)
+		return f, response, err
+	})
+}
+
+// CompileHTTPTag resolves a tag of a plain HTTP route, whose fields are variables of
+// the path.
+func CompileHTTPTag(text string, variables []string) (*Tag, error) {
+	return compileTag(text, func(name string) (*FieldPath, bool, error) {
+		if !slices.Contains(variables, name) {
+			return nil, false, fmt.Errorf("%q is no variable of the path: use match.template with {%s}, or a named group of match.regex", name, name)
+		}
+		return &FieldPath{path: name, variable: true}, false, nil
+	})
+}
+
+func compileTag(text string, resolve func(path string) (f *FieldPath, response bool, err error)) (*Tag, error) {
 	t := &Tag{}
 	if strings.ContainsAny(locationVariable.ReplaceAllString(text, ""), "{}") {
 		return nil, fmt.Errorf("tag %q: braces hold the path of a field", text)
@@ -35,12 +59,7 @@ func (m *Method) CompileTag(text string) (*Tag, error) {
 	for _, v := range locationVariable.FindAllStringSubmatchIndex(text, -1) {
 		t.literals = append(t.literals, text[at:v[0]])
 		at = v[1]
-		in, path := m.Descriptor.Input(), text[v[2]:v[3]]
-		rest, response := strings.CutPrefix(path, ResponseField)
-		if response {
-			in, path = m.Descriptor.Output(), rest
-		}
-		f, err := CompileFieldPath(in, path)
+		f, response, err := resolve(text[v[2]:v[3]])
 		if err != nil {
 			return nil, fmt.Errorf("tag %q: %w", text, err)
 		}

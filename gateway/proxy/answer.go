@@ -35,6 +35,7 @@ func modifyResponse(res *http.Response) error {
 		}
 	}
 	q.status = res.StatusCode
+	q.wrote(res.StatusCode)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return q.upgrade(res)
 	}

@@ -65,6 +65,9 @@ var traceContext = propagation.TraceContext{}
 func rewriteRequest(pr *httputil.ProxyRequest) {
 	q, out := requestOf(pr.In.Context()), pr.Out
 	clean(out.Header, q.p.o.APIKeyHeader)
+	if len(q.key) > 0 {
+		q.keyed(out.Header)
+	}
 	u := q.route.upstream
 	out.URL.Scheme, out.URL.Host = q.target.scheme, u.name
 	out.URL.Path, out.URL.RawPath, out.URL.User, out.URL.Opaque = q.sendPath, "", nil, ""
@@ -94,17 +97,11 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 // found, and behind it the trusted proxy that stood between, if any.
 func (q *Request) forwarded(h http.Header) {
 	client, peer := q.call.Client, q.call.Peer.Addr().Unmap().WithZone("")
-	proto := "http"
-	if q.in.TLS != nil {
-		proto = "https"
-	}
+	proto := q.scheme()
 	list := client.String()
 	forwarded := "for=" + node(client) + `;host="` + q.in.Host + `";proto=`
-	if client != peer { // Only a trusted proxy makes them differ: so its word about the scheme counts, too.
+	if client != peer {
 		list += ", " + peer.String()
-		if vs := q.in.Header["X-Forwarded-Proto"]; len(vs) == 1 && (vs[0] == "http" || vs[0] == "https") {
-			proto = vs[0]
-		}
 		forwarded += proto + ", for=" + node(peer)
 	} else {
 		forwarded += proto
@@ -113,6 +110,18 @@ func (q *Request) forwarded(h http.Header) {
 	h["X-Forwarded-Host"] = []string{q.in.Host}
 	h["X-Forwarded-Proto"] = []string{proto}
 	h["Forwarded"] = []string{forwarded}
+}
+
+// scheme is the one that the caller used. Only a trusted proxy makes client and peer
+// differ: so its word counts then.
+func (q *Request) scheme() string {
+	if vs := q.in.Header["X-Forwarded-Proto"]; len(vs) == 1 && (vs[0] == "http" || vs[0] == "https") && q.call.Client != q.call.Peer.Addr().Unmap().WithZone("") {
+		return vs[0]
+	}
+	if q.in.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // node is an address as RFC 7239 writes it.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sluice-gateway/sluice/gateway/balance"
+	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/discovery"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -58,6 +59,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// Tracer makes client spans; nil means none.
 	Tracer trace.Tracer
+	// Cache keeps the answers of routes whose rules say so; nil means that none are.
+	Cache *cache.Cache
 	// Offline looks nothing up and calls nobody: every request finds no backend.
 	Offline bool
 	// Logger gets what is kept from callers; nil means nobody.

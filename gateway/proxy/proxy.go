@@ -43,6 +43,7 @@ type compiled struct {
 	request   *headers.Program
 	response  *headers.Program
 	in, out   *transform
+	keep      *keeper
 	webSocket bool
 }
 
@@ -126,9 +127,8 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 	if _, ok := p.o.Upstreams[r.Upstream]; !ok {
 		note("", fmt.Errorf("upstream %q is none of http_upstreams", r.Upstream))
 	}
-	if rule.Cache != nil { // To be silent would be to promise what is not done.
-		note("", errors.New("cache: answers of plain HTTP services are not kept yet: take it out"))
-	}
+	c.keep, err = p.compileCache(r, &rule, c.matcher.variables)
+	note("", err)
 	if c.webSocket && (c.in != nil || c.out != nil) {
 		note("", errors.New("websocket and rules of JSON bodies exclude each other: a WebSocket has no body"))
 	}

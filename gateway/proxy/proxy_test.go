@@ -65,7 +65,7 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	st := status.Convert(err)
 	e.failed.Store(st)
 	if err != nil {
-		w.WriteHeader(map[codes.Code]int{codes.Unavailable: 503, codes.Internal: 502, codes.DeadlineExceeded: 504, codes.InvalidArgument: 400, codes.PermissionDenied: 403}[st.Code()])
+		w.WriteHeader(map[codes.Code]int{codes.Unavailable: 503, codes.Internal: 502, codes.DeadlineExceeded: 504, codes.InvalidArgument: 400, codes.PermissionDenied: 403, codes.Canceled: 499}[st.Code()])
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
@@ -33,6 +34,9 @@ type Request struct {
 	failed   error  // what the reverse proxy was told
 	upgraded bool
 	undrain  func() bool // of a stream
+	key      []byte      // of the answer, where it may be kept; not empty then
+	kept     *cache.Entry
+	told     bool // the log has what went wrong: the fetch, which may be another's, has said it
 }
 
 // Name is the route's.
@@ -78,7 +82,18 @@ func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Cal
 	q.target = q.route.upstream.choose(r, call)
 	call.Variant = q.target.variant
 	rule := &q.route.method.Rule
-	q.watch.begin(cancel, rule.Deadline, rule.StreamIdle, call.Principal.Expires)
+	deadline := rule.Deadline
+	if q.route.keep != nil {
+		memory := keys.Get().(*[]byte)
+		defer keys.Put(memory)
+		if e := q.lookUp(memory); e != nil {
+			return q.give(w, e)
+		}
+		if len(q.key) > 0 { // The fetch has it, which may be another's.
+			deadline = 0
+		}
+	}
+	q.watch.begin(cancel, deadline, rule.StreamIdle, call.Principal.Expires)
 	defer q.watch.end()
 	if r, err = q.body(r.WithContext(context.WithValue(ctx, requestKey{}, q))); err != nil {
 		return err
@@ -193,6 +208,14 @@ func (q *Request) pass(w http.ResponseWriter, r *http.Request) (err error) {
 		}
 	}()
 	q.p.proxy.ServeHTTP(q.w, r)
+	switch {
+	case q.kept != nil:
+		return q.give(w, q.kept)
+	case errors.Is(q.failed, errAgain): // By itself now, and with all that the caller sent.
+		q.key, q.failed = nil, nil
+		q.watch.within(q.route.method.Rule.Deadline)
+		q.p.proxy.ServeHTTP(q.w, r)
+	}
 	if q.failed != nil && !q.upgraded {
 		return q.explain(ctx, q.failed)
 	}
@@ -214,6 +237,9 @@ func (q *Request) broken(ctx context.Context) error {
 // explain logs what the caller is not told.
 func (q *Request) explain(ctx context.Context, err error) error {
 	out := public(ctx, err)
+	if q.told {
+		return out
+	}
 	switch status.Code(out) {
 	case codes.Internal, codes.Unavailable, codes.DeadlineExceeded:
 		q.p.o.Logger.WarnContext(ctx, "upstream failed", "request_id", q.call.RequestID, "route", q.route.name,
@@ -225,7 +251,10 @@ func (q *Request) explain(ctx context.Context, err error) error {
 // noteFailure is the reverse proxy's ErrorHandler: gateway/rest answers.
 func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
 	q := requestOf(r.Context())
-	q.failed = err
+	if q.failed = err; errors.Is(err, errKept) || errors.Is(err, errAgain) {
+		return
+	}
+	q.wrote(http.StatusBadGateway) // It may have happened.
 	var body *BodyError
 	if errors.As(err, &body) || isUpgradeMistake(err) {
 		q.failed = errors.Join(errNonsense, err)

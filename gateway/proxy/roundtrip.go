@@ -20,12 +20,20 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 )
 
-// roundTripper sends a request to a backend, and again where that is allowed.
+// roundTripper sends a request, or finds its answer kept.
 type roundTripper struct{}
 
 // RoundTrip implements http.RoundTripper. The request is the reverse proxy's own.
 func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 	q := requestOf(out.Context())
+	if len(q.key) > 0 {
+		return q.fetch(out)
+	}
+	return q.send(out)
+}
+
+// send sends a request to a backend, and again where that is allowed.
+func (q *Request) send(out *http.Request) (*http.Response, error) {
 	if s := q.route.upstream.shadow; s != nil && out.Body == nil && q.in.Header["Upgrade"] == nil {
 		if q.assert(out) == nil {
 			s.send(out, q.route.method, q.route.method.Rule.Deadline, q.p.o.Observer)

@@ -15,7 +15,7 @@ import (
 type watch struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer
-	header  time.Duration // from when the request was sent to the answer's header; 0 is unbounded
+	header  atomic.Int64  // from when the request was sent to the answer's header, in ns; 0 is unbounded
 	idle    time.Duration // 0 is unbounded
 	expires time.Time     // zero is never
 	streams atomic.Bool
@@ -24,7 +24,8 @@ type watch struct {
 }
 
 func (w *watch) begin(cancel context.CancelCauseFunc, header, idle time.Duration, expires time.Time) {
-	w.cancel, w.header, w.idle, w.expires = cancel, header, idle, expires
+	w.cancel, w.idle, w.expires = cancel, idle, expires
+	w.header.Store(int64(header))
 	w.touch()
 	now := time.Now()
 	// A function of its own timer must see it: so it is made stopped.
@@ -46,7 +47,7 @@ func (w *watch) due(now time.Time) time.Duration {
 
 // left is how long silence may still last.
 func (w *watch) left(now time.Time) (_ time.Duration, bounded bool) {
-	most := w.header
+	most := time.Duration(w.header.Load())
 	if w.streams.Load() {
 		most = w.idle
 	}
@@ -73,6 +74,13 @@ func (w *watch) look() {
 func (w *watch) answered() {
 	w.touch()
 	w.streams.Store(true)
+	w.timer.Reset(w.due(time.Now()))
+}
+
+// within begins the time of the answer's header.
+func (w *watch) within(d time.Duration) {
+	w.touch()
+	w.header.Store(int64(d))
 	w.timer.Reset(w.due(time.Now()))
 }
 

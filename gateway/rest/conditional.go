@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/headers"
 )
 
 // Answers that upstream has kept: they have an ETag, an age and a time for which
@@ -81,7 +82,7 @@ func (x *exchange) answerKept() error {
 	if x.mask != nil {
 		tag = []string{e.ETagOf(x.fields)}
 	}
-	if lines := x.r.Header["If-None-Match"]; len(lines) > 0 && noneMatch(lines, tag[0]) {
+	if lines := x.r.Header["If-None-Match"]; len(lines) > 0 && headers.NoneMatch(lines, tag[0]) {
 		x.describe(e, tag)
 		x.notModified()
 		return errAnswered

@@ -1,12 +1,12 @@
-package rest
+package headers
 
 import "strings"
 
-// noneMatch says whether If-None-Match names the tag, or any, so that the answer is
+// NoneMatch says whether If-None-Match names the tag, or any, so that the answer is
 // 304 (RFC 9110, 13.1.2). Tags are compared weakly: ours name what an answer says, not
 // how it is encoded. What is malformed ends the list: the answer is sent then, which is
 // never wrong.
-func noneMatch(lines []string, tag string) bool {
+func NoneMatch(lines []string, tag string) bool {
 	opaque := strings.TrimPrefix(tag, "W/")
 	for i, line := range lines {
 		line = trimOWS(line)
@@ -49,3 +49,6 @@ func entityTag(s string) (opaque, rest string, ok bool) {
 	}
 	return "", "", false
 }
+
+// trimOWS takes spaces and tabs off both ends (RFC 9110, 5.6.3).
+func trimOWS(s string) string { return strings.Trim(s, " \t") }
