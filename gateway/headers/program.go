@@ -52,6 +52,7 @@ type Program struct {
 	set    []field
 	add    []field
 	grpc   bool
+	of     []part // the variables that say something of the caller
 }
 
 type field struct {
@@ -75,6 +76,13 @@ func Compile(r Rules, s Scope) (*Program, error) {
 	}
 	p.set = c.fields("set", r.Set)
 	p.add = c.fields("add", r.Add)
+	for _, f := range slices.Concat(p.set, p.add) {
+		for _, v := range f.value.parts {
+			if v.value != nil && !ofCall[v.label] {
+				p.of = append(p.of, v)
+			}
+		}
+	}
 	return p, errors.Join(c.errs...)
 }
 
@@ -150,6 +158,19 @@ func (p *Program) Apply(dst Header, v Values) {
 			dst.Add(p.add[i].name, value)
 		}
 	}
+}
+
+// OfCaller yields what the templates say of the caller, each variable with its value: by
+// these, what a service makes of the headers may differ. {request_id}, {route} and
+// {variant} are none of them. It says whether there are any.
+func (p *Program) OfCaller(v Values, yield func(variable, value string)) bool {
+	if p == nil {
+		return false
+	}
+	for i := range p.of {
+		yield(p.of[i].label, p.of[i].render(&v))
+	}
+	return len(p.of) > 0
 }
 
 func (p *Program) render(f *field, v *Values) (string, bool) {

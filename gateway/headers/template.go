@@ -32,9 +32,14 @@ type template struct {
 type part struct {
 	text  string
 	value func(v *Values, p *part) string
+	label string // a variable as the template writes it
 	name  string // of a variable of the path
 	key   policy.Header
 }
+
+// ofCall are variables that say nothing of the caller: whose call it is, and where it
+// goes.
+var ofCall = map[string]bool{"request_id": true, "route": true, "variant": true}
 
 var variables = map[string]func(v *Values, p *part) string{
 	"request_id":        func(v *Values, _ *part) string { return v.Call.RequestID },
@@ -132,7 +137,7 @@ func (t template) fold() template {
 
 func variable(name string, scope Scope) (part, error) {
 	if value := variables[name]; value != nil {
-		return part{value: value}, nil
+		return part{value: value, label: name}, nil
 	}
 	if header, ok := strings.CutPrefix(name, "header."); ok {
 		lower := strings.ToLower(header)
@@ -142,11 +147,11 @@ func variable(name string, scope Scope) (part, error) {
 		case secret[lower]:
 			return part{}, fmt.Errorf("{%s}: a credential is not passed on; services are told who calls by the assertion", name)
 		}
-		return part{value: headerValue, key: policy.NewHeader(header)}, nil
+		return part{value: headerValue, label: "header." + lower, key: policy.NewHeader(header)}, nil
 	}
 	if variable, ok := strings.CutPrefix(name, "path."); ok {
 		if slices.Contains(scope.PathVariables, variable) {
-			return part{value: pathValue, name: variable}, nil
+			return part{value: pathValue, label: name, name: variable}, nil
 		}
 		return part{}, fmt.Errorf("{%s}: the route's path has no such variable: it has %q", name, scope.PathVariables)
 	}

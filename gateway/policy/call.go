@@ -75,6 +75,9 @@ type Call struct {
 	// Kept is the *cache.Entry that the answer is, where the response cache has kept it:
 	// an edge keeps beside it how it is rendered.
 	Kept any
+	// KeptApart says that Kept is not for every caller of a public rule: it is a canary's,
+	// or header rules told the service of the caller. HTTP caches cannot know by what.
+	KeptApart bool
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
 	// Why is what the check that refused tells the operator alone, such as the

@@ -161,7 +161,12 @@ func (c *matcher) takesPath(path string) bool {
 	return path == c.exact
 }
 
+// takesMethod: TRACE is never passed on. Its answer is what the service got, and with
+// that the assertion (RFC 9110, 9.3.8).
 func (c *matcher) takesMethod(method string) bool {
+	if method == http.MethodTrace || method == http.MethodConnect {
+		return false
+	}
 	if len(c.methods) == 0 {
 		return true
 	}

@@ -119,7 +119,8 @@ type Upstream struct {
 	Health *HealthCheck
 	// Canaries get a part of the requests: the first that takes one counts.
 	Canaries []Canary
-	// Shadow gets copies of requests without a body; nil means none.
+	// Shadow gets copies of requests without a body, of GET, HEAD, OPTIONS and of
+	// routes that are idempotent; nil means none.
 	Shadow *Shadow
 	// Host is the Host header to send; empty means the caller's.
 	Host string

@@ -177,11 +177,13 @@ func (q *Request) transformBody(r *http.Request) error {
 	return nil
 }
 
-// mayRepeat says whether asking twice has the effect of asking once.
+// mayRepeat says whether the request may be sent again.
 func (q *Request) mayRepeat() bool {
-	if q.route.method.Rule.Retry.MaxAttempts <= 1 || q.in.Header["Upgrade"] != nil {
-		return false
-	}
+	return q.route.method.Rule.Retry.MaxAttempts > 1 && q.in.Header["Upgrade"] == nil && q.repeats()
+}
+
+// repeats says whether asking twice has the effect of asking once.
+func (q *Request) repeats() bool {
 	switch q.in.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return true

@@ -167,7 +167,11 @@ const shadowVariant = "shadow"
 // maxShadowBytes of an answer are read, so that the connection can be used again.
 const maxShadowBytes = 1 << 20
 
-// shadow gets copies of requests without a body. Nothing of it reaches a caller.
+// headerShadow tells a service that the request is a copy, whose answer nobody sees.
+const headerShadow = "X-Sluice-Shadow"
+
+// shadow gets copies of requests that have no body, and that may come twice: it may
+// share its database with the service. Nothing of it reaches a caller.
 type shadow struct {
 	target  *target
 	percent float64
@@ -187,6 +191,7 @@ func (s *shadow) send(out *http.Request, m *policy.Method, deadline time.Duratio
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(out.Context()), deadline)
 	r := out.Clone(ctx)
+	r.Header[headerShadow] = []string{"1"}
 	s.copies.Go(func() {
 		defer func() { cancel(); <-s.slots }()
 		b := s.target.group.Pick(nil)

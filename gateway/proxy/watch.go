@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync/atomic"
 	"time"
@@ -121,9 +122,16 @@ type tunnel struct {
 	w *watch
 }
 
+// errHungUp ends a WebSocket whose service has hung up. The reverse proxy takes io.EOF
+// for the end of one half: it would wait for the caller, for whom nothing can end it.
+var errHungUp = errors.New("the service has hung up")
+
 func (t tunnel) Read(p []byte) (int, error) {
 	n, err := t.ReadWriteCloser.Read(p)
 	t.w.touch()
+	if errors.Is(err, io.EOF) {
+		err = errHungUp
+	}
 	return n, err
 }
 

@@ -24,6 +24,7 @@ var errAnswered = errors.New("rest: a kept answer was given")
 type keeping struct {
 	route   string // names the binding's renderings
 	control []string
+	apart   []string // instead, of what is not for every caller
 	vary    []string
 }
 
@@ -43,16 +44,16 @@ func (s *Server) newKeeping(b *Binding) *keeping {
 	if public {
 		control = "public"
 	}
-	control += ", max-age=" + seconds(rule.TTL)
+	rest := ", max-age=" + seconds(rule.TTL)
 	for _, d := range []struct {
 		name string
 		time time.Duration
 	}{{"stale-while-revalidate", rule.StaleWhileRevalidate}, {"stale-if-error", rule.StaleIfError}} { // RFC 5861
 		if d.time > 0 {
-			control += ", " + d.name + "=" + seconds(d.time)
+			rest += ", " + d.name + "=" + seconds(d.time)
 		}
 	}
-	k.control = []string{control}
+	k.control, k.apart = []string{control + rest}, []string{"private" + rest}
 	if b.masks != nil && b.masks.compile != nil {
 		k.vary = append(k.vary, varyMask[0])
 	}
@@ -105,6 +106,9 @@ func (x *exchange) describe(e *cache.Entry, tag []string) {
 	h["Etag"] = tag
 	if c := h["Cache-Control"]; len(c) == 1 && c[0] == noStore[0] { // Else a team's check has said what holds.
 		h["Cache-Control"] = k.control
+		if x.call.KeptApart {
+			h["Cache-Control"] = k.apart
+		}
 	}
 	if have := h["Vary"]; len(have) == 0 {
 		h["Vary"] = k.vary

@@ -1,9 +1,16 @@
 package rest
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // TestOtherHeadersStay: what is no kept answer says what it always did.
@@ -13,5 +20,42 @@ func TestOtherHeadersStay(t *testing.T) {
 	r.Header.Set("If-None-Match", "*")
 	if a := e.do(t, r); a.status != http.StatusOK || a.header.Get("Etag")+a.header.Get("Age") != "" || a.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", a.status, a.header)
+	}
+}
+
+// apartConn answers what is not for everyone, although its rule is.
+type apartConn struct{ keptConn }
+
+func (c apartConn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+	policy.Admitted(ctx).KeptApart = true
+	return c.keptConn.Invoke(ctx, method, in, out, opts...)
+}
+
+// TestKeptApart: what a canary answered is not for the caches between us and others.
+func TestKeptApart(t *testing.T) {
+	c, err := cache.New(cache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := &policy.Cache{Public: true, TTL: time.Hour}
+	r := c.Route("/a.B/C", rule)
+	e, _, err := r.Do(t.Context(), r.AppendKey(nil, policy.Anonymous), nil, false, func(context.Context) (*cache.Entry, error) { return &cache.Entry{}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, conn := range map[string]grpc.ClientConnInterface{
+		"public, max-age=3600": keptConn{entry: e}, "private, max-age=3600": apartConn{keptConn{entry: e}},
+	} {
+		edge := newEdge(t, func(o *Options) {
+			o.Conn = conn
+			for _, m := range o.Methods.Methods() {
+				if m.Descriptor.Name() == "ListNames" {
+					m.Rule.Cache = rule
+				}
+			}
+		})
+		if a := edge.do(t, httptest.NewRequest("GET", "/test/v1/names", nil)); a.header.Get("Cache-Control") != want {
+			t.Errorf("%d %q, want %q", a.status, a.header.Get("Cache-Control"), want)
+		}
 	}
 }

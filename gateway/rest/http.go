@@ -147,8 +147,9 @@ func (x *exchange) failPlain(err error) {
 }
 
 // originMay says whether a page may open a WebSocket: browsers ask nobody before,
-// and let any page read it. Where pages of other origins may call is CORS's to say;
-// programs send no Origin.
+// and let any page read it. Where pages of other origins may call is CORS's to say,
+// and whether with cookies and client certificates: those a browser sends here
+// unasked. Programs send no Origin.
 func (s *Server) originMay(x *exchange) bool {
 	origin := x.r.Header["Origin"]
 	switch len(origin) {
@@ -161,7 +162,10 @@ func (s *Server) originMay(x *exchange) bool {
 	if _, host, ok := strings.Cut(origin[0], "://"); ok && strings.EqualFold(host, x.r.Host) {
 		return true
 	}
-	return s.cors != nil && (s.cors.origins.any || s.cors.origins.allow(origin[0]))
+	if s.cors == nil || (x.call.PeerCertificate != nil || len(x.r.Header["Cookie"]) > 0) && !s.cors.credentials {
+		return false
+	}
+	return s.cors.origins.any && origin[0] != "null" || s.cors.origins.allow(origin[0])
 }
 
 // asksForWebSocket reads what dropHopByHop will take away (RFC 6455, 4.1). Of other

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -91,7 +92,8 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 	}
 	memory := keys.Get().(*[]byte)
 	defer func() { keys.Put(memory) }()
-	req, key, ok := r.kept.key(memory, call.Principal, in)
+	to := r.choose(call)
+	req, key, ok := r.kept.key(memory, call, r, in)
 	if !ok {
 		call.Cache = r.kept.route.Bypassed().String()
 		err := c.call(ctx, call, r, in, out, opts...)
@@ -101,7 +103,7 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 	e, s := r.kept.route.Get(key)
 	if e == nil {
 		var err error
-		if e, s, err = c.fetch(ctx, call, r, req, key); err != nil {
+		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil {
 			call.Cache = s.String()
 			return err
 		}
@@ -137,7 +139,7 @@ var keys = sync.Pool{New: func() any { return new([]byte) }}
 // key returns the request in wire form and the key of its answer, in memory. It is not
 // ok where there is no key: the fields that it is made of cannot be read, and the
 // service shall say so; or it would take more room than answers have.
-func (k *kept) key(memory *[]byte, p *policy.Principal, in any) (req, key []byte, ok bool) {
+func (k *kept) key(memory *[]byte, call *policy.Call, r *route, in any) (req, key []byte, ok bool) {
 	b := (*memory)[:0]
 	switch in := in.(type) {
 	case *wire.Frame:
@@ -153,7 +155,10 @@ func (k *kept) key(memory *[]byte, p *policy.Principal, in any) (req, key []byte
 		return nil, nil, false
 	}
 	start := len(b)
-	b = k.route.AppendKey(b, p)
+	b = k.route.AppendKey(b, call.Principal)
+	if r.traffic != nil {
+		b = r.appendTraffic(b, call)
+	}
 	if len(k.vary) == 0 {
 		b = cache.AppendPart(b, req)
 	}
@@ -167,9 +172,37 @@ func (k *kept) key(memory *[]byte, p *policy.Principal, in any) (req, key []byte
 	return req, b[start:], true
 }
 
+// appendTraffic appends to a key what the service gets beside the request: which
+// variant it is, and what header rules tell of the caller. Anyone can choose a canary or
+// send a header, and must not choose for others.
+func (r *route) appendTraffic(b []byte, call *policy.Call) []byte {
+	if call.Variant != "" {
+		b = cache.AppendPart(cache.AppendPart(b, "variant"), call.Variant)
+		call.KeptApart = true
+	}
+	if p := r.traffic.headers.Request; p != nil && p.OfCaller(headers.Values{Call: call, Route: r.method.FullName[1:]}, func(variable, value string) {
+		b = cache.AppendPart(cache.AppendPart(b, variable), value)
+	}) {
+		call.KeptApart = true
+	}
+	return cache.AppendPart(b, "") // No variable is called so: it ends them.
+}
+
+// chosen carries the place for which an answer is fetched: another draw would keep it
+// under the wrong key. Faults have struck then.
+type chosen struct {
+	r  *route
+	to *place
+}
+
+type chosenKey struct{}
+
 // fetch is the part of cached for an answer that is not there, or not fresh.
-func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, req, key []byte) (*cache.Entry, cache.Status, error) {
+func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place, req, key []byte) (*cache.Entry, cache.Status, error) {
 	k := r.kept
+	if err := c.struck(ctx, call, r); err != nil { // Whoever asks for a failure has it alone.
+		return nil, k.route.Bypassed(), err
+	}
 	req = bytes.Clone(req) // The fetch may outlive the call, which lends it.
 	tags, err := names(k.tags, policy.Message{Wire: req}, nil, r.method)
 	if err != nil {
@@ -177,7 +210,7 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, req, key 
 	}
 	var sent *policy.Call
 	e, s, err := k.route.Do(ctx, key, tags, k.open, func(ctx context.Context) (e *cache.Entry, err error) {
-		ctx, sent = policy.Detach(ctx)
+		ctx, sent = policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to}))
 		defer c.notPanicking(ctx, r, &err)
 		return c.fetched(ctx, sent, r, req, tags)
 	})

@@ -219,20 +219,49 @@ func (c *Conn) prepare(ctx context.Context, call *policy.Call, r *route) (*place
 	if t == nil {
 		return &r.place, nil
 	}
-	for i := range t.faults {
-		if err := c.fail(ctx, call, r, &t.faults[i]); err != nil {
-			return nil, err
+	if r.kept != nil && r.kept.route != nil {
+		if is, ok := ctx.Value(chosenKey{}).(chosen); ok && is.r == r {
+			call.Variant = is.to.variant
+			return is.to, nil
 		}
 	}
-	if len(t.canaries) == 0 {
-		return &r.place, nil
+	if err := c.fails(ctx, call, r); err != nil {
+		return nil, err
 	}
-	p := choose(t.canaries, call)
+	return r.choose(call), nil
+}
+
+// fails lets a call have its faults.
+func (c *Conn) fails(ctx context.Context, call *policy.Call, r *route) error {
+	for i := range r.traffic.faults {
+		if err := c.fail(ctx, call, r, &r.traffic.faults[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// struck is fails for a call whose answer would be fetched for others, too.
+func (c *Conn) struck(ctx context.Context, call *policy.Call, r *route) error {
+	if r.traffic == nil || len(r.traffic.faults) == 0 {
+		return nil
+	}
+	ctx, cancel := within(ctx, time.Now(), r.method.Rule.Deadline)
+	defer cancel()
+	return c.fails(ctx, call, r)
+}
+
+// choose says which variant gets the call, and notes it.
+func (r *route) choose(call *policy.Call) *place {
+	if r.traffic == nil || len(r.traffic.canaries) == 0 {
+		return &r.place
+	}
+	p := choose(r.traffic.canaries, call)
 	if p == nil {
 		p = &r.place
 	}
 	call.Variant = p.variant
-	return p, nil
+	return p
 }
 
 // add puts what header rules say into the metadata that goes out.
