@@ -246,7 +246,7 @@ func (c *Conn) struck(ctx context.Context, call *policy.Call, r *route) error {
 	if r.traffic == nil || len(r.traffic.faults) == 0 {
 		return nil
 	}
-	ctx, cancel := within(ctx, time.Now(), r.method.Rule.Deadline)
+	ctx, cancel := r.within(ctx, time.Now(), r.method.Rule.Deadline)
 	defer cancel()
 	return c.fails(ctx, call, r)
 }
