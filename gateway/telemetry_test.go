@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway"
 	"github.com/sluice-gateway/sluice/gateway/gatewaytest"
 	"github.com/sluice-gateway/sluice/gateway/shop"
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -257,3 +258,17 @@ type discard struct {
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) WriteHeader(code int)        { d.status = code }
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// TestOneProcessForSeveralServices: services at one target are told apart.
+func TestOneProcessForSeveralServices(t *testing.T) {
+	const target = "127.0.0.1:1"
+	g := gatewaytest.Start(t, func(c *configv1.Config) {
+		c.Upstreams = map[string]*configv1.Upstream{fullNames["user"]: {Target: target}, fullNames["profile"]: {Target: target}}
+	}, gateway.WithServices(shop.Services()...))
+	got := metrics(t, g)
+	for _, name := range []string{"user", "profile"} {
+		if want := `sluice_upstream_ejections_total{service="` + fullNames[name] + `",target="` + target + `",variant=""} 0`; !strings.Contains(got, want) {
+			t.Errorf("no %s in %.300s", want, got)
+		}
+	}
+}

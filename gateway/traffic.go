@@ -48,6 +48,8 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 		from = append(from, deadlines)
 	}
 	return part(s, "upstream", from, func(r prometheus.Registerer) (upstream.Target, func() error, error) {
+		// One process may serve several services: without their names its series would meet, and /metrics fail.
+		r = prometheus.WrapRegistererWith(prometheus.Labels{"service": p.service, "variant": p.variant}, r)
 		o := upstream.RemoteOptions{
 			Target: p.target, Endpoints: backends(p.endpoints), Discovery: found, Log: s.log, Metrics: s.backendMetrics(),
 			Balancing: upstream.BalancingOptions{Policy: p.balancing.GetPolicy(), SlowStart: p.balancing.GetSlowStart().AsDuration()},

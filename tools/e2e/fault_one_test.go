@@ -51,6 +51,8 @@ func startSite(t *testing.T, each int) *site {
 		"assertion": object{"key_file": k.private},
 		"upstreams": object{orderService: object{"endpoints": overGRPC}},
 		"methods":   object{orderService + "/ListOrders": object{"retry": retry}},
+		// 5 s by default.
+		"resilience": object{"breaker": object{"open_for": openFor.String()}},
 	}
 	maps.Copy(config, plainRoute(overHTTP, object{"deadline": "2s", "retry": retry}))
 	g := startGateway(t, setup{config: config})

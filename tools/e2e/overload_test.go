@@ -1,0 +1,201 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+)
+
+// The backend of these tests serves so many calls at once, each for so long: 200 a
+// second. What is beyond waits, first come, first served.
+const (
+	places      = 10
+	serviceTime = 50 * time.Millisecond
+	capacity    = places * int(time.Second/serviceTime)
+)
+
+// limited makes a backend one of fixed capacity.
+func limited(b *counted) {
+	free := make(chan struct{}, places)
+	b.does(func(ctx context.Context) error {
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-free }()
+		time.Sleep(serviceTime) // The work.
+		return nil
+	})
+}
+
+// TestOverload: ten times the capacity is offered, whether anybody waits or not.
+// What the backend can do it does, the rest is told at once when to come again, and
+// all is well when the crowd is gone.
+func TestOverload(t *testing.T) {
+	t.Run("RPC", func(t *testing.T) { overload(t, "REST", "gRPC") })
+	t.Run("plain HTTP", func(t *testing.T) { overload(t, "HTTP") })
+}
+
+func overload(t *testing.T, over ...string) {
+	b := newCounted(t)
+	limited(b)
+	c := startCounted(t, object{}, nil, b)
+	var asks []asker
+	for _, way := range over {
+		asks = append(asks, c.ways(getUser("ada"))[way])
+	}
+	allWell(t, "first", repeat(t, 20, 2, asks[0]))
+
+	peak := c.offer(t, asks, capacity, 3*time.Second)
+	t.Logf("at capacity:    %v", peak)
+	ctx, stop := context.WithCancel(t.Context())
+	var health sync.WaitGroup
+	slowest := time.Duration(0)
+	health.Go(func() { slowest = c.stays(ctx, t) })
+	over10 := c.offer(t, asks, 10*capacity, 5*time.Second)
+	stop()
+	health.Wait()
+	t.Logf("ten times that: %v; bound %v; slowest health check %v", over10, sample(t, c.g, "sluice_concurrency_limit"), slowest.Round(time.Millisecond))
+	begin := time.Now()
+	recovered := c.recovers(t, asks)
+	after := c.offer(t, asks, capacity/2, time.Second)
+	t.Logf("half of it:     %v; recovered %v after the load fell", after, recovered.Sub(begin).Round(time.Millisecond))
+
+	// The generator must have offered it, or nothing is shown.
+	if over10.asked < 6*capacity*5 {
+		t.Errorf("only %d calls were offered in 5 s: the machine is too busy for this test", over10.asked)
+	}
+	if least := 0.9 * peak.goodput(); over10.goodput() < least {
+		t.Errorf("goodput is %.0f/s, want %.0f/s: 90%% of the peak", over10.goodput(), least)
+	}
+	if len(over10.others) > 0 {
+		t.Errorf("%d calls were neither served nor refused as they should, such as %v", len(over10.others), over10.others[0])
+	}
+	if p99 := percentile(over10.refused, 99); p99 > deadline/2 {
+		t.Errorf("one refusal of a hundred took %v", p99)
+	}
+	if p99 := percentile(over10.served, 99); p99 > deadline {
+		t.Errorf("p99 of what was admitted is %v", p99)
+	}
+	if took := recovered.Sub(begin); took > 3*time.Second {
+		t.Errorf("it took %v to recover", took)
+	}
+	if bad := after.asked - len(after.served); bad > 0 {
+		t.Errorf("%d of %d calls failed when the load was gone", bad, after.asked)
+	}
+	if slowest > time.Second {
+		t.Errorf("/healthz or /readyz took %v", slowest)
+	}
+}
+
+// offered is what became of an open load.
+type offered struct {
+	asked           int
+	within          time.Duration
+	served, refused []time.Duration
+	others          []reply
+}
+
+func (o offered) goodput() float64 { return float64(len(o.served)) / o.within.Seconds() }
+
+func (o offered) String() string {
+	return fmt.Sprintf("%d offered in %v, %.0f/s served (p50 %v, p99 %v), %d refused (p50 %v, p99 %v), %d otherwise", o.asked, o.within.Round(time.Millisecond), o.goodput(),
+		percentile(o.served, 50), percentile(o.served, 99), len(o.refused), percentile(o.refused, 50), percentile(o.refused, 99), len(o.others))
+}
+
+// percentile is 0 of nothing.
+func percentile(of []time.Duration, p int) time.Duration {
+	if len(of) == 0 {
+		return 0
+	}
+	of = slices.Sorted(slices.Values(of))
+	return of[min(len(of)*p/100, len(of)-1)].Round(100 * time.Microsecond)
+}
+
+// offer begins so many calls a second, evenly, however many are unanswered, and by
+// each asker in turn. It returns when all are.
+func (c caller) offer(t *testing.T, asks []asker, rate int, lasting time.Duration) offered {
+	t.Helper()
+	var (
+		mu   sync.Mutex
+		all  sync.WaitGroup
+		o    offered
+		ctx  = bounded(t)
+		tick = time.NewTicker(5 * time.Millisecond)
+	)
+	defer tick.Stop()
+	begin := time.Now()
+	for o.asked < int(lasting.Seconds()*float64(rate)) && time.Since(begin) < 2*lasting {
+		for due := int(time.Since(begin).Seconds() * float64(rate)); o.asked < due; o.asked++ {
+			ask := asks[o.asked%len(asks)]
+			all.Go(func() {
+				r := ask(ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case r.is(codes.OK, ""):
+					o.served = append(o.served, r.took)
+				case r.refused() && r.reason == "UPSTREAM_OVERLOADED":
+					o.refused = append(o.refused, r.took)
+				default:
+					o.others = append(o.others, r)
+				}
+			})
+		}
+		<-tick.C
+	}
+	all.Wait()
+	o.within = time.Since(begin)
+	return o
+}
+
+// stays asks /healthz and /readyz until ctx ends, and returns the longest wait.
+func (c caller) stays(ctx context.Context, t *testing.T) (slowest time.Duration) {
+	client := http.Client{Timeout: patience}
+	for ctx.Err() == nil {
+		for _, page := range []string{"/healthz", "/readyz"} {
+			begin := time.Now()
+			res, err := client.Get(c.g.admin + page)
+			if err != nil {
+				t.Error(err)
+				return slowest
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				t.Errorf("%s: %s", page, res.Status)
+			}
+			slowest = max(slowest, time.Since(begin))
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	return slowest
+}
+
+// recovers waits until 20 calls in a row are served in less than twice what they
+// take without a queue and a little, and returns when the first of them began.
+func (c caller) recovers(t *testing.T, asks []asker) (since time.Time) {
+	t.Helper()
+	n := 0
+	eventually(t, patience, func() error {
+		begin := time.Now()
+		if r := asks[n%len(asks)](bounded(t)); !r.is(codes.OK, "") || r.took > 2*serviceTime+100*time.Millisecond {
+			n = 0
+			return fmt.Errorf("%v", r)
+		}
+		if n++; n == 1 {
+			since = begin
+		}
+		return atLeast(float64(n), 20)
+	})
+	return since
+}
