@@ -175,7 +175,9 @@ func (s *spreader) publish() {
 			none = fmt.Errorf("%s: %w", noBackend, b.err)
 		}
 	}
-	if state == connectivity.Connecting {
+	if state != connectivity.TransientFailure {
+		// Where some can be called, a call that finds nobody is ahead of the next picker:
+		// the group has changed, and grpc-go is about to hear.
 		none = balancer.ErrNoSubConnAvailable
 	}
 	s.cc.UpdateState(balancer.State{ConnectivityState: state, Picker: &picker{group: s.group, none: none}})
