@@ -66,7 +66,7 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 		if err != nil {
 			return resilience.Permit{}, refused(t.call, err)
 		}
-		failed := t.attempt(ctx)
+		failed := t.permitted(ctx, permit)
 		if failed == nil {
 			return permit, nil
 		}
@@ -83,6 +83,20 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 		}
 		permit, err = t.to.class.AcquireAgain(first)
 	}
+}
+
+// permitted is attempt with its permit: the edges survive a panic, so the place among
+// the calls in flight must not be lost by one.
+func (t *trip) permitted(ctx context.Context, permit resilience.Permit) error {
+	returned := false
+	defer func() {
+		if !returned {
+			permit.Done(resilience.Ignored)
+		}
+	}()
+	err := t.attempt(ctx)
+	returned = true
+	return err
 }
 
 // attempt sends the call once.

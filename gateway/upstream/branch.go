@@ -121,7 +121,7 @@ func (r *route) invoke(ctx context.Context, p *place, md sent, in, out any, opts
 		return p.here.call(ctx, md.here(), r.method.FullName, in, out, r.heard(opts)...)
 	}
 	err := p.target.Invoke(md.out(ctx), r.method.FullName, in, out, r.heard(opts)...)
-	if err == nil && r.ending.bounded && !r.ending.reached.Load() {
+	if err == nil && p == &r.place && r.ending.bounded && !r.ending.reached.Load() { // Not a shadow's.
 		r.ending.reached.Store(true)
 	}
 	return err
