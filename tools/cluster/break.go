@@ -12,13 +12,9 @@ import (
 	"time"
 )
 
-// How long the load runs before a fault, during it, and after. A part that takes
-// longer to end or to start makes it longer.
-const (
-	before = time.Second
-	during = 3 * time.Second
-	after  = 3 * time.Second
-)
+// timing is how long the load runs before a fault, during it, and after. A part
+// that takes longer to end or to start makes it longer.
+type timing struct{ before, during, after time.Duration }
 
 // recovery is how long after a part's return clients may still see failures, and
 // how long it may take until everything is in use again.
@@ -27,6 +23,7 @@ const recovery = 2 * time.Second
 type breakOptions struct {
 	faults []fault
 	rate   int // requests a second
+	timing timing
 	out    string
 	// patience is added to recovery on machines that have other things to do.
 	patience time.Duration
@@ -64,7 +61,7 @@ func (c *cluster) breakAll(ctx context.Context, o breakOptions) error {
 	table := strings.Builder{}
 	var errs []error
 	for _, f := range o.faults {
-		out, err := l.suffer(ctx, f)
+		out, err := l.suffer(ctx, f, o.timing)
 		if err != nil {
 			return err
 		}
@@ -104,8 +101,8 @@ func write(page, table string) error {
 }
 
 // suffer breaks and mends under the load that runs.
-func (l *load) suffer(ctx context.Context, f fault) (outcome, error) {
-	if err := sleep(ctx, before); err != nil {
+func (l *load) suffer(ctx context.Context, f fault, t timing) (outcome, error) {
+	if err := sleep(ctx, t.before); err != nil {
 		return outcome{}, err
 	}
 	l.mu.Lock()
@@ -116,7 +113,7 @@ func (l *load) suffer(ctx context.Context, f fault) (outcome, error) {
 	if err := f.hurt(ctx); err != nil {
 		return out, fmt.Errorf("%s: %w", f.name, err)
 	}
-	if err := sleep(ctx, during); err != nil {
+	if err := sleep(ctx, t.during); err != nil {
 		return out, err
 	}
 	if err := f.mend(ctx); err != nil {
@@ -129,7 +126,7 @@ func (l *load) suffer(ctx context.Context, f fault) (outcome, error) {
 		return out, fmt.Errorf("%s: it does not end: %w", f.name, err)
 	}
 	out.whole = time.Since(out.mended)
-	if err := sleep(ctx, after-out.whole); err != nil {
+	if err := sleep(ctx, t.after-out.whole); err != nil {
 		return out, err
 	}
 	out.sent, out.movedOn, out.partial = out.sent+l.sent.Load(), out.movedOn+l.movedOn.Load(), out.partial+l.partial.Load()

@@ -74,7 +74,8 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	fmt.Printf("the cluster is ready after %.1f s\n", time.Since(started).Seconds())
 	if *breakIt {
-		return c.breakAll(ctx, breakOptions{faults: named(c.faults(), *only), rate: *rate, out: *out})
+		return c.breakAll(ctx, breakOptions{faults: named(c.faults(), *only), rate: *rate, out: *out,
+			timing: timing{before: time.Second, during: 3 * time.Second, after: 3 * time.Second}})
 	}
 	c.welcome()
 	<-ctx.Done()
