@@ -150,7 +150,7 @@ func (o outcome) judge(within time.Duration) error {
 	if late := o.late(); late > within {
 		errs = append(errs, fmt.Errorf("%s: a request failed %.1f s after the return", o.fault.name, late.Seconds()))
 	}
-	if o.whole > within {
+	if o.whole > max(within, o.fault.inUse) {
 		errs = append(errs, fmt.Errorf("%s: only %.1f s after the return everything was in use", o.fault.name, o.whole.Seconds()))
 	}
 	return errors.Join(errs...)

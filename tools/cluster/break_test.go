@@ -23,6 +23,7 @@ func TestJudge(t *testing.T) {
 		{"of another kind", outcome{fault: fault{may: []int{postOrder}}, failures: []failure{at(-time.Second, getUser)}}, []string{"a client saw GET user: 503"}},
 		{"told once", outcome{failures: []failure{at(-2, getUser), at(-1, getUser)}}, []string{"a client saw GET user: 503"}},
 		{"in use too late", outcome{whole: 3 * time.Second}, []string{"only 3.0 s after the return"}},
+		{"in use late, as it may", outcome{fault: fault{inUse: 4 * time.Second}, whole: 3 * time.Second}, nil},
 	} {
 		c.out.mended = mended
 		err := c.out.judge(2 * time.Second)

@@ -193,8 +193,8 @@ func (c *cluster) welcome() {
 		}
 	}
 	fmt.Printf("  postgres pid %d, redis %s pid %d, etcd http://%s pid %d\n", c.postgres.process.Pid, c.redisAddr, c.redis.process.Pid, c.etcdAddr, c.etcd.process.Pid)
-	fmt.Printf("try:\n  TOKEN=%s\n  curl -H \"Authorization: Bearer $TOKEN\" http://%s/v1/users/ada/overview\n  kill -9 %d   # and again: nobody notices\nCtrl-C ends everything.\n",
-		c.token, c.gateways[0].http, c.services["user"][0].process.Pid)
+	fmt.Printf("try:\n  TOKEN=%s\n  curl -H \"Authorization: Bearer $TOKEN\" http://%s/v1/users/ada/overview\n  kill -9 %d     # a user service: ask again, nobody notices\n  kill -USR2 %d   # a new process takes the place of %s\nCtrl-C ends everything.\n",
+		c.token, c.gateways[0].http, c.services["user"][0].process.Pid, c.gateways[0].process.Pid, c.gateways[0].name)
 }
 
 // healthy asks a URL for 200.

@@ -17,6 +17,9 @@ type fault struct {
 	// may are the kinds of requests that may fail: those that need what nobody
 	// offers, and those that no retry was allowed to save.
 	may []int
+	// inUse is how long it may take until everything is in use again, where that is
+	// longer than recovery.
+	inUse time.Duration
 }
 
 // named returns the faults with one of the words in their name, separated by commas.
@@ -62,7 +65,9 @@ func (c *cluster) storeFaults() []fault {
 		{name: "etcd killed, and a user service", hurt: func(context.Context) error {
 			return errors.Join(c.etcd.kill(), user[0].kill())
 		}, mend: func(ctx context.Context) error { return errors.Join(c.etcd.start(ctx), user[0].start(ctx)) }},
-		{name: "PostgreSQL crashes", hurt: do(c.postgres.crash), mend: c.postgres.start, may: []int{getUser, getOverview, getOrders, callUser, postOrder}},
+		// Both processes of each service fail all the time: one of them is left out, each
+		// time for longer, while the other is there for all.
+		{name: "PostgreSQL crashes", hurt: do(c.postgres.crash), mend: c.postgres.start, may: []int{getUser, getOverview, getOrders, callUser, postOrder}, inUse: 10 * time.Second},
 	}
 }
 

@@ -64,17 +64,11 @@ func (g *gateway) upgrade(ctx context.Context) error {
 	defer cancel()
 	var pid int
 	if err := until(ctx, func() error {
-		raw, err := os.ReadFile(g.pidFile)
-		if err != nil {
-			return err
+		var err error
+		if pid, err = g.pid(); err == nil && pid == old {
+			err = errors.New("the old process goes on")
 		}
-		if pid, err = strconv.Atoi(strings.TrimSpace(string(raw))); err != nil {
-			return err
-		}
-		if pid == old {
-			return errors.New("the old process goes on")
-		}
-		return nil
+		return err
 	}); err != nil {
 		return fmt.Errorf("%s is not replaced: %w; its log is %s", g.name, err, g.log)
 	}
@@ -84,6 +78,26 @@ func (g *gateway) upgrade(ctx context.Context) error {
 		return fmt.Errorf("%s: the old process does not end", g.name)
 	}
 	return g.adopt(pid)
+}
+
+// pid is the number of the process that serves.
+func (g *gateway) pid() (int, error) {
+	raw, err := os.ReadFile(g.pidFile)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(raw)))
+}
+
+// end ends the gateway, and who has taken its place when somebody else sent it
+// SIGUSR2.
+func (g *gateway) end() {
+	pid, err := g.pid()
+	replaced := err == nil && g.process != nil && pid != g.process.Pid
+	g.part.end()
+	if replaced && g.adopt(pid) == nil {
+		g.part.end()
+	}
 }
 
 // settings are what the faults change in the gateways' configuration.

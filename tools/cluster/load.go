@@ -206,7 +206,7 @@ func (l *load) call(to int) error {
 	case st.Code() == codes.Unavailable && !strings.HasPrefix(st.Message(), "the service is "):
 		return brokenError{errors.New(st.Message())} // No answer of the gateway's: its connection broke.
 	}
-	return fmt.Errorf("%s: %s", st.Code(), st.Message())
+	return errors.New(st.Code().String())
 }
 
 // audit holds the orders that were acknowledged against the database: how many there
