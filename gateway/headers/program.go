@@ -160,17 +160,18 @@ func (p *Program) Apply(dst Header, v Values) {
 	}
 }
 
-// OfCaller yields what the templates say of the caller, each variable with its value: by
-// these, what a service makes of the headers may differ. {request_id}, {route} and
-// {variant} are none of them. It says whether there are any.
-func (p *Program) OfCaller(v Values, yield func(variable, value string)) bool {
+// OfCaller says whether templates say something of the caller: by that, what a service
+// makes of the headers may differ. {request_id}, {route} and {variant} do not.
+func (p *Program) OfCaller() bool { return p != nil && len(p.of) > 0 }
+
+// EachOfCaller yields what the templates say of the caller, each variable with its value.
+func (p *Program) EachOfCaller(v Values, yield func(variable, value string)) {
 	if p == nil {
-		return false
+		return
 	}
 	for i := range p.of {
 		yield(p.of[i].label, p.of[i].render(&v))
 	}
-	return len(p.of) > 0
 }
 
 func (p *Program) render(f *field, v *Values) (string, bool) {

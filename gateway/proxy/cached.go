@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -33,7 +34,7 @@ type keeper struct {
 	// sends are the caller's headers that a service gets for an answer that others are
 	// given, too: what is not in the key must not shape it.
 	sends  map[string]bool
-	public bool     // others on the way may keep answers, too
+	public bool     // others on the way may keep answers, too: they know all that answers depend on
 	says   []string // what answers say that they vary by
 }
 
@@ -41,11 +42,11 @@ type keeper struct {
 // Without that, it is not kept.
 var negotiated = []string{"Accept", "Accept-Language"}
 
-func (p *Proxy) compileCache(r Route, rule *policy.Rule, variables []string) (*keeper, error) {
+func (p *Proxy) compileCache(r Route, rule *policy.Rule, variables []string, request *headers.Program) (*keeper, error) {
 	if rule.Cache == nil {
 		return nil, nil //nolint:nilnil // No rule, nothing is kept.
 	}
-	k := &keeper{cache: p.o.Cache, rule: rule.Cache, public: rule.Cache.Public && rule.Public,
+	k := &keeper{cache: p.o.Cache, rule: rule.Cache, public: rule.Cache.Public && rule.Public && !request.OfCaller() && len(p.o.Upstreams[r.Upstream].Canaries) == 0,
 		shape: fmt.Sprintf("%s %+v %+v %+v %+v", r.Upstream, r.Rewrite, r.RequestHeaders, r.RequestJSON, r.ResponseJSON)}
 	var errs []error
 	for _, name := range rule.Cache.Vary {
@@ -68,9 +69,7 @@ func (p *Proxy) compileCache(r Route, rule *policy.Rule, variables []string) (*k
 	if k.cache == nil {
 		return nil, nil //nolint:nilnil // Nothing at all is kept.
 	}
-	if rule.Cache.Public {
-		k.sends = names(slices.Concat(negotiated, k.vary)...)
-	}
+	k.sends = names(slices.Concat(negotiated, k.vary)...)
 	k.says = slices.Clone(k.vary)
 	if !k.public {
 		k.says = append(k.says, "Authorization")
@@ -138,6 +137,9 @@ func (q *Request) appendKey(b []byte) []byte {
 	for _, part := range [...]string{k.shape, q.target.variant, strings.ToLower(q.in.Host), q.scheme(), q.sendPath, q.path, q.in.URL.RawQuery, q.codings()} {
 		b = cache.AppendPart(b, part)
 	}
+	if p := q.route.request; p.OfCaller() { // As many parts for every request of this shape.
+		p.EachOfCaller(q.values(), func(variable, value string) { b = cache.AppendPart(cache.AppendPart(b, variable), value) })
+	}
 	for _, name := range k.vary {
 		values := q.in.Header[name]
 		b = append(cache.AppendPart(b, strconv.Itoa(len(values))), ' ')
@@ -146,6 +148,12 @@ func (q *Request) appendKey(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+// shared says whether others are given the answer. Callers without a credential are
+// one principal to us, and may be several to a service that reads a session of its own.
+func (q *Request) shared() bool {
+	return q.route.keep.rule.Public || !q.call.Principal.Authenticated()
 }
 
 // codings are those of the caller's that are passed on, in one order: answers differ by
@@ -186,9 +194,11 @@ func zeroWeight(s string) bool {
 // keyed takes away what the key does not hold, for an answer that may be kept.
 func (q *Request) keyed(h http.Header) {
 	k := q.route.keep
-	for name := range h {
-		if k.sends != nil && !k.sends[name] {
-			delete(h, name)
+	if q.shared() {
+		for name := range h {
+			if !k.sends[name] {
+				delete(h, name)
+			}
 		}
 	}
 	for _, name := range []string{"If-None-Match", "If-Modified-Since", "Origin"} {
@@ -326,7 +336,7 @@ const passTime = 10 * time.Second
 func (q *Request) keep(ctx context.Context, res *http.Response, tags []string) (e *cache.Entry, why *answeredError, err error) {
 	k := q.route.keep
 	negative := k.rule.NegativeTTL > 0 && (res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone)
-	a, ttl := k.answerOf(res)
+	a, ttl := k.answerOf(res, q.shared())
 	if res.StatusCode >= http.StatusBadRequest && (!negative || a == nil) || res.StatusCode < http.StatusOK {
 		return nil, &answeredError{max(res.StatusCode, http.StatusBadRequest)}, nil
 	}

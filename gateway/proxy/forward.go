@@ -23,7 +23,8 @@ const (
 // and what some frameworks take for another path, method or proxy than the ones that
 // the rule was about.
 var dropped = names("Authorization", "Proxy-Authorization", "Proxy", "Expect", "Trailer", headerRequestID, headerUserID,
-	"Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For",
+	"Forwarded", "X-Forwarded", "X-Real-Ip", "X-Client-Ip", "Client-Ip", "Fastly-Client-Ip", "X-Envoy-External-Address",
+	"Remote-User", "X-Remote-User", "X-Auth-Request-User", "X-Auth-Request-Email", "X-Authenticated-User", "X-Authenticated-Userid", "True-Client-Ip", "Cf-Connecting-Ip", "X-Cluster-Client-Ip", "X-Original-Forwarded-For",
 	"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host", "X-Original-Uri",
 	"X-Http-Method-Override", "X-Http-Method", "X-Method-Override", "Traceparent", "Tracestate", "Http2-Settings")
 

@@ -2,8 +2,10 @@ package proxy_test
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,8 +13,10 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/sluice-gateway/sluice/gateway/discovery"
+	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
+	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 )
 
 // TestWebSocketEndsWithItsService: a caller who says nothing more does not hold its
@@ -90,5 +94,50 @@ func TestTraceIsNotPassed(t *testing.T) {
 	_, url := start(t, proxy.Options{Upstreams: to(addr), Routes: []proxy.Route{{Name: "all", Match: proxy.Match{Prefix: "/"}}}})
 	if res, body := do(t, http.MethodTrace, url+"/", nil, nil); asked.Load() != 0 || res.StatusCode == http.StatusOK {
 		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
+// TestKeptIsNotPoisoned: what a caller sends beside the key, and what templates make of
+// it, shapes nobody else's answer; nor does a session of the service's own that a
+// caller without a credential has.
+func TestKeptIsNotPoisoned(t *testing.T) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Session") != "" {
+			w.Header().Set("Cache-Control", "private")
+		}
+		_, _ = io.WriteString(w, r.Header.Get("X-Made")+"|"+r.Header.Get("X-Session"))
+	}
+	for name, tc := range map[string]struct {
+		rule      *policyv1.Cache
+		made      string
+		anonymous bool
+		h         http.Header
+	}{
+		"header":    {shared(), "{header.x-evil}", false, http.Header{"X-Evil": {"evil"}}},
+		"principal": {shared(), "{principal.subject}", false, nil},
+		"session":   {private(), "", true, http.Header{"X-Session": {"ada's"}}},
+		"made":      {private(), "{header.x-evil}", true, http.Header{"X-Evil": {"evil"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := keep(t, tc.rule, echo, func(r *proxy.Route) {
+				r.Rule.Require = public
+				if tc.made != "" {
+					r.RequestHeaders = headers.Rules{Set: map[string]string{"X-Made": tc.made}}
+				}
+			})
+			if tc.anonymous {
+				k.principal = policy.Anonymous
+			}
+			res, first, _ := k.ask(t, "GET", "/u/a/x", tc.h)
+			if !tc.anonymous {
+				k.principal = policy.NewPrincipal("grace", "i", nil, time.Time{})
+			}
+			if _, second, how := k.ask(t, "GET", "/u/a/x", nil); strings.Contains(second, "evil") || strings.Contains(second, "ada") {
+				t.Errorf("%q after %q, by %s", second, first, how)
+			}
+			if c := res.Header.Get("Cache-Control"); strings.Contains(c, "public") {
+				t.Errorf("%q", c)
+			}
+		})
 	}
 }

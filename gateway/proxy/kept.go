@@ -29,7 +29,7 @@ var perHop = names("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authen
 
 // answerOf says whether an answer may be given to others, by its status and header,
 // and for how long the service says so (0: it says nothing). nil means that it may not.
-func (k *keeper) answerOf(res *http.Response) (*answer, time.Duration) {
+func (k *keeper) answerOf(res *http.Response, shared bool) (*answer, time.Duration) {
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNoContent, http.StatusMovedPermanently, http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
 	default:
@@ -40,7 +40,7 @@ func (k *keeper) answerOf(res *http.Response) (*answer, time.Duration) {
 		strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream") {
 		return nil, 0
 	}
-	f := readFreshness(h, !k.rule.Public, time.Now())
+	f := readFreshness(h, !shared, time.Now())
 	if f.never {
 		return nil, 0
 	}

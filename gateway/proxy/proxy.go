@@ -127,7 +127,7 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 	if _, ok := p.o.Upstreams[r.Upstream]; !ok {
 		note("", fmt.Errorf("upstream %q is none of http_upstreams", r.Upstream))
 	}
-	c.keep, err = p.compileCache(r, &rule, c.matcher.variables)
+	c.keep, err = p.compileCache(r, &rule, c.matcher.variables, c.request)
 	note("", err)
 	if c.webSocket && (c.in != nil || c.out != nil) {
 		note("", errors.New("websocket and rules of JSON bodies exclude each other: a WebSocket has no body"))

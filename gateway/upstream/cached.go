@@ -180,9 +180,10 @@ func (r *route) appendTraffic(b []byte, call *policy.Call) []byte {
 		b = cache.AppendPart(cache.AppendPart(b, "variant"), call.Variant)
 		call.KeptApart = true
 	}
-	if p := r.traffic.headers.Request; p != nil && p.OfCaller(headers.Values{Call: call, Route: r.method.FullName[1:]}, func(variable, value string) {
-		b = cache.AppendPart(cache.AppendPart(b, variable), value)
-	}) {
+	if p := r.traffic.headers.Request; p.OfCaller() {
+		p.EachOfCaller(headers.Values{Call: call, Route: r.method.FullName[1:]}, func(variable, value string) {
+			b = cache.AppendPart(cache.AppendPart(b, variable), value)
+		})
 		call.KeptApart = true
 	}
 	return cache.AppendPart(b, "") // No variable is called so: it ends them.
