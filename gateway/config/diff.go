@@ -89,7 +89,7 @@ func flatten(to map[string]leaf, prefix string, m protoreflect.Message) {
 				flattenValue(to, key+"["+nameOf(fd, e, i)+"]", "", fd, e)
 			}
 		default:
-			flattenValue(to, key, "", fd, v)
+			flattenValue(to, key, headerOf(m, fd), fd, v)
 		}
 		return true
 	})

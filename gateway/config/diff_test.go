@@ -129,3 +129,19 @@ func TestKeep(t *testing.T) {
 		t.Errorf("%s differs from itself", key)
 	}
 }
+
+// TestSecretHeadersAreNotShown: a header or cookie that opens a route, a canary or a
+// fault is as good as a password.
+func TestSecretHeadersAreNotShown(t *testing.T) {
+	with := func(secret string) *configv1.Config {
+		return loaded(t, fmt.Sprintf(`
+http_upstreams: {up: {endpoints: [{address: "127.0.0.1:1"}], canaries: [{name: next, target: "127.0.0.1:2", match: [{cookie: next, value: "%[1]s"}, {header: X-Note, value: shown}]}]}}
+http_routes: [{name: r, upstream: up, require: {public: true}, match: {prefix: /r, headers: [{name: X-Internal-Token, value: "%[1]s"}]}}]
+`, secret))
+	}
+	a, b := with("hunter2"), with("hunter3-longer")
+	shown := string(Redacted(a)) + fmt.Sprint(lines(Diff(a, b)))
+	if strings.Contains(shown, "hunter") || !strings.Contains(shown, `"shown"`) {
+		t.Error(shown)
+	}
+}

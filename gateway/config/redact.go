@@ -75,10 +75,28 @@ func redactMessage(m protoreflect.Message) {
 		case fd.Kind() == protoreflect.MessageKind:
 			redactMessage(v.Message())
 		case fd.Kind() == protoreflect.StringKind:
-			m.Set(fd, protoreflect.ValueOfString(redact("", v.String())))
+			m.Set(fd, protoreflect.ValueOfString(redact(headerOf(m, fd), v.String())))
 		}
 		return true
 	})
+}
+
+// headerOf is the header whose value a field is, where another field of its message
+// names one; a cookie is one of Cookie's.
+func headerOf(m protoreflect.Message, fd protoreflect.FieldDescriptor) string {
+	if fd.Name() != "value" {
+		return ""
+	}
+	fields := m.Descriptor().Fields()
+	if c := fields.ByName("cookie"); c != nil && m.Has(c) {
+		return "Cookie"
+	}
+	for _, name := range []protoreflect.Name{"name", "header"} {
+		if n := fields.ByName(name); n != nil && m.Has(n) {
+			return m.Get(n).String()
+		}
+	}
+	return ""
 }
 
 // Redacted is a complete configuration as JSON, under the names that the file has,
