@@ -14,6 +14,7 @@ import (
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // RoutesOf lists every method with its routes, rule and target, as a gateway of
@@ -96,8 +97,7 @@ func copyDevKey(from, to string) error {
 }
 
 // describe adds to a route what the configuration and the rule say in words.
-func (s *snapshot) describe(r *admin.Route) {
-	m := s.methods.Method("/" + r.Method)
+func (s *snapshot) describe(r *admin.Route, m *policy.Method) {
 	r.Tenant, r.Conditions = m.Rule.TenantText(), nil
 	for _, c := range m.Rule.Conditions {
 		r.Conditions = append(r.Conditions, admin.Condition{ID: c.ID(), Expression: c.Expression()})

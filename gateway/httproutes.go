@@ -66,7 +66,10 @@ func (s *snapshot) httpRoutes(ctx context.Context, signer proxy.Signer) error {
 	if err != nil {
 		return err
 	}
-	s.onClose(p.Close)
+	s.onClose(func() error {
+		s.metrics.Forget(p.Methods())
+		return p.Close()
+	})
 	s.proxy = p
 	return s.checkHTTPClasses(p.Methods())
 }
@@ -109,7 +112,7 @@ func firstDuration(own, otherwise *durationpb.Duration) *durationpb.Duration {
 func (s *snapshot) proxyOptions() proxy.Options {
 	return proxy.Options{
 		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Observer: s.metrics, Tracer: s.gateway.tracers.Tracer("sluice/proxy"),
-		Logger: s.log, Offline: s.o.explain != nil,
+		Logger: s.log, Offline: s.o.explain != nil, Counters: s.metrics.Registry(),
 	}
 }
 
@@ -179,8 +182,26 @@ func (s *snapshot) embedHTTP(ctx context.Context, p HTTPService) (string, error)
 	})
 }
 
+// dearestHTTP is the greatest cost of a plain HTTP route that has a class: those of
+// credentials must hold it, as they must hold that of every rule.
+func (s *snapshot) dearestHTTP() int {
+	routes := slices.Clone(s.cfg.GetHttpRoutes())
+	for _, p := range s.o.plain {
+		if s.o.demo {
+			routes = append(routes, p.Routes...)
+		}
+	}
+	most := 1
+	for _, r := range routes {
+		if l := r.GetLimit(); l.GetClass() != "" {
+			most = max(most, int(l.GetCost()))
+		}
+	}
+	return most
+}
+
 // checkHTTPClasses refuses routes that name a limit class that is not there, or cost
-// more than it, or than that of an API key, can hold.
+// more than it can hold.
 func (s *snapshot) checkHTTPClasses(methods []*policy.Method) error {
 	var errs []error
 	for _, m := range methods {
@@ -189,13 +210,6 @@ func (s *snapshot) checkHTTPClasses(methods []*policy.Method) error {
 		}
 		if err := s.limits.Check(m.Rule.LimitClass, m.Rule.LimitCost); err != nil {
 			errs = append(errs, fmt.Errorf("http_routes: %s: limit: %w", m.FullName[len("/http/"):], err))
-		}
-		for _, k := range s.cfg.GetAuth().GetApiKeys().GetKeys() {
-			if c := k.GetLimitClass(); c != "" {
-				if err := s.limits.Check(c, m.Rule.LimitCost); err != nil {
-					errs = append(errs, fmt.Errorf("auth.api_keys: key %s: on http route %s: %w", k.GetId(), m.FullName[len("/http/"):], err))
-				}
-			}
 		}
 	}
 	return errors.Join(errs...)
@@ -211,6 +225,16 @@ func httpUpstream(u *configv1.HttpUpstream) (proxy.Upstream, error) {
 	if h := u.GetHealthCheck(); h != nil {
 		out.Health = &proxy.HealthCheck{Path: h.GetPath(), Interval: h.GetInterval().AsDuration(), Timeout: h.GetTimeout().AsDuration(),
 			UnhealthyAfter: int(h.GetUnhealthyAfter()), HealthyAfter: int(h.GetHealthyAfter())}
+	}
+	all, err := faults(r.GetFaults())
+	if err != nil {
+		return out, err
+	}
+	for i, f := range all {
+		if len(f.Methods) > 0 {
+			return out, fmt.Errorf("resilience.faults[%d]: methods are of RPCs, a plain HTTP service has none", i)
+		}
+		out.Faults = append(out.Faults, proxy.Fault{Delay: f.Delay, Abort: f.Abort, Percent: f.Percent, Header: f.Header, Value: f.Value})
 	}
 	out.Target = plainTarget(u)
 	for _, c := range u.GetCanaries() {

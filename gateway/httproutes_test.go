@@ -151,3 +151,21 @@ func (f flushing) Write(b []byte) (int, error) {
 	_ = http.NewResponseController(f.w).Flush()
 	return n, err
 }
+
+// TestPlainRoutesAreListed: lists have plain HTTP routes, and a credential's class must
+// hold what they cost.
+func TestPlainRoutesAreListed(t *testing.T) {
+	cost := func(c *configv1.Config) {
+		c.HttpUpstreams = map[string]*configv1.HttpUpstream{"up": {Target: "127.0.0.1:1"}}
+		c.HttpRoutes = []*configv1.HttpRoute{{Name: "dear", Upstream: "up", Require: &policyv1.Require{Authenticated: true, Owner: "id"},
+			Match: &configv1.HttpMatch{Hosts: []string{"api.example.com"}, Methods: []string{"GET", "PUT"}, Path: &configv1.HttpMatch_Template{Template: "/things/{id}"}},
+			Limit: &policyv1.Limit{Class: "read", Cost: 3}, Deadline: durationpb.New(time.Second)}}
+	}
+	g := gatewaytest.Start(t, cost, gateway.WithServices(shop.Services()...))
+	all := g.Routes()
+	got := all[len(all)-1]
+	if got.Verb != "GET,PUT" || got.Template != "api.example.com/things/{id}" || got.Method != "http/dear" || got.Owner != "id" || got.LimitCost != 3 ||
+		got.Deadline != "1s" || got.Target != "up" || got.Limit == "" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -63,6 +63,7 @@ func (s *snapshot) checkClasses(l *limit.Limiter) error {
 			errs = append(errs, fmt.Errorf("rule of %s: limit: %w", m.FullName[1:], err))
 		}
 	}
+	s.dearest = max(s.dearest, s.dearestHTTP())
 	// The class of a credential stands in for those of all rules.
 	dearest := s.dearest
 	s.checkStandIn = func(class string) error {

@@ -151,7 +151,8 @@ func (g *Gateway) endStreams() {
 	}
 }
 
-// Routes lists every method with its routes, rule and target.
+// Routes lists every method with its routes, rule and target, and the routes to plain
+// HTTP services.
 func (g *Gateway) Routes() []admin.Route { return g.serving().listRoutes() }
 
 func (s *snapshot) listRoutes() []admin.Route {
@@ -164,6 +165,11 @@ func (s *snapshot) listRoutes() []admin.Route {
 	for _, m := range s.methods.Methods() {
 		if !bound[m.FullName] {
 			out = append(out, s.route("", "", m))
+		}
+	}
+	if s.proxy != nil {
+		for _, r := range s.proxy.Routes() {
+			out = append(out, s.route(r.Verbs, r.Path, r.Method))
 		}
 	}
 	return out
@@ -180,6 +186,9 @@ func (s *snapshot) route(verb, template string, m *policy.Method) admin.Route {
 		LimitClass: m.Rule.LimitClass, LimitCost: m.Rule.LimitCost,
 		Deadline: bound.String(), Target: s.upstream.Target(m.FullName),
 	}
-	s.describe(&r)
+	if m.Descriptor == nil { // A plain HTTP route's.
+		r.Target = m.Service
+	}
+	s.describe(&r, m)
 	return r
 }

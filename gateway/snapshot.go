@@ -129,7 +129,7 @@ func (s *snapshot) close() (err error) {
 		}
 		errs = append(errs, s.gateway.parts.release(s.parts))
 		if s.methods != nil {
-			s.metrics.Forget(s.methods)
+			s.metrics.Forget(s.methods.Methods())
 		}
 		err = errors.Join(errs...)
 	})

@@ -20,10 +20,11 @@ import (
 // Route is one way to call a method, for operators to read.
 type Route struct {
 	// Verb and Template are of the REST route; empty for a method that only gRPC
-	// offers.
+	// offers. Of a route to a plain HTTP service: its methods (`*` for any), and hosts and
+	// path as docs/http.md writes them.
 	Verb     string `json:"verb,omitempty"`
 	Template string `json:"template,omitempty"`
-	// Method is the RPC: package.Service/Method.
+	// Method is the RPC: package.Service/Method; http/ and the name of a plain HTTP route.
 	Method string `json:"method"`
 	// Require says who may call.
 	Require string `json:"require"`
@@ -42,7 +43,7 @@ type Route struct {
 	Limit string `json:"limit,omitempty"`
 	// Deadline is a Go duration such as 2s; for a stream, its maximum age.
 	Deadline string `json:"deadline,omitempty"`
-	// Target is where the service runs.
+	// Target is where the service runs; the upstream's name of a plain HTTP route.
 	Target string `json:"target"`
 }
 

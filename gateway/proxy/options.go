@@ -53,6 +53,9 @@ type Options struct {
 	Resolver Resolver
 	// Observer counts; nil means nobody.
 	Observer Observer
+	// Counters is where what is counted of all upstreams is registered, and found again
+	// after a reload; nil means nowhere.
+	Counters prometheus.Registerer
 	// Balance and Metrics get what docs/balancing.md and docs/http.md name; nil means
 	// nobody.
 	Balance *balance.Metrics
@@ -122,6 +125,8 @@ type Upstream struct {
 	// Shadow gets copies of requests without a body, of GET, HEAD, OPTIONS and of
 	// routes that are idempotent; nil means none.
 	Shadow *Shadow
+	// Faults are failures on purpose: of several that a request meets the first counts.
+	Faults []Fault
 	// Host is the Host header to send; empty means the caller's.
 	Host string
 	// UserID sends X-User-ID beside the assertion; NoAssertion sends no assertion.

@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strings"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -24,6 +27,7 @@ type Proxy struct {
 	others    []*compiled
 	upstreams map[string]*Service
 	proxy     *httputil.ReverseProxy
+	faults    *prometheus.CounterVec
 
 	// draining ends when what streams must end, too; open counts what is served.
 	draining   context.Context
@@ -36,6 +40,8 @@ type Proxy struct {
 // compiled is a Route, ready to be asked.
 type compiled struct {
 	name      string
+	verbs     string
+	path      string
 	matcher   *matcher
 	method    *policy.Method
 	upstream  *Service
@@ -44,6 +50,7 @@ type compiled struct {
 	response  *headers.Program
 	in, out   *transform
 	keep      *keeper
+	faults    []Fault
 	webSocket bool
 }
 
@@ -54,6 +61,10 @@ func New(o Options) (*Proxy, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{o: o, upstreams: map[string]*Service{}}
+	var err error
+	if p.faults, err = faultCounter(o.Counters); err != nil {
+		return nil, err
+	}
 	p.draining, p.endStreams = context.WithCancelCause(context.Background())
 	open := o.Open
 	if open == nil {
@@ -62,6 +73,11 @@ func New(o Options) (*Proxy, error) {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(o.Upstreams)) {
 		u, err := open(name, o.Upstreams[name])
+		for i := range o.Upstreams[name].Faults {
+			if err := o.Upstreams[name].Faults[i].check(); err != nil {
+				errs = append(errs, fmt.Errorf("http_upstreams.%s: resilience.faults[%d]: %w", name, i, err))
+			}
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("http_upstreams.%s: %w", name, err))
 			continue
@@ -98,6 +114,7 @@ func New(o Options) (*Proxy, error) {
 
 func (p *Proxy) compile(r Route) (*compiled, error) {
 	c := &compiled{name: r.Name, webSocket: r.WebSocket}
+	c.verbs, c.path = r.Match.inWords()
 	var errs []error
 	note := func(what string, err error) {
 		if err != nil && what != "" {
@@ -124,9 +141,11 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 	note("request_json", err)
 	c.out, err = compileJSON(r.ResponseJSON)
 	note("response_json", err)
-	if _, ok := p.o.Upstreams[r.Upstream]; !ok {
+	u, ok := p.o.Upstreams[r.Upstream]
+	if !ok {
 		note("", fmt.Errorf("upstream %q is none of http_upstreams", r.Upstream))
 	}
+	c.faults = u.Faults
 	c.keep, err = p.compileCache(r, &rule, c.matcher.variables, c.request)
 	note("", err)
 	if c.webSocket && (c.in != nil || c.out != nil) {
@@ -145,6 +164,45 @@ func (p *Proxy) Methods() []*policy.Method {
 		out = append(out, c.method)
 	}
 	return out
+}
+
+// Listed is a route, in words.
+type Listed struct {
+	// Verbs are its methods, `*` for any; Path its hosts and its path: a prefix ends with
+	// `/**`, a regular expression begins with `~`.
+	Verbs, Path string
+	Method      *policy.Method
+}
+
+// Routes lists the routes in the order in which they are asked.
+func (p *Proxy) Routes() []Listed {
+	var out []Listed
+	for _, c := range slices.Concat(p.hosted, p.others) {
+		out = append(out, Listed{Verbs: c.verbs, Path: c.path, Method: c.method})
+	}
+	return out
+}
+
+// inWords is a Match as lists show it.
+func (m *Match) inWords() (verbs, path string) {
+	if verbs = strings.Join(m.Methods, ","); verbs == "" {
+		verbs = "*"
+	}
+	switch {
+	case m.Prefix != "":
+		path = strings.TrimRight(m.Prefix, "/") + "/**"
+	case m.Regex != "":
+		path = "~" + m.Regex
+	default:
+		path = m.Exact + m.Template
+	}
+	for _, h := range m.Headers {
+		path += " " + h.Name
+		if h.Value != "" {
+			path += "=" + h.Value
+		}
+	}
+	return verbs, strings.Join(m.Hosts, ",") + path
 }
 
 // Match finds the route of a request. Hosted says which: those that name a host, or

@@ -34,6 +34,11 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 
 // send sends a request to a backend, and again where that is allowed.
 func (q *Request) send(out *http.Request) (*http.Response, error) {
+	if len(q.route.faults) > 0 {
+		if err := q.fail(out.Context()); err != nil {
+			return nil, err
+		}
+	}
 	if s := q.route.upstream.shadow; s != nil && out.Body == nil && q.in.Header["Upgrade"] == nil && q.repeats() {
 		if q.assert(out) == nil {
 			s.send(out, q.route.method, q.route.method.Rule.Deadline, q.p.o.Observer)

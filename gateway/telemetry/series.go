@@ -214,10 +214,10 @@ var statusCodes = func() (all [500]string) {
 	return all
 }()
 
-// Forget drops what is remembered of the methods of a table that no call goes by any
-// more. What was counted stays.
-func (m *Metrics) Forget(of *policy.Table) {
-	for _, method := range of.Methods() {
+// Forget drops what is remembered of methods that no call goes by any more. What was
+// counted stays.
+func (m *Metrics) Forget(of []*policy.Method) {
+	for _, method := range of {
 		m.upstream.Delete(method)
 	}
 }

@@ -15,12 +15,15 @@ import (
 // maxBody bounds a request, in bytes.
 const maxBody = 16 << 10
 
+// HealthPath is where the service says whether it serves: for health checks of gateways.
+const HealthPath = "/healthz"
+
 // ping is how often a stream says that it lives.
 const ping = 15 * time.Second
 
 func (s *Service) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", s.health)
+	mux.HandleFunc("GET "+HealthPath, s.health)
 	mux.Handle("GET /v1/payments/{user_id}", s.caller(s.get))
 	mux.Handle("POST /v1/payments/{user_id}", s.caller(s.post))
 	mux.Handle("GET /v1/payments/{user_id}/events", s.caller(s.events))
@@ -31,6 +34,12 @@ func (s *Service) routes() *http.ServeMux {
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 func (s *Service) health(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.drained:
+		http.Error(w, "draining", http.StatusServiceUnavailable)
+		return
+	default:
+	}
 	if err := s.Check(r.Context()); err != nil {
 		http.Error(w, "the database cannot be reached", http.StatusServiceUnavailable)
 		return

@@ -31,7 +31,11 @@ func printRoutes(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	all, err := gateway.RoutesOf(cfg, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...))
+	opts := []gateway.Option{gateway.WithServices(shop.Services()...)}
+	if *file == "" { // What a demonstration serves.
+		opts = append(opts, gateway.WithHTTPServices(shop.HTTPServices()...))
+	}
+	all, err := gateway.RoutesOf(cfg, opts...)
 	if err != nil {
 		return err
 	}

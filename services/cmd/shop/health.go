@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"time"
-
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 const (
@@ -12,7 +10,7 @@ const (
 	healthTimeout  = time.Second
 )
 
-// watchHealth keeps the gRPC health of the service, and of the whole process, in
+// watchHealth keeps the health of the service, and of the whole process, in
 // step with its database. The first check is made before it returns; the rest go
 // on until ctx ends, whereupon the channel is closed.
 func (p *process) watchHealth(ctx context.Context) <-chan struct{} {
@@ -22,12 +20,7 @@ func (p *process) watchHealth(ctx context.Context) <-chan struct{} {
 		if ctx.Err() != nil {
 			return
 		}
-		state := healthv1.HealthCheckResponse_SERVING
-		if err != nil {
-			state = healthv1.HealthCheckResponse_NOT_SERVING
-		}
-		p.health.SetServingStatus("", state)
-		p.health.SetServingStatus(p.service.Name, state)
+		p.door.Serving(err == nil)
 		if now := err == nil; now != healthy {
 			healthy = now
 			p.log.Warn("health changed", "healthy", healthy, "cause", err)

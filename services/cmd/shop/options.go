@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/sluice-gateway/sluice/services/kit/announce"
+	"github.com/sluice-gateway/sluice/services/payments"
 	"github.com/sluice-gateway/sluice/services/shop"
 )
 
@@ -22,6 +23,9 @@ type options struct {
 	etcdPrefix, advertise      string
 }
 
+// serviceNames are those that this command runs.
+func serviceNames() []string { return append(shop.Names(), payments.Name) }
+
 func parse(args []string, stderr io.Writer) (options, error) {
 	var (
 		o    options
@@ -30,11 +34,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	)
 	f := flag.NewFlagSet("shop", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.service, "service", "", "the service to run: "+strings.Join(shop.Names(), ", "))
+	f.StringVar(&o.service, "service", "", "the service to run: "+strings.Join(serviceNames(), ", "))
 	f.StringVar(&o.addr, "addr", "127.0.0.1:7001", "where to listen; port 0 takes a free one")
 	f.StringVar(&o.db, "db", "", "the database: sqlite:FILE or postgres://…")
 	f.StringVar(&keys, "assertion-keys", "", "PEM files, separated by commas, with the public Ed25519 keys of the gateway; read again when they change")
-	f.BoolVar(&o.reflection, "reflection", false, "serve gRPC reflection")
+	f.BoolVar(&o.reflection, "reflection", false, "serve gRPC reflection (payments speak plain HTTP)")
 	f.BoolVar(&o.seed, "seed", false, "write the demo data, once")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the certificate chain to serve with")
 	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file with its private key")
@@ -64,8 +68,8 @@ func parse(args []string, stderr io.Writer) (options, error) {
 // check says everything that is wrong, and what to do about it.
 func (o options) check() error {
 	var errs []error
-	if !slices.Contains(shop.Names(), o.service) {
-		errs = append(errs, fmt.Errorf("--service must be one of %s", strings.Join(shop.Names(), ", ")))
+	if !slices.Contains(serviceNames(), o.service) {
+		errs = append(errs, fmt.Errorf("--service must be one of %s", strings.Join(serviceNames(), ", ")))
 	}
 	if o.db == "" {
 		errs = append(errs, errors.New("--db is missing: name a database, such as sqlite:data/user.db or postgres://…"))

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/services/kit"
 	"github.com/sluice-gateway/sluice/services/kit/announce"
+	"github.com/sluice-gateway/sluice/services/payments"
 	"github.com/sluice-gateway/sluice/services/shop"
 )
 
@@ -38,8 +39,7 @@ const (
 type process struct {
 	service  *kit.Service
 	keys     *kit.KeyFiles
-	server   *grpc.Server
-	health   *health.Server
+	door     door
 	listener net.Listener
 	name     string
 	grace    time.Duration
@@ -58,11 +58,7 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 			keys.Close()
 		}
 	}()
-	opts, err := serverOptions(o, keys, tracer, log)
-	if err != nil {
-		return nil, err
-	}
-	service, err := shop.Open(ctx, o.service, o.db, log)
+	service, opened, err := openDoor(ctx, o, keys, tracer, log)
 	if err != nil {
 		return nil, err
 	}
@@ -81,16 +77,33 @@ func newProcess(ctx context.Context, o options, tracer trace.TracerProvider, log
 		return nil, err
 	}
 	p := &process{
-		service: service, keys: keys, server: grpc.NewServer(opts...), health: health.NewServer(),
+		service: service, keys: keys, door: opened,
 		listener: listener, name: o.service, grace: drainTimeout, log: log,
 	}
 	p.announce = announce.Options{Endpoints: o.etcd, Prefix: o.etcdPrefix, Name: service.Name, Addr: cmp.Or(o.advertise, listener.Addr().String()), Logger: log}
-	service.Register(p.server)
-	healthv1.RegisterHealthServer(p.server, p.health)
-	if o.reflection {
-		reflection.Register(p.server)
-	}
 	return p, nil
+}
+
+// openDoor opens a service, and what it is reached by.
+func openDoor(ctx context.Context, o options, keys *kit.KeyFiles, tracer trace.TracerProvider, log *slog.Logger) (*kit.Service, door, error) {
+	if o.service == payments.Name {
+		return openPayments(ctx, o, keys, tracer, log)
+	}
+	opts, err := serverOptions(o, keys, tracer, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	service, err := shop.Open(ctx, o.service, o.db, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := &grpcDoor{grpc.NewServer(opts...), health.NewServer(), service.Name}
+	service.Register(d.Server)
+	healthv1.RegisterHealthServer(d.Server, d.health)
+	if o.reflection {
+		reflection.Register(d.Server)
+	}
+	return service, d, nil
 }
 
 func serverOptions(o options, keys *kit.KeyFiles, tracer trace.TracerProvider, log *slog.Logger) ([]grpc.ServerOption, error) {
@@ -153,10 +166,10 @@ func (p *process) serve(ctx context.Context, stdout io.Writer) (err error) {
 	defer func() { stopWatching(); <-watched }()
 
 	failed := make(chan error, 1)
-	go func() { failed <- p.server.Serve(p.listener) }()
+	go func() { failed <- p.door.Serve(p.listener) }()
 	told, err := p.tell()
 	if err != nil {
-		p.server.Stop()
+		p.door.Stop()
 		return err
 	}
 	fmt.Fprintf(stdout, "%s service ready on %s\n", p.name, p.listener.Addr())
@@ -193,12 +206,12 @@ func (p *process) tell() (func(), error) {
 
 func (p *process) drain() {
 	p.log.Info("draining")
-	p.health.Shutdown() // From here on its answer cannot change.
+	p.door.Unready()
 	p.service.Drain()
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		p.server.GracefulStop()
+		p.door.GracefulStop()
 	}()
 	timeout := time.NewTimer(p.grace)
 	defer timeout.Stop()
@@ -206,7 +219,7 @@ func (p *process) drain() {
 	case <-drained:
 	case <-timeout.C:
 		p.log.Warn("calls still run after the grace period: they are cut off")
-		p.server.Stop()
+		p.door.Stop()
 		<-drained
 	}
 }
