@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway"
 	"github.com/sluice-gateway/sluice/gateway/gatewaytest"
 	"github.com/sluice-gateway/sluice/gateway/shop"
-	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 	"github.com/sluice-gateway/sluice/gateway/wire"
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
 
 // access returns the lines of the access log, once there are n.
