@@ -224,6 +224,7 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 		return err
 	}
 	s.upstream, s.branches = conn, conn.Branches()
+	s.onClose(func() error { conn.Close(); return nil }) // Copies for shadows end before their targets.
 	return nil
 }
 

@@ -131,6 +131,9 @@ func (r *Registry) watchEtcd(t Target) Resolver {
 
 func (*etcdWatch) ResolveNow() {} // etcd tells.
 
+// errBehind is that the watch has not told of what is there.
+var errBehind = errors.New("the watch is behind")
+
 // Watch lists the keys, then follows their changes; when etcd has forgotten what came
 // in between (compaction), has no leader or lost its data, it lists again.
 func (w *etcdWatch) Watch(ctx context.Context, update func([]Backend, error)) {
@@ -140,7 +143,7 @@ func (w *etcdWatch) Watch(ctx context.Context, update func([]Backend, error)) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, rpctypes.ErrCompacted) {
+		if errors.Is(err, rpctypes.ErrCompacted) || errors.Is(err, errBehind) {
 			continue
 		}
 		f.fail(err)
@@ -190,7 +193,12 @@ func (w *etcdWatch) follow(ctx context.Context, f *feed) error {
 			if at < rev {
 				return fmt.Errorf("its revision went back from %d to %d: it lost its data", rev, at)
 			}
-			if at == rev { // Otherwise the watch is about to tell.
+			if at > rev && !maps.Equal(read, keys) {
+				// The watch is about to tell, or never will: a cluster that lost its data
+				// may be past this revision already.
+				return errBehind
+			}
+			if at == rev {
 				keys = read
 				w.tell(f, keys, true)
 			}

@@ -202,3 +202,28 @@ func TestEtcdLate(t *testing.T) {
 	startEtcd(t, dir, addr)
 	s.until(t, "10.0.0.1:80")
 }
+
+// TestEtcdReplaced: another etcd stands where one was, and is past its revision
+// already: the watch goes on from there and tells nothing, so the list must.
+func TestEtcdReplaced(t *testing.T) {
+	addr, stop := startEtcd(t, t.TempDir(), "")
+	write(t, addr).add("10.0.0.1:80", nil)
+	r := registry(t, Options{Etcd: &EtcdOptions{Endpoints: []string{addr}}})
+	r.relist = 5 * time.Second // Longer than etcd is away: the list must not fail meanwhile.
+	s, _ := watch(t, r, "etcd:///users")
+	s.until(t, "10.0.0.1:80")
+
+	dir := t.TempDir()
+	elsewhere, stopOther := startEtcd(t, dir, "")
+	w := write(t, elsewhere)
+	w.add("10.0.0.9:80", nil)
+	for range 20 {
+		if _, err := w.Put(t.Context(), "other", "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopOther()
+	stop()
+	startEtcd(t, dir, addr)
+	s.until(t, "10.0.0.9:80")
+}
