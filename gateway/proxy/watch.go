@@ -64,6 +64,9 @@ func (w *watch) look() {
 		w.cancel(errExpired)
 	case !bounded || left > 0:
 		w.timer.Reset(w.due(now))
+		if w.ended.Load() { // In between: nothing must keep the exchange until an hour from now.
+			w.timer.Stop()
+		}
 	case w.streams.Load():
 		w.cancel(errIdle)
 	default:
