@@ -54,7 +54,7 @@ func (s *snapshot) httpRoutes(ctx context.Context, signer proxy.Signer) error {
 		}
 	}
 	for _, r := range routes {
-		o.Routes = append(o.Routes, httpRoute(r))
+		o.Routes = append(o.Routes, s.httpRoute(r))
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
@@ -271,13 +271,14 @@ func plainTarget(t httpTargeted) proxy.Target {
 	return out
 }
 
-func httpRoute(r *configv1.HttpRoute) proxy.Route {
+func (s *snapshot) httpRoute(r *configv1.HttpRoute) proxy.Route {
 	m := r.GetMatch()
 	out := proxy.Route{
 		Name: r.GetName(), Upstream: r.GetUpstream(), WebSocket: r.GetWebsocket(),
 		Match: proxy.Match{Hosts: m.GetHosts(), Prefix: m.GetPrefix(), Exact: m.GetExact(), Template: m.GetTemplate(), Regex: m.GetRegex(), Methods: m.GetMethods()},
 		Rule: policy.HTTPOptions{Require: r.GetRequire(), Limit: r.GetLimit(), Idempotent: r.GetIdempotent(), Retry: r.GetRetry(), Cache: r.GetCache(),
-			Deadline: r.GetDeadline().AsDuration(), StreamIdle: r.GetStreamIdle().AsDuration(), MaxRequestBytes: r.GetMaxRequestBytes()},
+			Deadline: r.GetDeadline().AsDuration(), StreamIdle: r.GetStreamIdle().AsDuration(),
+			StreamMaxAge: s.cfg.GetDefaults().GetStreamMaxAge().AsDuration(), MaxRequestBytes: r.GetMaxRequestBytes()},
 		Rewrite:        proxy.Rewrite{Prefix: r.GetRewrite().GetPrefix(), Regex: r.GetRewrite().GetRegex()},
 		RequestHeaders: headerRules(r.GetRequestHeaders()), ResponseHeaders: headerRules(r.GetResponseHeaders()),
 		RequestJSON: jsonRules(r.GetRequestJson()), ResponseJSON: jsonRules(r.GetResponseJson()),

@@ -250,19 +250,19 @@ func faults(from []*configv1.Fault) ([]upstream.Fault, error) {
 // methodHeaders compiles the header rules of methods. The error joins all that is
 // wrong.
 func (s *snapshot) methodHeaders() (map[string]upstream.MethodHeaders, error) {
-	out := map[string]upstream.MethodHeaders{}
+	out, secret := map[string]upstream.MethodHeaders{}, []string{s.cfg.GetAuth().GetApiKeys().GetHeader()}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.GetMethods())) {
 		m := s.cfg.GetMethods()[name]
 		var h upstream.MethodHeaders
 		var err error
 		if r := m.GetRequestHeaders(); r != nil {
-			if h.Request, err = headers.Compile(headerRules(r), headers.Scope{GRPC: true}); err != nil {
+			if h.Request, err = headers.Compile(headerRules(r), headers.Scope{GRPC: true, Secret: secret}); err != nil {
 				errs = append(errs, fmt.Errorf("methods: %s: request_headers: %w", name, err))
 			}
 		}
 		if r := m.GetResponseHeaders(); r != nil {
-			if h.Response, err = headers.Compile(headerRules(r), headers.Scope{GRPC: true, Response: true}); err != nil {
+			if h.Response, err = headers.Compile(headerRules(r), headers.Scope{GRPC: true, Response: true, Secret: secret}); err != nil {
 				errs = append(errs, fmt.Errorf("methods: %s: response_headers: %w", name, err))
 			}
 		}

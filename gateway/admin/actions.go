@@ -7,6 +7,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -77,6 +79,17 @@ func into[T any](do func(T) (any, error)) func([]byte) (any, error) {
 	}
 }
 
+// numeric says whether an origin is an address or localhost. A page of another name
+// that resolves here is, to the browser, of the same origin.
+func numeric(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil || strings.EqualFold(u.Hostname(), "localhost")
+}
+
 // ServeHTTP does it. That the body says it is JSON keeps the forms of other pages
 // out: without CORS, which is never granted here, no other page can send that.
 func (a action) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -91,6 +104,10 @@ func (a action) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		plain(w, http.StatusForbidden, "the admin listener is changed by no other page\n")
+		return
+	}
+	if origin := r.Header.Get("Origin"); origin != "" && !numeric(origin) {
+		plain(w, http.StatusForbidden, "pages that change something are opened by address: a name may be anyone's, for a while (DNS rebinding)\n")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAction))

@@ -109,6 +109,8 @@ func TestActionsOfOtherPages(t *testing.T) {
 		"no type":                   func(r *http.Request) { r.Header.Del("Content-Type") },
 		"another site":              func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 		"a neighbour":               func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") },
+		"a name that resolves here": func(r *http.Request) { r.Header.Set("Origin", "http://evil.example:9901") },
+		"no origin at all":          func(r *http.Request) { r.Header.Set("Origin", "null") },
 		"another name":              func(r *http.Request) { r.Host = "evil.example" },
 		"a preflight":               func(r *http.Request) { r.Method = http.MethodOptions },
 	} {

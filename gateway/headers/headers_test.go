@@ -120,6 +120,7 @@ func TestRefused(t *testing.T) {
 		"not opened":            {set("x-a", "a }"), scope, "written twice"},
 		"header without a name": {set("x-a", "{header.}"), scope, "follows the point"},
 		"a credential":          {set("x-a", "{header.Authorization}"), scope, "credential"},
+		"a credential of the configuration": {set("x-a", "{header.X-Shop-Key}"), headers.Scope{Secret: []string{"x-shop-key"}}, "credential"},
 		"a cookie":              {set("x-a", "{header.cookie}"), response, "credential"},
 		"two spellings":         {headers.Rules{Set: map[string]string{"x-a": "1", "X-A": "2"}}, scope, "two spellings"},
 		"all of it is told":     {headers.Rules{Set: map[string]string{"host": "1"}, Remove: []string{"te"}}, scope, `remove "te"`},

@@ -33,6 +33,9 @@ type Scope struct {
 	GRPC bool
 	// Response says that they are the answer's.
 	Response bool
+	// Secret are request headers that no template may name, beside those that are known
+	// to carry credentials.
+	Secret []string
 	// PathVariables may be named by templates.
 	PathVariables []string
 }

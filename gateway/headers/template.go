@@ -144,7 +144,7 @@ func variable(name string, scope Scope) (part, error) {
 		switch {
 		case !httpguts.ValidHeaderFieldName(header):
 			return part{}, fmt.Errorf("{%s}: the name of a request header follows the point", name)
-		case secret[lower]:
+		case secret[lower], slices.ContainsFunc(scope.Secret, func(s string) bool { return strings.EqualFold(s, header) }):
 			return part{}, fmt.Errorf("{%s}: a credential is not passed on; services are told who calls by the assertion", name)
 		}
 		return part{value: headerValue, label: "header." + lower, key: policy.NewHeader(header)}, nil

@@ -20,9 +20,9 @@ type HTTPOptions struct {
 	Retry      *policyv1.Retry
 	Cache      *policyv1.Cache
 	// Deadline bounds the time until the answer's header; StreamIdle the silence of
-	// bodies and WebSockets after that.
-	Deadline, StreamIdle time.Duration
-	MaxRequestBytes      int64
+	// bodies and WebSockets after that, StreamMaxAge the whole; 0 does not.
+	Deadline, StreamIdle, StreamMaxAge time.Duration
+	MaxRequestBytes                    int64
 	// Variables are those of the route's path: what owner and tenant may name.
 	Variables []string
 }
@@ -31,7 +31,7 @@ type HTTPOptions struct {
 // is wrong. Conditions see the principal alone: their `request` is
 // google.protobuf.Empty, so one that names a field of it does not compile.
 func HTTPRule(o HTTPOptions) (Rule, error) {
-	m := &Method{Rule: Rule{Deadline: o.Deadline, StreamIdle: o.StreamIdle, MaxRequestBytes: o.MaxRequestBytes, SuccessCode: 200, BranchShare: DefaultBranchShare}}
+	m := &Method{Rule: Rule{Deadline: o.Deadline, StreamIdle: o.StreamIdle, StreamMaxAge: o.StreamMaxAge, MaxRequestBytes: o.MaxRequestBytes, SuccessCode: 200, BranchShare: DefaultBranchShare}}
 	r := &m.Rule
 	var errs []error
 	if err := m.fillWho(o.Require); err != nil {

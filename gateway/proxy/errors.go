@@ -48,6 +48,7 @@ var (
 	errHeaderLate = status.Error(codes.DeadlineExceeded, msgDeadline)
 	errIdle       = status.Error(codes.DeadlineExceeded, "stream was silent for too long")
 	errDraining   = status.Error(codes.Unavailable, "the gateway is restarting, connect again")
+	errMaxAge     = status.Error(codes.DeadlineExceeded, "stream reached its maximum age")
 	errExpired    = withInfo(codes.Unauthenticated, "the credential has expired: get another, and connect again", "TOKEN_EXPIRED", 0)
 	errNoBackend  = errors.New("no backend")
 	errNonsense   = errors.New("nonsense")

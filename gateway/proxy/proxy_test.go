@@ -412,17 +412,20 @@ func TestWebSocket(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		idle    time.Duration
+		age     time.Duration
 		expires time.Duration
 		drain   bool
 		want    codes.Code
 	}{
-		"idle":    {idle: 100 * time.Millisecond, want: codes.DeadlineExceeded},
-		"expired": {expires: 500 * time.Millisecond, want: codes.Unauthenticated},
-		"drained": {drain: true, want: codes.Unavailable},
+		"idle":                            {idle: 100 * time.Millisecond, want: codes.DeadlineExceeded},
+		"expired":                         {expires: 500 * time.Millisecond, want: codes.Unauthenticated},
+		"old":                             {age: 500 * time.Millisecond, want: codes.DeadlineExceeded},
+		"old, before its credential ends": {age: 500 * time.Millisecond, expires: time.Hour, want: codes.DeadlineExceeded},
+		"drained":                         {drain: true, want: codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, url := start(t, proxy.Options{Upstreams: to(addr), Routes: []proxy.Route{
-				{Name: "ws", Match: proxy.Match{Prefix: "/"}, WebSocket: true, Rule: policy.HTTPOptions{StreamIdle: tc.idle}}}})
+				{Name: "ws", Match: proxy.Match{Prefix: "/"}, WebSocket: true, Rule: policy.HTTPOptions{StreamIdle: tc.idle, StreamMaxAge: tc.age}}}})
 			if tc.expires > 0 {
 				e.principal = policy.NewPrincipal("ada", "i", nil, time.Now().Add(tc.expires))
 			}

@@ -9,7 +9,8 @@ import (
 )
 
 // watch ends an exchange: before the answer's header at its deadline; behind it after
-// too long a silence; in any case when the caller's credential ends. It has one timer,
+// too long a silence; in any case at its greatest age, and when the caller's credential
+// ends. It has one timer,
 // which traffic does not touch: when it fires it looks when something last passed. The
 // deadline begins anew with each part of the request's body, which has a time of its
 // own (gateway/rest).
@@ -19,13 +20,19 @@ type watch struct {
 	header  atomic.Int64  // from when the request was sent to the answer's header, in ns; 0 is unbounded
 	idle    time.Duration // 0 is unbounded
 	expires time.Time     // zero is never
+	why     error         // what is said when it has come
 	streams atomic.Bool
 	last    atomic.Int64 // when something passed, in Unix nanoseconds
 	ended   atomic.Bool
 }
 
-func (w *watch) begin(cancel context.CancelCauseFunc, header, idle time.Duration, expires time.Time) {
-	w.cancel, w.idle, w.expires = cancel, idle, expires
+// begin watches. Who is asked by somebody with a credential, ends with it; everyone
+// ends at age, where that is not 0.
+func (w *watch) begin(cancel context.CancelCauseFunc, header, idle, age time.Duration, expires time.Time) {
+	w.cancel, w.idle, w.expires, w.why = cancel, idle, expires, errExpired
+	if end := time.Now().Add(age); age > 0 && (expires.IsZero() || end.Before(expires)) {
+		w.expires, w.why = end, errMaxAge
+	}
 	w.header.Store(int64(header))
 	w.touch()
 	now := time.Now()
@@ -61,7 +68,7 @@ func (w *watch) look() {
 	switch {
 	case w.ended.Load():
 	case !w.expires.IsZero() && !now.Before(w.expires):
-		w.cancel(errExpired)
+		w.cancel(w.why)
 	case !bounded || left > 0:
 		w.timer.Reset(w.due(now))
 		if w.ended.Load() { // In between: nothing must keep the exchange until an hour from now.
