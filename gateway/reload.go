@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -144,6 +145,18 @@ func (g *Gateway) reloadFrom(ctx context.Context, load func(context.Context) (*c
 	return g.apply(ctx, cfg)
 }
 
+// trySnapshot builds: what panics over a configuration must not take the gateway
+// down, which serves well with the one before.
+func (g *Gateway) trySnapshot(ctx context.Context, cfg *configv1.Config) (s *snapshot, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			g.log.Error("building a configuration panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			s, err = nil, fmt.Errorf("building it panicked: %v", v)
+		}
+	}()
+	return g.newSnapshot(ctx, cfg)
+}
+
 // apply builds in a goroutine of its own: what does not look at its context may
 // hang, and whoever asked for the reload has an answer in time.
 func (g *Gateway) apply(ctx context.Context, cfg *configv1.Config) error {
@@ -154,7 +167,7 @@ func (g *Gateway) apply(ctx context.Context, cfg *configv1.Config) error {
 	}
 	result := make(chan built, 1)
 	go func() {
-		s, err := g.newSnapshot(ctx, effective)
+		s, err := g.trySnapshot(ctx, effective)
 		result <- built{s, err}
 	}()
 	select {

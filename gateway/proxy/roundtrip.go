@@ -59,8 +59,7 @@ func (q *Request) send(out *http.Request) (*http.Response, error) {
 			}
 			return res, err
 		}
-		if res != nil { // It is not the last word; what is short of it goes back to the pool.
-			_, _ = io.CopyN(io.Discard, res.Body, bufferBytes)
+		if res != nil { // It is not the last word. Reading it to its end could take all the time that is left.
 			_ = res.Body.Close()
 		}
 		if q.replay != nil {

@@ -63,7 +63,7 @@ func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err erro
 	switch public.Code() {
 	case codes.Internal, codes.Unavailable, codes.Unimplemented, codes.DeadlineExceeded:
 		c.o.Logger.WarnContext(ctx, "upstream failed", "request_id", call.RequestID, "grpc_method", r.method.FullName,
-			"upstream", r.name, "code", st.Code().String(), "error", st.Message())
+			"upstream", call.Upstream, "variant", call.Variant, "code", st.Code().String(), "error", st.Message())
 	}
 	return public.Err()
 }

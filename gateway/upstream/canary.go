@@ -40,12 +40,18 @@ type CanaryMatch struct {
 	Value string
 }
 
+// shadowVariant is the name of the shadow in metrics.
+const shadowVariant = "shadow"
+
 var variantName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
 
 func (v *Canary) check() error {
 	var errs []error
 	if !variantName.MatchString(v.Name) {
 		errs = append(errs, errors.New("its name must be lower-case letters, digits and -, 31 at most"))
+	}
+	if v.Name == shadowVariant {
+		errs = append(errs, errors.New("its name is that of shadows"))
 	}
 	if v.Target == nil {
 		errs = append(errs, errors.New("it has no target"))
