@@ -170,6 +170,15 @@ func (b *breaker) off(now time.Duration) (s step) {
 	return b.change(closed, false, now)
 }
 
+// looks is the state as operators see it: one that is open, and would let the next
+// call try, is half open although nobody has called.
+func (b *breaker) looks(word uint64, now time.Duration) uint64 {
+	if stateOf(word) == open && !forced(word) && now >= time.Duration(b.until.Load()) {
+		return halfOpen
+	}
+	return stateOf(word)
+}
+
 // shown is the state and since when.
 func (b *breaker) shown() (word uint64, since time.Duration) {
 	b.mu.Lock()

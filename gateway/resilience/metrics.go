@@ -46,7 +46,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.service
 	for _, class := range s.all() {
 		b := &class.breaker
-		gauge(c.state, float64(stateOf(b.word.Load())), class.name)
+		gauge(c.state, float64(b.looks(b.word.Load(), s.now())), class.name)
 		for state, name := range stateNames {
 			count(c.changes, b.entered[state].Load(), class.name, name)
 		}

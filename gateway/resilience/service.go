@@ -154,7 +154,7 @@ func (s *Service) States() []State {
 			state.Limit = int(s.limiter.limit.Load())
 		}
 		word, since := c.breaker.shown()
-		state.State, state.Forced, state.Since = stateNames[stateOf(word)], forced(word), s.start.Add(since)
+		state.State, state.Forced, state.Since = stateNames[c.breaker.looks(word, now)], forced(word), s.start.Add(since)
 		total, failures := c.breaker.window.sum(now, o.Breaker.Window)
 		state.Requests, state.Failures = int(total), int(failures)
 		out = append(out, state)

@@ -356,3 +356,31 @@ func TestParallel(t *testing.T) {
 		t.Errorf("%d retries of %d first attempts", retries.Load(), firsts.Load())
 	}
 }
+
+// An open breaker that would let the next call try is shown as half open, though
+// nobody has called since.
+func TestQuietBreakerIsShownHalfOpen(t *testing.T) {
+	now := time.Unix(1, 0)
+	s, err := NewService(Options{Name: "s", Clock: func() time.Time { return now }, Breaker: BreakerOptions{MinRequests: 1, OpenFor: 5 * time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.Class("read")
+	p, err := c.Acquire(Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Done(Failure)
+	for _, step := range []struct {
+		wait time.Duration
+		want string
+	}{{0, "open"}, {4 * time.Second, "open"}, {time.Second, "half_open"}, {time.Hour, "half_open"}} {
+		now = now.Add(step.wait)
+		if got := s.States()[0].State; got != step.want {
+			t.Errorf("after %v more: %s, want %s", step.wait, got, step.want)
+		}
+	}
+	if err := s.Force("read", "open"); err != nil || s.States()[0].State != "open" {
+		t.Error("held open:", err, s.States()[0])
+	}
+}
