@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -38,6 +39,7 @@ type edge struct {
 	p         *proxy.Proxy
 	principal *policy.Principal
 	client    netip.Addr
+	tracer    trace.Tracer // makes the span that gateway/rest makes; nil is none
 	failed    atomic.Pointer[status.Status]
 	call      atomic.Pointer[policy.Call]
 }
@@ -53,6 +55,11 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !q.WebSocket() {
 		r.Header.Del("Upgrade")
 		r.Header.Del("Connection")
+	}
+	if e.tracer != nil {
+		ctx, span := e.tracer.Start(r.Context(), "edge")
+		defer span.End()
+		r = r.WithContext(ctx)
 	}
 	peer := netip.MustParseAddrPort(r.RemoteAddr)
 	call := &policy.Call{Method: q.Method(), RequestID: "r-1", Principal: e.principal, Peer: peer, Client: e.client, Headers: r.Header.Values}

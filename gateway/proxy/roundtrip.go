@@ -52,7 +52,9 @@ func (q *Request) send(out *http.Request) (*http.Response, error) {
 	}
 	for n := 1; ; n++ {
 		res, err := q.attempt(out, &pick, n)
-		q.call.Attempts, q.call.Backend = n, pick.Chosen
+		if q.call.Breaker == "" { // Otherwise it was not sent.
+			q.call.Attempts, q.call.Backend = n, pick.Chosen
+		}
 		if !repeat || n >= rule.MaxAttempts || !q.retries(out.Context(), res, err) || !q.wait(out.Context(), n) {
 			if err == nil {
 				q.watch.answered()

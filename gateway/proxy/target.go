@@ -50,7 +50,8 @@ type target struct {
 	stop    context.CancelFunc
 	watched sync.WaitGroup
 	look    discovery.Resolver
-	host    string // whom a certificate must name, and health checks ask for
+	host    string // whom a certificate must name
+	asks    string // the Host header of health checks; empty means the backend's address
 
 	mu      sync.Mutex
 	checked map[string]context.CancelFunc
@@ -64,6 +65,7 @@ type targetOptions struct {
 	slowStart         time.Duration
 	outlier           resilience.OutlierOptions
 	health            *HealthCheck
+	host              string // Upstream.Host
 }
 
 func openTarget(t Target, to targetOptions) (_ *target, err error) {
@@ -71,11 +73,12 @@ func openTarget(t Target, to targetOptions) (_ *target, err error) {
 	if to.variant != "" {
 		name += "/" + to.variant
 	}
-	x := &target{name: name, variant: to.variant, scheme: "http", service: t.Service, log: to.o.Logger, checked: map[string]context.CancelFunc{}}
+	x := &target{name: name, variant: to.variant, scheme: "http", service: t.Service, asks: to.host, log: to.o.Logger, checked: map[string]context.CancelFunc{}}
+	known := false
 	if to.o.Offline {
 		t, to.health = Target{Service: t.Service}, nil
 		x.look = discovery.StaticList(nil)
-	} else if x.look, x.host, err = lookUp(t, to.o.Resolver); err != nil {
+	} else if x.look, x.host, known, err = lookUp(t, to.o.Resolver); err != nil {
 		return nil, err
 	}
 	if to.health != nil {
@@ -109,7 +112,7 @@ func openTarget(t Target, to targetOptions) (_ *target, err error) {
 			once.Do(func() { close(first) })
 		})
 	})
-	if len(t.Endpoints) > 0 { // They are known: the first request must find them.
+	if known { // The first request must find them.
 		<-first
 	}
 	return x, nil
@@ -118,25 +121,26 @@ func openTarget(t Target, to targetOptions) (_ *target, err error) {
 // registerer keeps a nil interface nil.
 func registerer(r prometheus.Registerer) prometheus.Registerer { return r }
 
-func lookUp(t Target, r Resolver) (discovery.Resolver, string, error) {
+// lookUp says how backends are found, whom their certificates must name, and whether
+// they are known already.
+func lookUp(t Target, r Resolver) (_ discovery.Resolver, host string, known bool, err error) {
 	if len(t.Endpoints) > 0 {
 		if t.Target != "" {
-			return nil, "", errors.New("state either target or endpoints")
+			return nil, "", false, errors.New("state either target or endpoints")
 		}
-		return discovery.StaticList(t.Endpoints), "", nil
+		return discovery.StaticList(t.Endpoints), "", true, nil
 	}
 	parsed, err := discovery.ParseTarget(t.Target)
-	if err != nil {
-		return nil, "", err
-	}
-	if r == nil {
-		if parsed.Scheme != discovery.Static {
-			return nil, "", fmt.Errorf("target %q needs discovery", t.Target)
-		}
-		return discovery.StaticList([]discovery.Backend{{Addr: parsed.Addr, ServerName: parsed.Name}}), parsed.Name, nil
+	switch {
+	case err != nil:
+		return nil, "", false, err
+	case parsed.Scheme == discovery.Static:
+		return discovery.StaticList([]discovery.Backend{{Addr: parsed.Addr, ServerName: parsed.Name}}), parsed.Name, true, nil
+	case r == nil:
+		return nil, "", false, fmt.Errorf("target %q needs discovery", t.Target)
 	}
 	look, err := r.Resolve(t.Target)
-	return look, parsed.Name, err
+	return look, parsed.Name, false, err
 }
 
 // update takes a set of backends. Connections of those that are gone are left to end
@@ -280,6 +284,7 @@ func (x *target) probe(ctx context.Context, b *backend) error {
 	if err != nil {
 		return err
 	}
+	r.Host = x.asks
 	r.Header.Set("User-Agent", "sluice-health")
 	res, err := b.transport.RoundTrip(r)
 	if err != nil {
