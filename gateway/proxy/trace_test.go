@@ -59,11 +59,11 @@ func TestClientSpans(t *testing.T) {
 			attribute.String("server.address", addr), attribute.Int("sluice.attempt", i+1), attribute.Int("http.response.status_code", []int{503, 200}[i])}
 		for _, kv := range want {
 			if got, ok := has.Value(kv.Key); !ok || got != kv.Value {
-				t.Errorf("attempt %d: %s is %v, want %v", i+1, kv.Key, got.Emit(), kv.Value.Emit())
+				t.Errorf("attempt %d: %s is %v, want %v", i+1, kv.Key, got.String(), kv.Value.String())
 			}
 		}
 		for _, kv := range s.Attributes() {
-			if strings.Contains(kv.Value.Emit(), "secret") {
+			if strings.Contains(kv.Value.String(), "secret") {
 				t.Errorf("%s has the query", kv.Key)
 			}
 		}

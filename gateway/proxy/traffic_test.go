@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -367,4 +368,36 @@ func TestTrailersPass(t *testing.T) {
 // endpoint is a backend whose certificate names another host than its address.
 func endpoint(addr, name string) []discovery.Backend {
 	return []discovery.Backend{{Addr: addr, ServerName: name}}
+}
+
+// TestAnswersAreBounded: what docs/limits.md says of answers, on both sides of each bound.
+func TestAnswersAreBounded(t *testing.T) {
+	addr := backend(t, func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if r.URL.Path == "/header" {
+			w.Header().Set("X-Big", strings.Repeat("x", n))
+			n = len(`{"a":""}`)
+		}
+		_, _ = fmt.Fprintf(w, `{"a":"%s"}`, strings.Repeat("x", n-len(`{"a":""}`)))
+	})
+	_, url := start(t, proxy.Options{Upstreams: to(addr), Routes: []proxy.Route{
+		{Name: "changed", Match: proxy.Match{Prefix: "/changed"}, ResponseJSON: proxy.JSONRules{Remove: []string{"b"}}},
+		{Name: "others", Match: proxy.Match{Prefix: "/"}},
+	}})
+	for _, tc := range []struct {
+		path    string
+		n, code int
+	}{
+		{"/header", 63 << 10, 200}, {"/header", 65 << 10, 502},
+		{"/changed", 16 << 20, 200}, {"/changed", 16<<20 + 1, 502}, {"/unchanged", 16<<20 + 1, 200},
+	} {
+		res, body := get(t, fmt.Sprintf("%s%s?n=%d", url, tc.path, tc.n), nil)
+		if res.StatusCode != tc.code || tc.code == 200 && tc.path != "/header" && len(body) != tc.n {
+			t.Errorf("%s of %d bytes: %d with %d bytes, want %d", tc.path, tc.n, res.StatusCode, len(body), tc.code)
+		}
+	}
 }
