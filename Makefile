@@ -79,7 +79,7 @@ generate-check: ## Generate again and fail when gen/ changes
 	{ diff -r "$$old/gen" gen || { echo 'gen/ was stale: commit what make generate wrote.' >&2; exit 1; }; }
 
 .PHONY: fuzz
-fuzz: ## Run every fuzz test for FUZZTIME (1m; CI: 10s)
+fuzz: ## Run every fuzz test for FUZZTIME (1m; CI: 5s)
 	@tools/fuzz.sh $(FUZZTIME) $(FUZZREST)
 
 .PHONY: h2spec
