@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/discovery"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 )
 
@@ -131,4 +132,9 @@ func TestMutualTLS(t *testing.T) {
 	if _, err := proxy.Open("up", proxy.Upstream{Target: proxy.Target{Endpoints: endpoint(addr, ""), TLS: &proxy.TLSOptions{CAFile: ours.path("none.pem")}}}, proxy.Options{}); err == nil {
 		t.Error("a file of authorities that is not there is taken")
 	}
+}
+
+// endpoint is a backend whose certificate names another host than its address.
+func endpoint(addr, name string) []discovery.Backend {
+	return []discovery.Backend{{Addr: addr, ServerName: name}}
 }

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 
-	"github.com/sluice-gateway/sluice/gateway/discovery"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
@@ -363,11 +362,6 @@ func TestTrailersPass(t *testing.T) {
 	if want := map[string][]string{"X-Sum": {"abc"}, "X-Count": {"4"}}; body != "body" || fmt.Sprint(map[string][]string(res.Trailer)) != fmt.Sprint(want) {
 		t.Errorf("%q with trailers %v, want %v", body, res.Trailer, want)
 	}
-}
-
-// endpoint is a backend whose certificate names another host than its address.
-func endpoint(addr, name string) []discovery.Backend {
-	return []discovery.Backend{{Addr: addr, ServerName: name}}
 }
 
 // TestAnswersAreBounded: what docs/limits.md says of answers, on both sides of each bound.
