@@ -67,8 +67,8 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		call.Client = peer.Addr()
 	}
 	w.Header().Set("X-Request-Id", "r-1")
+	e.call.Store(call) // Before: the caller may have the whole answer while Serve still ends.
 	err := q.Serve(w, r, call)
-	e.call.Store(call)
 	st := status.Convert(err)
 	e.failed.Store(st)
 	if err != nil {
