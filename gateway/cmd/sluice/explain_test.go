@@ -44,7 +44,7 @@ func TestRoutes(t *testing.T) {
 	if err := printRoutes(nil, &text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"GET     /v1/users/{user_id} ", "shop.bff.v1.BffService/GetUserOverview", "read*3", "\nLIMIT ", "AdvanceOrder"} {
+	for _, want := range []string{"GET       /v1/users/{user_id} ", "shop.bff.v1.BffService/GetUserOverview", "read*3", "\nLIMIT ", "AdvanceOrder"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, text.String())
 		}
