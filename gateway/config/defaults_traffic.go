@@ -111,7 +111,7 @@ func fillResilience(r *configv1.Resilience) {
 	b.Window = orDuration(b.Window, 10*time.Second)
 	b.MinRequests = or(b.MinRequests, 20)
 	b.FailurePercent = or(b.FailurePercent, 50)
-	b.OpenFor = orDuration(b.OpenFor, 5*time.Second)
+	b.OpenFor = orDuration(b.OpenFor, time.Second)
 	b.Probes = or(b.Probes, 3)
 	b.Successes = or(b.Successes, 3)
 

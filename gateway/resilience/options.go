@@ -13,7 +13,7 @@ type BreakerOptions struct {
 	MinRequests int
 	// FailurePercent of them must have failed for it to open. Default 50.
 	FailurePercent int
-	// OpenFor is how long it stays open. Default 5 s.
+	// OpenFor is how long it stays open. Default 1 s.
 	OpenFor time.Duration
 	// Probes is how many calls at once try whether the service is back. Default 3.
 	Probes int
@@ -58,7 +58,7 @@ const (
 	defaultWindow         = 10 * time.Second
 	defaultMinRequests    = 20
 	defaultFailurePercent = 50
-	defaultOpenFor        = 5 * time.Second
+	defaultOpenFor        = time.Second
 	defaultProbes         = 3
 	defaultSuccesses      = 3
 

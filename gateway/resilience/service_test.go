@@ -38,7 +38,7 @@ func fail(t testing.TB, c *Class, n int) {
 
 func TestBreakersOfClassesAreApart(t *testing.T) {
 	var changes []Change
-	g, at := newOurs(t, Options{Name: "orders", Variant: "next", OnChange: func(c Change) { changes = append(changes, c) }}, "write", "read")
+	g, at := newOurs(t, Options{Name: "orders", Variant: "next", Breaker: BreakerOptions{OpenFor: 5 * time.Second}, OnChange: func(c Change) { changes = append(changes, c) }}, "write", "read")
 	write, read := g.class[0], g.class[1]
 	if g.service.Class("read") != read {
 		t.Error("a class is another each time")

