@@ -1,5 +1,5 @@
 # make run    the gateway with demo data; needs nothing but Go
-# make test   all tests; installs what they need (PostgreSQL, Redis, etcd, Chromium, Node.js)
+# make test   all tests; installs what they need (PostgreSQL, Redis, etcd, Prometheus, Chromium, Node.js)
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZTIME ?= 1m
