@@ -44,7 +44,7 @@ func BenchmarkArrival(b *testing.B) {
 	pass := policy.Chain{{Name: "pass", Check: func(ctx context.Context, _ *policy.Call) (context.Context, error) { return ctx, nil }}}
 	s := &Server{o: Options{Arrival: pass}.withDefaults()}
 	md := metadata.MD{"authorization": {"Bearer x"}, "user-agent": {"grpc-go"}}
-	x := &exchange{Context: context.Background(), observed: &telemetry.Request{ID: "id"}, header: metadata.MD{}}
+	x := &exchange{Context: context.Background(), observed: &telemetry.Request{ID: "id"}, header: metadata.MD{}, state: &State{Arrival: pass}}
 	b.ReportAllocs()
 	for b.Loop() {
 		x.call = s.newCall(x, md)
