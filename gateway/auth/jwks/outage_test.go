@@ -68,20 +68,13 @@ func TestBadAnswers(t *testing.T) {
 			_, _ = w.Write([]byte(`{"keys":[`))
 		},
 		"silence": func(_ http.ResponseWriter, r *http.Request) {
-			select {
-			case <-r.Context().Done():
-			case <-time.After(5 * time.Second):
-			}
+			<-r.Context().Done() // Only the source's own timeout ends it.
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := newServer(t, h)
 			v := newVerifier(t, newSource(t, jwks.Options{URL: srv.URL, MinInterval: time.Millisecond, Timeout: 300 * time.Millisecond}))
-			started := time.Now()
 			expect(t, v, token(t, jwt.SigningMethodEdDSA, key, "k"), codes.Unavailable)
-			if took := time.Since(started); took > 3*time.Second {
-				t.Errorf("the caller waited %v", took)
-			}
 			srv.answer(good)
 			time.Sleep(2 * time.Millisecond)
 			eventually(t, func() bool {
@@ -101,15 +94,11 @@ func TestDeadServer(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	started := time.Now()
 	src := newSource(t, jwks.Options{URL: "http://" + addr, MinInterval: time.Hour})
 	v := newVerifier(t, src)
 	key := edKey(t)
 	for range 100 {
 		expect(t, v, token(t, jwt.SigningMethodEdDSA, key, "k"), codes.Unavailable)
-	}
-	if took := time.Since(started); took > 5*time.Second {
-		t.Errorf("took %v", took)
 	}
 	// The issuer comes up: found in the background, within the back-off.
 	l, err = net.Listen("tcp", addr)
@@ -129,7 +118,8 @@ func TestDeadServer(t *testing.T) {
 func TestUnknownKeyFlood(t *testing.T) {
 	key := edKey(t)
 	srv := newServer(t, set(edJWK("k", key)))
-	src := newSource(t, jwks.Options{URL: srv.URL, MinInterval: time.Hour, Timeout: 10 * time.Second})
+	// No timeout ends the flood's fetch: what returns before release is closed did not wait for it.
+	src := newSource(t, jwks.Options{URL: srv.URL, MinInterval: time.Hour, Timeout: time.Hour})
 	v := newVerifier(t, src)
 	expect(t, v, token(t, jwt.SigningMethodEdDSA, key, "k"), codes.OK)
 	if n := srv.fetches.Load(); n != 1 {
@@ -146,12 +136,8 @@ func TestUnknownKeyFlood(t *testing.T) {
 	}
 	eventually(t, func() bool { return srv.fetches.Load() == 2 })
 	// While the flood waits for its one fetch, a known key does not.
-	started := time.Now()
 	for range 20 {
 		expect(t, v, token(t, jwt.SigningMethodEdDSA, key, "k"), codes.OK)
-	}
-	if took := time.Since(started); took > 2*time.Second {
-		t.Errorf("callers with a known key waited %v", took)
 	}
 	// A caller that leaves does not wait either.
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

@@ -302,20 +302,13 @@ func TestClose(t *testing.T) {
 
 func TestCloseEndsAFetch(t *testing.T) {
 	srv := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-r.Context().Done():
-		case <-time.After(10 * time.Second):
-		}
+		<-r.Context().Done()
 	})
-	src, err := jwks.New(jwks.Options{URL: srv.URL, Timeout: time.Minute})
+	src, err := jwks.New(jwks.Options{URL: srv.URL, Timeout: time.Hour}) // Only Close ends the fetch.
 	if err != nil {
 		t.Fatal(err)
 	}
-	started := time.Now()
 	src.Close()
-	if took := time.Since(started); took > 5*time.Second {
-		t.Errorf("Close took %v", took)
-	}
 }
 
 func TestURLs(t *testing.T) {

@@ -220,7 +220,6 @@ func TestSIGTERMDrains(t *testing.T) {
 	if err := reflected.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
 	c.signal(syscall.SIGTERM)
 	if h, err := health.Recv(); err != nil || h.GetStatus() != healthv1.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("health while draining = %v, %v", h, err)
@@ -231,8 +230,8 @@ func TestSIGTERMDrains(t *testing.T) {
 	if err := c.wait(); err != nil {
 		t.Errorf("exit: %v\n%s", err, c.stderr)
 	}
-	if took := time.Since(began); took > drainTimeout/2 {
-		t.Errorf("draining took %v though nothing ran", took)
+	if strings.Contains(c.stderr.String(), "they are cut off") {
+		t.Errorf("the grace period was waited for though nothing ran:\n%s", c.stderr)
 	}
 }
 

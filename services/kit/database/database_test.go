@@ -211,10 +211,9 @@ func TestBusySQLiteIsUnavailable(t *testing.T) {
 	// A writer who cannot wait is told so in time.
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	start := time.Now()
 	err = other.Tx(ctx, func(tx *sql.Tx) error { return insert(ctx, tx, "a") })
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
-		t.Errorf("a waiting writer got %v after %v, want its deadline", err, time.Since(start))
+	if !errors.Is(err, context.DeadlineExceeded) { // Not what SQLite says when its own wait, busy_timeout, is over.
+		t.Errorf("a waiting writer got %v, want its deadline", err)
 	}
 	if _, err := other.Write.ExecContext(t.Context(), "PRAGMA busy_timeout = 1"); err != nil {
 		t.Fatal(err)
