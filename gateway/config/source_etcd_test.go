@@ -1,46 +1,18 @@
 package config
 
 import (
-	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
+	"github.com/sluice-gateway/sluice/tools/etcdtest"
 )
-
-// startEtcd runs etcd in this process, on a directory and addresses that stay the
-// same when it is started again.
-func startEtcd(t *testing.T, dir string, client, peer url.URL) *embed.Etcd {
-	t.Helper()
-	c := embed.NewConfig()
-	c.Dir, c.LogLevel, c.LogOutputs = dir, "panic", []string{filepath.Join(t.TempDir(), "etcd.log")}
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	e, err := embed.StartEtcd(c)
-	must(t, err)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		e.Close()
-		t.Fatal("etcd does not start")
-	}
-	return e
-}
 
 // TestEtcdKeyIsFollowed through changes, the loss of the key, and an etcd that is
 // away for a while.
 func TestEtcdKeyIsFollowed(t *testing.T) {
 	dir := t.TempDir()
-	any0, _ := url.Parse("http://127.0.0.1:0")
-	e := startEtcd(t, dir, *any0, *any0)
-	client := url.URL{Scheme: "http", Host: e.Clients[0].Addr().String()}
-	peer := url.URL{Scheme: "http", Host: e.Peers[0].Addr().String()}
-	defer func() { e.Close() }()
-
-	s, err := openEtcd("etcd://"+client.Host+"/sluice/config", nothing)
+	addr, stop := etcdtest.Start(t, dir, "")
+	s, err := openEtcd("etcd://"+addr+"/sluice/config", nothing)
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	if _, err := s.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "no such key") {
@@ -67,8 +39,8 @@ func TestEtcdKeyIsFollowed(t *testing.T) {
 	write(string(level("warn")))
 	c.becomes(t, "warn")
 
-	e.Close()
-	e = startEtcd(t, dir, client, peer)
+	stop()
+	etcdtest.Start(t, dir, addr)
 	write(string(level("debug")))
 	c.becomes(t, "debug")
 }

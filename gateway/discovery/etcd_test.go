@@ -2,53 +2,23 @@ package discovery
 
 import (
 	"context"
-	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/sluice-gateway/sluice/tools/etcdtest"
 )
 
 // startEtcd runs a real etcd. at is its client URL, or empty for a free port.
 func startEtcd(t *testing.T, dir, at string) (addr string, stop func()) {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.UnsafeNoFsync = dir, "fatal", true
-	parse := func(s string) []url.URL {
-		u, err := url.Parse(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []url.URL{*u}
-	}
-	if at == "" {
-		at = "http://127.0.0.1:0"
-	}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = parse(at), parse(at)
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = parse("http://127.0.0.1:0"), parse("http://127.0.0.1:0")
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(60 * time.Second):
-		t.Fatal("etcd does not become ready")
-	}
-	stopped := false
-	stop = func() {
-		if !stopped {
-			stopped = true
-			e.Close()
-		}
-	}
-	t.Cleanup(stop)
-	return "http://" + e.Clients[0].Addr().String(), stop
+	addr, stop = etcdtest.Start(t, dir, strings.TrimPrefix(at, "http://"))
+	return "http://" + addr, stop
 }
 
 // writer writes as services do: with etcd's own naming package.

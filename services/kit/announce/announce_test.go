@@ -1,43 +1,17 @@
 package announce_test
 
 import (
-	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
-	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/sluice-gateway/sluice/services/kit/announce"
+	"github.com/sluice-gateway/sluice/tools/etcdtest"
 )
-
-// startEtcd runs a real etcd in this process, in dir.
-func startEtcd(t *testing.T, addr string) (client string, stop func()) {
-	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.UnsafeNoFsync = t.TempDir(), "fatal", true
-	cfg.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr}}
-	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
-	cfg.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.AdvertisePeerUrls = cfg.ListenPeerUrls
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(e.Close) // Twice, it panics.
-	t.Cleanup(stop)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(time.Minute):
-		t.Fatal("etcd does not get ready")
-	}
-	return e.Clients[0].Addr().String(), stop
-}
 
 // addrs are the addresses that are announced now.
 func addrs(t *testing.T, client *clientv3.Client, target string) []string {
@@ -81,7 +55,7 @@ func connect(t *testing.T, addr string) *clientv3.Client {
 }
 
 func TestAnnounce(t *testing.T) {
-	addr, stop := startEtcd(t, "127.0.0.1:0")
+	addr, stop := etcdtest.Start(t, t.TempDir(), "")
 	client, target := connect(t, addr), announce.DefaultPrefix+"shop.T"
 	var made []*announce.Announcement
 	for _, at := range []string{"127.0.0.1:1", "127.0.0.1:2"} {
@@ -115,7 +89,7 @@ func TestAnnounce(t *testing.T) {
 
 	// etcd goes away, and comes back with nothing in it.
 	stop()
-	startEtcd(t, addr)
+	etcdtest.Start(t, t.TempDir(), addr)
 	await(t, connect(t, addr), target, "127.0.0.1:2")
 }
 
