@@ -66,6 +66,7 @@ func (w writer) remove(addr string) {
 
 // TestEtcd: keys come, change, go and cannot be read; the last that goes is believed.
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	addr, _ := startEtcd(t, t.TempDir(), "")
 	w := write(t, addr)
 	w.add("10.0.0.1:80", nil)
@@ -100,6 +101,7 @@ func TestEtcd(t *testing.T) {
 // it is back, also when it has forgotten how it happened; an etcd that lost its data is
 // believed after a while only.
 func TestEtcdAway(t *testing.T) {
+	t.Parallel()
 	dir, reg := t.TempDir(), prometheus.NewRegistry()
 	addr, stop := startEtcd(t, dir, "")
 	w := write(t, addr)
@@ -134,6 +136,7 @@ func TestEtcdAway(t *testing.T) {
 
 // TestEtcdCompaction: a watch that asks for what etcd has forgotten lists anew.
 func TestEtcdCompaction(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	addr, stop := startEtcd(t, dir, "")
 	w := write(t, addr)
@@ -162,6 +165,7 @@ func TestEtcdCompaction(t *testing.T) {
 
 // TestEtcdLate: a gateway may start before etcd does.
 func TestEtcdLate(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	addr, stop := startEtcd(t, dir, "")
 	write(t, addr).add("10.0.0.1:80", nil)
@@ -176,6 +180,7 @@ func TestEtcdLate(t *testing.T) {
 // TestEtcdReplaced: another etcd stands where one was, and is past its revision
 // already: the watch goes on from there and tells nothing, so the list must.
 func TestEtcdReplaced(t *testing.T) {
+	t.Parallel()
 	addr, stop := startEtcd(t, t.TempDir(), "")
 	write(t, addr).add("10.0.0.1:80", nil)
 	r := registry(t, Options{Etcd: &EtcdOptions{Endpoints: []string{addr}}})
