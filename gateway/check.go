@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/config"
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -28,7 +30,7 @@ func Check(cfg *configv1.Config, opts ...Option) error {
 		u := cfg.GetUpstreams()[name]
 		for _, target := range targetsOf(u) {
 			if err := upstream.CheckTarget(target); err != nil {
-				errs = append(errs, fmt.Errorf("upstreams: %s: %w", name, err))
+				errs = append(errs, fmt.Errorf("upstreams: %s: target: %s", name, strings.TrimPrefix(err.Error(), "target ")))
 			}
 		}
 	}
@@ -63,14 +65,14 @@ func (s *snapshot) checkLimits() error {
 // checkIdentity looks at what of auth needs no file and no network.
 func (s *snapshot) checkIdentity() error {
 	var errs []error
-	for _, c := range s.cfg.GetAuth().GetIssuers() {
+	for i, c := range s.cfg.GetAuth().GetIssuers() {
 		m := c.GetClaims()
 		for _, path := range append([]string{m.GetSubject(), m.GetTenant()}, m.GetScopes()...) {
 			if path == "" {
 				continue
 			}
 			if _, err := auth.CompileClaimPath(path); err != nil {
-				errs = append(errs, fmt.Errorf("issuer %s: claims: %w", c.GetIssuer(), err))
+				errs = append(errs, fmt.Errorf("auth.issuers[%d].claims: %w", i, err))
 			}
 		}
 	}
@@ -89,14 +91,14 @@ func (s *snapshot) checkIdentity() error {
 
 // checkUpstreams refuses upstreams of services that the gateway does not offer.
 func (s *snapshot) checkUpstreams() error {
-	known := map[string]bool{}
+	var known []string
 	for _, svc := range s.o.services {
-		known[string(svc.Descriptor.FullName())] = true
+		known = append(known, string(svc.Descriptor.FullName()))
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.GetUpstreams())) {
-		if !known[name] {
-			errs = append(errs, fmt.Errorf("upstreams: %s is no service of this gateway", name))
+		if !slices.Contains(known, name) {
+			errs = append(errs, fmt.Errorf("upstreams: %s: %s", name, config.UnknownName("service", name, known)))
 		}
 	}
 	return errors.Join(errs...)

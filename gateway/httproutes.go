@@ -239,7 +239,7 @@ func httpUpstream(u *configv1.HttpUpstream) (proxy.Upstream, error) {
 	out.Target = plainTarget(u)
 	for _, c := range u.GetCanaries() {
 		if len(c.GetMethods()) > 0 {
-			return out, fmt.Errorf("canary %s: methods are of RPCs, a plain HTTP service has none", c.GetName())
+			return out, fmt.Errorf("canaries: %s: methods are of RPCs, a plain HTTP service has none", c.GetName())
 		}
 		k := proxy.Canary{Name: c.GetName(), Target: plainTarget(c), Percent: c.GetPercent(), ByRequest: c.GetBy() == "request"}
 		for _, m := range c.GetMatch() {

@@ -66,7 +66,7 @@ func (s *snapshot) verifier(ctx context.Context) (*auth.Verifier, error) {
 		from = append(from, c)
 		set, err := s.keySet(ctx, c)
 		if err != nil {
-			return nil, fmt.Errorf("issuer %s: %w", c.GetIssuer(), err)
+			return nil, fmt.Errorf("auth.issuers: %s: %w", c.GetIssuer(), err)
 		}
 		sets[c.GetIssuer()] = set
 	}
@@ -89,7 +89,7 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 		for _, c := range s.cfg.GetAuth().GetIssuers() {
 			is, keys, err := s.issuer(c)
 			if err != nil {
-				return nil, fmt.Errorf("issuer %s: %w", c.GetIssuer(), err)
+				return nil, fmt.Errorf("auth.issuers: %s: %w", c.GetIssuer(), err)
 			}
 			if keys != nil { // They follow their files.
 				keys.Watch(0, s.log)

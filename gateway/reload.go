@@ -247,6 +247,9 @@ func (g *Gateway) reloadEnded(outcome string, err error) error {
 	st := *r.status.Load()
 	st.LastReload = &admin.ConfigReload{At: time.Now(), Outcome: outcome}
 	if err != nil {
+		if outcome == reloadFailed && g.o.source != nil {
+			err = config.Locate(g.o.source.String(), err)
+		}
 		err = config.Masked(err)
 		st.LastReload.Error = err.Error()
 		r.success.Set(0)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
+	"github.com/sluice-gateway/sluice/gateway/config"
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/portal"
@@ -142,7 +145,14 @@ func (s *snapshot) rules() (*policy.Table, error) {
 	}
 	d := s.cfg.GetDefaults()
 	overrides := map[string]policy.Override{}
-	for name, m := range s.cfg.GetMethods() {
+	known := s.o.methods()
+	var unknown []error
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.GetMethods())) {
+		if !slices.Contains(known, name) {
+			unknown = append(unknown, fmt.Errorf("methods: %s: %s", name, config.UnknownName("method", name, known)))
+			continue
+		}
+		m := s.cfg.GetMethods()[name]
 		overrides[name] = policy.Override{
 			Deadline:        m.GetDeadline().AsDuration(),
 			StreamIdle:      m.GetStreamIdle().AsDuration(),
@@ -156,12 +166,23 @@ func (s *snapshot) rules() (*policy.Table, error) {
 			BranchShare:     int(m.GetBranchSharePercent()),
 		}
 	}
-	return policy.NewTable(s.o.descriptors(), policy.Defaults{
+	t, err := policy.NewTable(s.o.descriptors(), policy.Defaults{
 		Deadline:        d.GetDeadline().AsDuration(),
 		StreamIdle:      d.GetStreamIdle().AsDuration(),
 		StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
 		MaxRequestBytes: d.GetMaxRequestBytes(),
 	}, overrides)
+	return t, errors.Join(append(unknown, err)...)
+}
+
+// methods are the names of all methods, as the configuration writes them.
+func (o *options) methods() (names []string) {
+	for _, sd := range o.descriptors() {
+		for i := range sd.Methods().Len() {
+			names = append(names, string(sd.FullName())+"/"+string(sd.Methods().Get(i).Name()))
+		}
+	}
+	return names
 }
 
 func (o *options) descriptors() []protoreflect.ServiceDescriptor {
@@ -200,12 +221,12 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 		name := string(svc.Descriptor.FullName())
 		t, err := s.target(ctx, svc)
 		if err != nil {
-			return fmt.Errorf("service %s: %w", name, err)
+			return fmt.Errorf("upstreams: %s: %w", name, err)
 		}
 		s.targets[name] = t
 		s.called = append(s.called, called{name, "", t})
 		if services[name], err = s.serviceOptions(svc); err != nil {
-			return fmt.Errorf("service %s: %w", name, err)
+			return fmt.Errorf("upstreams: %s: %w", name, err)
 		}
 	}
 	changes, err := s.methodHeaders()

@@ -124,15 +124,15 @@ func TestStartRefusals(t *testing.T) {
 		}))}, nil, []string{"/test/v1/{name=shelves/*/books/**}", `calls "/sluice.test.v1.TestService/Echo"`, "GetNamed"}},
 		"handlers of another": {[]gateway.Service{withHandlers(one, test.Handlers)}, atUpstream("made.One"), []string{"made.One", "generated handlers"}},
 		"nowhere to run":      {[]gateway.Service{withHandlers(one, calls(map[string]string{"/made/{inner.owner}": "/made.One/Do"}))}, nil, []string{"made.One", "upstreams"}},
-		"an unknown upstream": {[]gateway.Service{test}, atUpstream("shop.typo.v1.UserService"), []string{"upstreams: shop.typo.v1.UserService is no service of this gateway"}},
+		"an unknown upstream": {[]gateway.Service{test}, atUpstream("shop.typo.v1.UserService"), []string{`upstreams: shop.typo.v1.UserService: unknown service`}},
 		"a bad target":        {[]gateway.Service{test}, func(c *configv1.Config) { c.Upstreams = upstreams("nope://x\x00") }, []string{testService, "upstream target"}},
 		"a CA file that is none": {[]gateway.Service{test}, func(c *configv1.Config) {
 			c.Upstreams = upstreams("127.0.0.1:1")
 			c.Upstreams[testService].Tls = &configv1.Tls{CaFile: "nowhere.pem"}
 		}, []string{testService, "ca_file", "nowhere.pem"}},
-		"an unknown override":      {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Ehco", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{"overrides sluice.test.v1.TestService/Ehco", "no method"}},
+		"an unknown override":      {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Ehco", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{`methods: sluice.test.v1.TestService/Ehco: unknown method`, `did you mean "sluice.test.v1.TestService/Echo"?`}},
 		"an impossible override":   {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Down", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{"sluice.test.v1.TestService/Down", "stream_max_age"}},
-		"keys that cannot be read": {[]gateway.Service{test}, func(c *configv1.Config) { c.Auth = issuerOf("missing.pem") }, []string{"issuer https://issuer.test/", "missing.pem"}},
+		"keys that cannot be read": {[]gateway.Service{test}, func(c *configv1.Config) { c.Auth = issuerOf("missing.pem") }, []string{"auth.issuers: https://issuer.test/: ", "missing.pem"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := gatewaytest.Config(t)

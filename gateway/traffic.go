@@ -198,7 +198,7 @@ func (s *snapshot) serviceOptions(svc Service) (o upstream.ServiceOptions, err e
 	for _, k := range u.GetCanaries() {
 		canary, err := s.canary(name, k, u)
 		if err != nil {
-			return o, fmt.Errorf("canary %s: %w", k.GetName(), err)
+			return o, fmt.Errorf("canaries: %s: %w", k.GetName(), err)
 		}
 		o.Canaries = append(o.Canaries, canary)
 	}

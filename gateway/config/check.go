@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
 
@@ -74,6 +72,12 @@ func (f *file) at(path []any, format string, args ...any) {
 	f.addf(line, column, format, args...)
 }
 
+// unknown adds that the name at a path is none of those known.
+func (f *file) unknown(what, name string, known []string, path []any) {
+	line, column := f.locate(path...)
+	f.problems = append(f.problems, problem{line, column, unknown(what, name, known)})
+}
+
 // crossCheckAddrs finds listeners that would be in each other's way. An address
 // without a host takes its port on every host; port 0 is any free one.
 func (f *file) crossCheckAddrs(c *configv1.Config) {
@@ -125,19 +129,8 @@ func (f *file) locate(path ...any) (line, column int) {
 }
 
 func child(n yamlNode, step any) yamlNode {
-	switch s := step.(type) {
-	case int:
-		if n.Kind == yaml.SequenceNode && s < len(n.Content) {
-			return n.Content[s]
-		}
-	case string:
-		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			if key := n.Content[i].Value; key == s || key == camel(s) {
-				return n.Content[i+1]
-			}
-		}
-	}
-	return nil
+	value, _ := entry(n, fmt.Sprint(step))
+	return value
 }
 
 // camel is the JSON name of a field.

@@ -19,7 +19,7 @@ func (f *file) crossCheckLimits(c *configv1.Config) {
 	}
 	known := func(class string, path ...any) {
 		if _, ok := classes[class]; class != "" && !ok {
-			f.at(path, "unknown limit class %q; expected one of: %s", class, strings.Join(slices.Sorted(maps.Keys(classes)), ", "))
+			f.unknown("limit class", class, slices.Sorted(maps.Keys(classes)), path)
 		}
 	}
 	for i, k := range c.GetAuth().GetApiKeys().GetKeys() {

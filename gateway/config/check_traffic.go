@@ -112,11 +112,11 @@ func (f *file) crossCheckRoutes(c *configv1.Config) {
 		}
 		seen[r.GetName()] = true
 		if _, ok := c.GetHttpUpstreams()[r.GetUpstream()]; !ok {
-			f.at(at("upstream"), "unknown upstream %q; expected one of http_upstreams: %s", r.GetUpstream(), strings.Join(slices.Sorted(maps.Keys(c.GetHttpUpstreams())), ", "))
+			f.unknown("upstream of http_upstreams", r.GetUpstream(), slices.Sorted(maps.Keys(c.GetHttpUpstreams())), at("upstream"))
 		}
 		if class := r.GetLimit().GetClass(); class != "" {
 			if _, ok := c.GetLimits().GetClasses()[class]; !ok {
-				f.at(at("limit", "class"), "unknown limit class %q; expected one of: %s", class, strings.Join(slices.Sorted(maps.Keys(c.GetLimits().GetClasses())), ", "))
+				f.unknown("limit class", class, slices.Sorted(maps.Keys(c.GetLimits().GetClasses())), at("limit", "class"))
 			}
 		}
 		if re := r.GetMatch().GetRegex(); re != "" {

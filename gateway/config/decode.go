@@ -24,7 +24,8 @@ func (f *file) decode(m proto.Message) {
 	if !f.characters() || !f.syntax() || f.root == nil {
 		return
 	}
-	f.shape(f.root, m.ProtoReflect().Descriptor())
+	f.schema = m.ProtoReflect().Descriptor()
+	f.shape(f.root, f.schema)
 	err := protoyaml.UnmarshalOptions{Path: f.path, Validator: rules{}}.Unmarshal(f.data, m)
 	for _, e := range parts(err) {
 		f.foreign(e)
@@ -106,6 +107,9 @@ func (f *file) notYAML(err error) {
 // path:line:column.
 func (f *file) foreign(err error) {
 	text, _, _ := strings.Cut(err.Error(), "\n")
+	if strings.Contains(text, "is already set for oneof") { // shape names both keys.
+		return
+	}
 	var line, column int
 	rest, ok := strings.CutPrefix(text, f.path+":")
 	if n, _ := fmt.Sscanf(rest, "%d:%d ", &line, &column); !ok || n != 2 {
@@ -113,7 +117,7 @@ func (f *file) foreign(err error) {
 		return
 	}
 	_, text, _ = strings.Cut(rest, " ")
-	f.addf(line, column, "%s", text)
+	f.problems = append(f.problems, problem{line, column, plain(text, f.schema)})
 }
 
 // parts splits a joined error.

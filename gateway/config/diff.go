@@ -80,7 +80,7 @@ func flatten(to map[string]leaf, prefix string, m protoreflect.Message) {
 		switch {
 		case fd.IsMap():
 			v.Map().Range(func(k protoreflect.MapKey, e protoreflect.Value) bool {
-				flattenValue(to, key+"["+k.String()+"]", k.String(), fd.MapValue(), e)
+				flattenValue(to, key+"["+k.String()+"]", k.String(), fd, e)
 				return true
 			})
 		case fd.IsList():
@@ -89,7 +89,7 @@ func flatten(to map[string]leaf, prefix string, m protoreflect.Message) {
 				flattenValue(to, key+"["+nameOf(fd, e, i)+"]", "", fd, e)
 			}
 		default:
-			flattenValue(to, key, headerOf(m, fd), fd, v)
+			flattenValue(to, key, "", fd, v)
 		}
 		return true
 	})
@@ -98,14 +98,19 @@ func flatten(to map[string]leaf, prefix string, m protoreflect.Message) {
 	}
 }
 
+// flattenValue puts one value of a field, of a list or a map, too, under its key. name
+// is its key within a map.
 func flattenValue(to map[string]leaf, key, name string, fd protoreflect.FieldDescriptor, v protoreflect.Value) {
-	if fd.Kind() != protoreflect.MessageKind {
+	kind := fd
+	if fd.IsMap() {
+		kind = fd.MapValue()
+	}
+	if kind.Kind() != protoreflect.MessageKind {
 		text := v.String()
-		if fd.Kind() == protoreflect.StringKind {
+		if kind.Kind() == protoreflect.StringKind {
 			text = strconv.Quote(text)
 		}
-		l := leafOf(name, text)
-		to[key] = l
+		to[key] = leaf{text, redactor(fd)(name, text)}
 		return
 	}
 	switch m := v.Message().Interface().(type) {
@@ -118,11 +123,14 @@ func flattenValue(to map[string]leaf, key, name string, fd protoreflect.FieldDes
 	}
 }
 
+// entryNames are the keys whose values tell the entries of a list apart.
+var entryNames = []protoreflect.Name{"id", "name", "issuer", "address"}
+
 // nameOf names an entry of a list by what tells it from others, so that one that is
 // put in before it does not make it look changed.
 func nameOf(fd protoreflect.FieldDescriptor, e protoreflect.Value, i int) string {
 	if fd.Kind() == protoreflect.MessageKind {
-		for _, id := range []protoreflect.Name{"id", "name", "issuer", "address"} {
+		for _, id := range entryNames {
 			if f := fd.Message().Fields().ByName(id); f != nil && e.Message().Get(f).String() != "" {
 				return e.Message().Get(f).String()
 			}

@@ -130,18 +130,43 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestSecretHeadersAreNotShown: a header or cookie that opens a route, a canary or a
-// fault is as good as a password.
-func TestSecretHeadersAreNotShown(t *testing.T) {
+// TestValuesOfRulesAreSecrets: a header or cookie that opens a route, a canary or a
+// fault is as good as a password, and what a rule sets in a request or answer often is
+// one, under whatever name. Names of headers, cookies and fields are shown.
+func TestValuesOfRulesAreSecrets(t *testing.T) {
 	with := func(secret string) *configv1.Config {
-		return loaded(t, fmt.Sprintf(`
-http_upstreams: {up: {endpoints: [{address: "127.0.0.1:1"}], canaries: [{name: next, target: "127.0.0.1:2", match: [{cookie: next, value: "%[1]s"}, {header: X-Note, value: shown}]}]}}
-http_routes: [{name: r, upstream: up, require: {public: true}, match: {prefix: /r, headers: [{name: X-Internal-Token, value: "%[1]s"}]}}]
-`, secret))
+		return loaded(t, strings.ReplaceAll(`
+http_upstreams: {up: {endpoints: [{address: "127.0.0.1:1"}], canaries: [{name: next, target: "127.0.0.1:2", match: [{cookie: next, value: "SECRET"}, {header: X-Note, value: SECRET}]}]}}
+http_routes:
+  - name: r
+    upstream: up
+    require: {public: true}
+    match: {prefix: /r, headers: [{name: X-Internal-Token, value: SECRET}, {name: X-Note, value: SECRET}]}
+    request_headers: {set: {X-Functions-Key: SECRET}, add: {X-Plain: "a SECRET"}, remove: [X-Gone]}
+    response_headers: {set: {X-Of-Answer: SECRET}, add: {X-More: SECRET}}
+    request_json: {set: {auth.clientSecret: '"SECRET"', note: '"SECRET"'}, rename: {old: new}}
+    response_json: {set: {answer: '"SECRET"'}, remove: [gone]}
+methods: {shop.user.v1.UserService/GetUser: {request_headers: {set: {x-key: SECRET}}, response_headers: {add: {x-other: SECRET}}}}
+resilience: {faults: [{delay: 1s, percent: 1, header: X-Fault, value: SECRET}]}
+`, "SECRET", secret))
 	}
 	a, b := with("hunter2"), with("hunter3-longer")
-	shown := string(Redacted(a)) + fmt.Sprint(lines(Diff(a, b)))
-	if strings.Contains(shown, "hunter") || !strings.Contains(shown, `"shown"`) {
+	shown := string(Redacted(a))
+	for _, name := range []string{"X-Functions-Key", "X-Plain", "X-Gone", "auth.clientSecret", "note", "X-Note", "next", "x-key", "X-Fault", `"old":"new"`} {
+		if !strings.Contains(shown, name) {
+			t.Errorf("%s is not shown", name)
+		}
+	}
+	changes := Diff(a, b)
+	if shown += fmt.Sprint(lines(changes)); strings.Contains(shown, "hunter") {
 		t.Error(shown)
+	}
+	if len(changes) < 14 {
+		t.Errorf("%d changes: %v", len(changes), lines(changes))
+	}
+	for _, c := range changes {
+		if !c.Secret {
+			t.Errorf("%s is shown", c.Key)
+		}
 	}
 }

@@ -17,7 +17,7 @@ var secrets = []*regexp.Regexp{
 	// password=… in a DSN or the parameters of a URL, quoted or not.
 	regexp.MustCompile(`(?i)(` + secretName + `["']?\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|\S)\S*`),
 	// password: … in YAML, which may have spaces.
-	regexp.MustCompile(`(?i)(` + secretName + `["']?\s*:[ \t]*)\S.*`),
+	regexp.MustCompile(`(?i)((?:allow_)?` + secretName + `["']?\s*:[ \t]*)\S.*`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)\S+`),
 	// A whole API key, where its hash belongs.
 	regexp.MustCompile(`(?i)()sluice_[a-z0-9-]+_[0-9a-z]+`),
@@ -28,12 +28,21 @@ var secrets = []*regexp.Regexp{
 //nolint:gosec // The names of secrets, not one of them.
 const secretName = `(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|api[_-]?key|private[_-]?key)`
 
+// noSecret is a value that is none, whatever its key: `allow_credentials: true`.
+var noSecret = regexp.MustCompile(`^(?:true|false|null|~)[\s,}\]]*$`)
+
 // mask hides secrets of a text behind as many *, so that columns stay.
 func mask(text string) string {
 	for _, s := range secrets {
 		text = s.ReplaceAllStringFunc(text, func(found string) string {
 			keep := s.FindStringSubmatch(found)[1]
 			rest := strings.TrimPrefix(found, keep)
+			switch {
+			case noSecret.MatchString(rest):
+				return found
+			case strings.HasPrefix(keep, "allow_"): // allow_credentials is a switch.
+				return keep + mask(rest)
+			}
 			stars := strings.Repeat("*", utf8.RuneCountInString(rest))
 			if strings.HasSuffix(rest, "@") {
 				stars = stars[1:] + "@"

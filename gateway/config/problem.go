@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // file is what is being read, and what was found wrong with it.
@@ -13,6 +15,7 @@ type file struct {
 	path     string
 	data     []byte
 	root     yamlNode
+	schema   protoreflect.MessageDescriptor
 	problems []problem
 }
 

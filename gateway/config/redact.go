@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
@@ -52,6 +53,7 @@ func redacted(c *configv1.Config) *configv1.Config {
 
 func redactMessage(m protoreflect.Message) {
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		redact := redactor(fd)
 		switch {
 		case fd.IsMap():
 			v.Map().Range(func(k protoreflect.MapKey, e protoreflect.Value) bool {
@@ -75,28 +77,19 @@ func redactMessage(m protoreflect.Message) {
 		case fd.Kind() == protoreflect.MessageKind:
 			redactMessage(v.Message())
 		case fd.Kind() == protoreflect.StringKind:
-			m.Set(fd, protoreflect.ValueOfString(redact(headerOf(m, fd), v.String())))
+			m.Set(fd, protoreflect.ValueOfString(redact("", v.String())))
 		}
 		return true
 	})
 }
 
-// headerOf is the header whose value a field is, where another field of its message
-// names one; a cookie is one of Cookie's.
-func headerOf(m protoreflect.Message, fd protoreflect.FieldDescriptor) string {
-	if fd.Name() != "value" {
-		return ""
+// redactor hides the secrets of a field's values under a key. What is marked
+// debug_redact in the schema is a secret whatever it looks like: the values of rules.
+func redactor(fd protoreflect.FieldDescriptor) func(key, value string) string {
+	if o, ok := fd.Options().(*descriptorpb.FieldOptions); ok && o.GetDebugRedact() {
+		return func(string, string) string { return hidden }
 	}
-	fields := m.Descriptor().Fields()
-	if c := fields.ByName("cookie"); c != nil && m.Has(c) {
-		return "Cookie"
-	}
-	for _, name := range []protoreflect.Name{"name", "header"} {
-		if n := fields.ByName(name); n != nil && m.Has(n) {
-			return m.Get(n).String()
-		}
-	}
-	return ""
+	return redact
 }
 
 // Redacted is a complete configuration as JSON, under the names that the file has,

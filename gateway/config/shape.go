@@ -2,7 +2,6 @@ package config
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"buf.build/go/protoyaml"
@@ -23,6 +22,7 @@ func (f *file) shape(n yamlNode, md protoreflect.MessageDescriptor) {
 		return
 	}
 	seen := map[protoreflect.Name]int{}
+	chosen := map[protoreflect.Name]yamlNode{} // by oneof
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if !f.is(key, yaml.ScalarNode, wantKey) {
@@ -33,7 +33,7 @@ func (f *file) shape(n yamlNode, md protoreflect.MessageDescriptor) {
 			fd = md.Fields().ByJSONName(key.Value)
 		}
 		if fd == nil {
-			f.addf(key.Line, key.Column, "unknown key %q; expected one of: %s", key.Value, names(md))
+			f.unknownKey(key, md)
 			continue
 		}
 		if line, twice := seen[fd.Name()]; twice {
@@ -41,16 +41,29 @@ func (f *file) shape(n yamlNode, md protoreflect.MessageDescriptor) {
 			continue
 		}
 		seen[fd.Name()] = key.Line
+		if one := fd.ContainingOneof(); one != nil && !one.IsSynthetic() {
+			if other := chosen[one.Name()]; other != nil {
+				f.addf(key.Line, key.Column, "%s and %s exclude each other; %s stands on line %d", other.Value, key.Value, other.Value, other.Line)
+				continue
+			}
+			chosen[one.Name()] = key
+		}
 		f.field(value, fd)
 	}
 }
 
-func names(md protoreflect.MessageDescriptor) string {
-	all := make([]string, md.Fields().Len())
-	for i := range all {
-		all[i] = string(md.Fields().Get(i).Name())
+func (f *file) unknownKey(key yamlNode, md protoreflect.MessageDescriptor) {
+	known := make([]string, md.Fields().Len())
+	for i := range known {
+		known[i] = string(md.Fields().Get(i).Name())
 	}
-	return strings.Join(all, ", ")
+	text := unknown("key", key.Value, known)
+	if nearest(key.Value, known) == "" {
+		if there := belongsAt(key.Value, f.schema); there != "" {
+			text += "; " + there + " is a key"
+		}
+	}
+	f.problems = append(f.problems, problem{key.Line, key.Column, text})
 }
 
 func (f *file) field(n yamlNode, fd protoreflect.FieldDescriptor) {

@@ -140,12 +140,12 @@ func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides m
 	}
 	for _, name := range slices.Sorted(maps.Keys(overrides)) {
 		if !known[name] {
-			errs = append(errs, fmt.Errorf("configuration overrides %s, which is no method the gateway offers", name))
+			errs = append(errs, fmt.Errorf("methods: %s: the gateway offers no such method", name))
 			continue
 		}
 		if m := t.methods["/"+name]; m != nil {
 			if err := m.override(overrides[name]); err != nil {
-				errs = append(errs, fmt.Errorf("configuration overrides %s: %w", name, err))
+				errs = append(errs, fmt.Errorf("methods: %s: %w", name, err))
 			}
 		}
 	}

@@ -277,7 +277,7 @@ func TestRuleErrors(t *testing.T) {
 		"a tag of nothing":                          {method: method{rule: public + `idempotent: true cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1} tags: "t/{nope}"}`}, want: `tag "t/{nope}"`},
 		"a tag with loose braces":                   {method: method{rule: public + `invalidates: "t/{f_string"`}, want: "braces hold the path of a field"},
 		"a share of more than all":                  {method: method{rule: public + `branches {share_percent: 101}`}, want: "branches.share_percent 101 must be from 1 to 100"},
-		"an override's retries of what may not be called twice": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Retry: &policyv1.Retry{}}}, want: "configuration overrides t.v1.Made/M: retry needs idempotent: true"},
+		"an override's retries of what may not be called twice": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Retry: &policyv1.Retry{}}}, want: "methods: t.v1.Made/M: retry needs idempotent: true"},
 		"a cache of a write":                {method: method{rule: public + `cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1}}`}, want: "cache needs idempotent: true"},
 		"an override's cache of a write":    {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Cache: &policyv1.Cache{}}}, want: "cache needs idempotent: true"},
 		"a tag that is all field":           {method: method{rule: public + `idempotent: true cache {scope: CACHE_SCOPE_PUBLIC ttl {seconds: 1} tags: "{f_string}"}`}, want: "begins with a word"},
@@ -316,7 +316,7 @@ func TestRuleErrors(t *testing.T) {
 		"two conditions of one id":          {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "true"} conditions {id: "c" expression: "true"}}`}, want: `two have the id "c"`},
 		"a condition without an id":         {method: method{rule: `require {authenticated: true conditions {expression: "true"}}`}, want: `condition "": id must be`},
 		"a condition that does not compile": {method: method{rule: `require {authenticated: true conditions {id: "c" expression: "request.f_int23 > 1"}}`}, want: "t/v1/made.proto: rule of t.v1.Made.M: condition \"c\": ERROR: c:1:8: undefined field 'f_int23'"},
-		"override of a cost without class":  {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: 2}}, want: "configuration overrides t.v1.Made/M: limit_cost without a limit class"},
+		"override of a cost without class":  {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: 2}}, want: "methods: t.v1.Made/M: limit_cost without a limit class"},
 		"negative override of a cost":       {method: method{rule: public + `limit {class: "read"}`}, overrides: map[string]policy.Override{"t.v1.Made/M": {LimitCost: -1}}, want: "a value is negative"},
 		"deadline of zero":                  {method: method{rule: public + `deadline {}`}, want: "deadline must be a positive duration"},
 		"negative deadline":                 {method: method{rule: public + `deadline {seconds: -1}`}, want: "deadline must be a positive duration"},
@@ -337,7 +337,7 @@ func TestRuleErrors(t *testing.T) {
 		"idempotency key that is a list":    {method: method{rule: public + `idempotency_key_field: "r_string"`}, want: "has no singular string field"},
 		"idempotency key in a oneof":        {method: method{rule: public + `idempotency_key_field: "c_string"`}, want: "has no singular string field"},
 		"idempotency key on a stream":       {method: method{client: true, rule: public + `idempotency_key_field: "f_string"`}, want: "a client stream has many messages"},
-		"override of no method":             {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/N": {Deadline: 1}}, want: "configuration overrides t.v1.Made/N, which is no method"},
+		"override of no method":             {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/N": {Deadline: 1}}, want: "methods: t.v1.Made/N: the gateway offers no such method"},
 		"negative override":                 {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: -1}}, want: "a value is negative"},
 		"override of a stream's deadline":   {method: method{serve: true, rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {Deadline: 1}}, want: "state stream_max_age"},
 		"override of a unary method's idle": {method: method{rule: public}, overrides: map[string]policy.Override{"t.v1.Made/M": {StreamIdle: 1}}, want: "are for streaming methods"},
@@ -361,7 +361,7 @@ func TestNewTableTellsEverythingAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"t.v1.Made.A has no rule", "t.v1.Made.B: owner: ", "t.v1.Made.B: tenant: ", `t.v1.Made.B: condition "c": `, `t.v1.Made.B: condition "d": `, "t.v1.Made.B: deadline must be", "t.v1.Made.B: success.code 1", "t.v1.Made/C is registered twice", "overrides x.Y/Z"} {
+	for _, want := range []string{"t.v1.Made.A has no rule", "t.v1.Made.B: owner: ", "t.v1.Made.B: tenant: ", `t.v1.Made.B: condition "c": `, `t.v1.Made.B: condition "d": `, "t.v1.Made.B: deadline must be", "t.v1.Made.B: success.code 1", "t.v1.Made/C is registered twice", "methods: x.Y/Z"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q:\n%v", want, err)
 		}

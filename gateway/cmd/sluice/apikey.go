@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +34,7 @@ type storedKey struct {
 }
 
 func createAPIKey(args []string, out io.Writer, now time.Time) error {
-	f := flag.NewFlagSet("apikey create", flag.ContinueOnError)
+	f := newFlags("apikey create")
 	owner := f.String("owner", "", "`NAME` the key speaks for, such as ada")
 	scope := f.String("scope", "", "scopes, separated by spaces")
 	id := f.String("id", "", "`NAME` of the key in logs and limits (default: the owner's and a random end)")

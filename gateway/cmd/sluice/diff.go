@@ -21,7 +21,7 @@ const maxRunning = 16 << 20
 // configDiff says how one configuration differs from another, or from that of a
 // running gateway.
 func configDiff(args []string) error {
-	f := flag.NewFlagSet("config diff", flag.ContinueOnError)
+	f := newFlags("config diff")
 	at := f.String("admin", or(os.Getenv("SLUICE_ADMIN_ADDR"), "127.0.0.1:9901"), "`HOST:PORT` of the running gateway's admin listener (SLUICE_ADMIN_ADDR)")
 	names, err := parseNames(f, args)
 	if err != nil {

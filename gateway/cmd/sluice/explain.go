@@ -62,7 +62,7 @@ func printExplanation(args []string, in io.Reader, out io.Writer) error {
 	}
 	e, err := gateway.Explain(context.Background(), cfg, req, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...), gateway.WithDocs("Sluice shop API", openapi.Document))
 	if err != nil {
-		return err
+		return config.Locate(v.file, err)
 	}
 	if v.format == "text" {
 		return e.WriteText(out)
@@ -74,14 +74,14 @@ func printExplanation(args []string, in io.Reader, out io.Writer) error {
 }
 
 func (v *explainFlags) set() *flag.FlagSet {
-	f := flag.NewFlagSet("explain", flag.ContinueOnError)
+	f := newFlags("explain")
 	f.StringVar(&v.file, "config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
 	f.StringVar(&v.format, "format", "text", "text or json")
 	f.StringVar(&v.data, "data", "", "body, or the `JSON` form of the gRPC request")
 	f.StringVar(&v.from, "from", "127.0.0.1", "`ADDRESS` the connection comes from")
 	f.StringVar(&v.token, "token", "", "bearer `TOKEN`, verified as always: @FILE, - for standard input, or itself, where nobody else reads command lines")
 	f.StringVar(&v.key, "api-key", "", "API `KEY`, verified as always; @FILE or - as for --token")
-	f.BoolVar(&v.demo, "demo", false, "accept tokens of `sluice token`, as serve --demo does")
+	f.BoolVar(&v.demo, "demo", false, "accept tokens of 'sluice token', as serve --demo does")
 	f.StringVar(&v.subject, "subject", "", "assume a caller of this `NAME`, without a credential")
 	f.StringVar(&v.scope, "scope", "", "scopes of the assumed caller, separated by spaces")
 	f.StringVar(&v.tenant, "tenant", "", "tenant of the assumed caller")

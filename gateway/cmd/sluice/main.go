@@ -2,8 +2,10 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +23,7 @@ func commands() []command {
 		{"keys retire", "[--settle 30s] [--public DIR]", "take away what an earlier rotation left", keysRetire},
 		{"keys", "[--out DIR] [--public DIR]", "make the key pair of the assertions to the services", keys},
 		{"apikey create", "--owner NAME [--scope \"S …\"] [--expires 90d]", "print a new API key, and what to store of it", apikeyCreate},
-		{"config check", "FILE", "check a configuration file", configCheck},
+		{"config check", "FILE|etcd://HOST/KEY", "check a configuration", configCheck},
 		{"config diff", "FROM TO | TO [--admin HOST:PORT]", "say what a configuration changes, and what of it needs a restart", configDiff},
 		{"routes", "[--config FILE] [--format text|json]", "print every route with its rule and limits", routes},
 		{"explain", "METHOD PATH | SERVICE/METHOD [flags]", "say what would happen to a request, and why", explain},
@@ -43,17 +45,43 @@ func run(args []string) error {
 			return c.run(args[len(words):])
 		}
 	}
-	usage()
-	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+	// Half a name, such as `config`, shows what it could go on with.
+	if len(args) > 0 && slices.ContainsFunc(commands(), func(c command) bool { return strings.HasPrefix(c.name, args[0]+" ") }) {
+		usage(args[0] + " ")
+	} else {
+		usage("")
+	}
+	if len(args) == 0 || isHelp(args[len(args)-1]) {
 		return nil
 	}
-	return fmt.Errorf("no command %q", args[0])
+	return fmt.Errorf("no command %q", strings.Join(args[:min(len(args), 2)], " "))
 }
 
-func usage() {
+func isHelp(arg string) bool {
+	return arg == "help" || arg == "--help" || arg == "-help" || arg == "-h"
+}
+
+// usage prints the commands whose names begin so.
+func usage(begin string) {
 	fmt.Fprintln(os.Stderr, "Sluice, a REST-to-gRPC gateway.\n\nusage:")
 	for _, c := range commands() {
-		fmt.Fprintf(os.Stderr, "  sluice %-13s %-45s %s\n", c.name, c.args, c.help)
+		if strings.HasPrefix(c.name, begin) {
+			fmt.Fprintf(os.Stderr, "  sluice %-13s %-45s %s\n", c.name, c.args, c.help)
+		}
 	}
 	fmt.Fprintln(os.Stderr, "\nenvironment: SLUICE_CONFIG SLUICE_HTTP_ADDR SLUICE_GRPC_ADDR SLUICE_ADMIN_ADDR SLUICE_DATA_DIR OTEL_*")
+}
+
+// newFlags are the flags of a command, whose help begins with its usage.
+func newFlags(name string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.Usage = func() {
+		for _, c := range commands() {
+			if c.name == name {
+				fmt.Fprintf(f.Output(), "usage: sluice %s\n\n%s\n", strings.TrimSpace(c.name+" "+c.args), c.help)
+			}
+		}
+		f.PrintDefaults()
+	}
+	return f
 }

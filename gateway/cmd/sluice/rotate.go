@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +57,7 @@ type rotation struct {
 }
 
 func parseRotation(name, help string, args []string, out io.Writer) (r *rotation, retire bool, err error) {
-	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f := newFlags(name)
 	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE`, for assertion and data_dir")
 	key := f.String("key", "", "key `FILE` (default: that of the configuration)")
 	public := f.String("public", "", "second `DIR` for the public halves, as with sluice keys")
@@ -66,9 +65,10 @@ func parseRotation(name, help string, args []string, out io.Writer) (r *rotation
 	if name == "keys rotate" {
 		f.BoolVar(&retire, "retire", false, "wait, and take the old key away")
 	}
+	usage := f.Usage
 	f.Usage = func() {
 		fmt.Fprint(f.Output(), help)
-		f.PrintDefaults()
+		usage()
 	}
 	if err := parse(f, args); err != nil {
 		return nil, false, err

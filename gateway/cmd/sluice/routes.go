@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,7 +16,7 @@ import (
 func routes(args []string) error { return printRoutes(args, os.Stdout) }
 
 func printRoutes(args []string, out io.Writer) error {
-	f := flag.NewFlagSet("routes", flag.ContinueOnError)
+	f := newFlags("routes")
 	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE` (SLUICE_CONFIG)")
 	format := f.String("format", "text", "text or json")
 	if err := parse(f, args); err != nil {
@@ -37,7 +36,7 @@ func printRoutes(args []string, out io.Writer) error {
 	}
 	all, err := gateway.RoutesOf(cfg, opts...)
 	if err != nil {
-		return err
+		return config.Locate(*file, err)
 	}
 	return write(out, all)
 }

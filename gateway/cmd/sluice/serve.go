@@ -23,9 +23,9 @@ import (
 )
 
 func serve(args []string) error {
-	f := flag.NewFlagSet("serve", flag.ContinueOnError)
+	f := newFlags("serve")
 	file := f.String("config", os.Getenv("SLUICE_CONFIG"), "configuration `FILE`, or etcd://HOST:2379/KEY (SLUICE_CONFIG)")
-	demo := f.Bool("demo", false, "accept tokens of `sluice token`, write demo data, offer gRPC reflection")
+	demo := f.Bool("demo", false, "accept tokens of 'sluice token', write demo data, offer gRPC reflection")
 	var h handover.Options
 	f.StringVar(&h.PIDFile, "pid-file", "", "write the number of the process that serves to `FILE`")
 	f.DurationVar(&h.Timeout, "upgrade-timeout", handover.DefaultTimeout, "how long a new process may take to get ready after SIGUSR2")
@@ -64,7 +64,7 @@ func serve(args []string) error {
 	}
 	g, err := gateway.New(cfg, opts...)
 	if err != nil {
-		return err
+		return config.Locate(*file, err)
 	}
 	memory.log(g.Logger())
 	l.log = g.Logger()

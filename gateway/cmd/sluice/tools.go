@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ import (
 // token prints a token of the development key, which a gateway running with
 // --demo in the same data directory accepts.
 func token(args []string) error {
-	f := flag.NewFlagSet("token", flag.ContinueOnError)
+	f := newFlags("token")
 	subject := f.String("subject", "", "`NAME` the token speaks for, such as ada")
 	scope := f.String("scope", "", "scopes, separated by spaces; admin stands for all")
 	ttl := f.Duration("ttl", time.Hour, "how long the token is good for")
@@ -49,7 +48,7 @@ func token(args []string) error {
 // keys makes the key pair of the assertions where there is none, so that
 // services can be given the public half before the gateway first starts.
 func keys(args []string) error {
-	f := flag.NewFlagSet("keys", flag.ContinueOnError)
+	f := newFlags("keys")
 	out := f.String("out", "", "`DIR` for assertion-key.pem and assertion-key.pub.pem (default: the data directory)")
 	public := f.String("public", "", "second `DIR` for the public half alone, to share with services")
 	if err := parse(f, args); err != nil {
@@ -83,24 +82,28 @@ func keys(args []string) error {
 }
 
 func configCheck(args []string) error {
-	if len(args) != 1 {
+	names, err := parseNames(newFlags("config check"), args)
+	if err != nil {
+		return quiet(err)
+	}
+	if len(names) != 1 || names[0] == "" {
 		return errors.New("usage: sluice config check FILE")
 	}
-	if err := config.Check(args[0]); err != nil {
-		return err
-	}
-	cfg, err := config.Load(args[0], func(string) string { return "" })
+	cfg, err := config.Load(names[0], func(string) string { return "" })
 	if err != nil {
 		return err
 	}
 	if err := gateway.Check(cfg, gateway.WithServices(shop.Services()...), gateway.WithHTTPServices(shop.HTTPServices()...)); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return config.Locate(names[0], err)
 	}
-	fmt.Println(args[0] + ": ok")
+	fmt.Println(names[0] + ": ok")
 	return nil
 }
 
-func version([]string) error {
+func version(args []string) error {
+	if err := parse(newFlags("version"), args); err != nil {
+		return quiet(err)
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return errors.New("built without build information")

@@ -2825,7 +2825,7 @@ type Fault struct {
 	Percent float64 `protobuf:"fixed64,3,opt,name=percent,proto3" json:"percent,omitempty"`
 	// Only calls with this request header.
 	Header string `protobuf:"bytes,4,opt,name=header,proto3" json:"header,omitempty"`
-	// Its value. Empty means any.
+	// Its value. Empty means any. The admin listener does not show it.
 	Value string `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
 	// Only these methods, such as `GetUser`. Unset means all.
 	Methods       []string `protobuf:"bytes,6,rep,name=methods,proto3" json:"methods,omitempty"`
@@ -3022,7 +3022,7 @@ type CanaryMatch struct {
 	Header string `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
 	// Name of a cookie.
 	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
-	// Its value. Empty means any.
+	// Its value. Empty means any. The admin listener does not show it.
 	Value         string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4021,7 +4021,7 @@ type HeaderMatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Its value. Empty means any.
+	// Its value. Empty means any. The admin listener does not show it.
 	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4132,9 +4132,9 @@ func (x *PathRewrite) GetRegex() string {
 // variables. Headers that HTTP, gRPC or the gateway need for themselves cannot be named.
 type HeaderRules struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Put in the place of what is there.
+	// Put in the place of what is there. Values are secrets: the admin listener shows none.
 	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Put beside what is there.
+	// Put beside what is there. Values are secrets, too.
 	Add map[string]string `protobuf:"bytes,2,rep,name=add,proto3" json:"add,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Taken away, first of all.
 	Remove        []string `protobuf:"bytes,3,rep,name=remove,proto3" json:"remove,omitempty"`
@@ -4197,7 +4197,8 @@ func (x *HeaderRules) GetRemove() []string {
 // with dots between them.
 type JsonRules struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Values to set: JSON, such as `"EUR"` or `12`.
+	// Values to set: JSON, such as `"EUR"` or `12`. They are secrets: the admin listener
+	// shows none.
 	Set map[string]string `protobuf:"bytes,1,rep,name=set,proto3" json:"set,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Fields that are taken away.
 	Remove []string `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
@@ -4974,13 +4975,13 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12\x19\n" +
 	"\x03min\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x03min\x12\x19\n" +
 	"\x03max\x18\x03 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x03max\x12!\n" +
-	"\ainitial\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\ainitial\"\xf7\x01\n" +
+	"\ainitial\x18\x04 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\ainitial\"\xfc\x01\n" +
 	"\x05Fault\x12=\n" +
 	"\x05delay\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<2\x00R\x05delay\x12\x14\n" +
 	"\x05abort\x18\x02 \x01(\tR\x05abort\x121\n" +
 	"\apercent\x18\x03 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@!\x00\x00\x00\x00\x00\x00\x00\x00R\apercent\x126\n" +
-	"\x06header\x18\x04 \x01(\tB\x1e\xbaH\x1br\x192\x17^([A-Za-z0-9-]{1,64})?$R\x06header\x12\x14\n" +
-	"\x05value\x18\x05 \x01(\tR\x05value\x12\x18\n" +
+	"\x06header\x18\x04 \x01(\tB\x1e\xbaH\x1br\x192\x17^([A-Za-z0-9-]{1,64})?$R\x06header\x12\x19\n" +
+	"\x05value\x18\x05 \x01(\tB\x03\x80\x01\x01R\x05value\x12\x18\n" +
 	"\amethods\x18\x06 \x03(\tR\amethods\"\xd7\x03\n" +
 	"\x06Canary\x124\n" +
 	"\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9-]{0,30}$R\x04name\x12 \n" +
@@ -4991,11 +4992,11 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x02by\x18\x06 \x01(\tB\x1b\xbaH\x18r\x16R\x00R\tprincipalR\arequestR\x02by\x123\n" +
 	"\x05match\x18\a \x03(\v2\x1d.sluice.config.v1.CanaryMatchR\x05match\x12\x18\n" +
 	"\amethods\x18\b \x03(\tR\amethods:c\xbaH`\x1a^\n" +
-	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\xeb\x01\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\xf0\x01\n" +
 	"\vCanaryMatch\x126\n" +
 	"\x06header\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^([A-Za-z0-9-]{1,64})?$R\x06header\x127\n" +
-	"\x06cookie\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^([A-Za-z0-9_-]{1,64})?$R\x06cookie\x12\x14\n" +
-	"\x05value\x18\x03 \x01(\tR\x05value:U\xbaHR\x1aP\n" +
+	"\x06cookie\x18\x02 \x01(\tB\x1f\xbaH\x1cr\x1a2\x18^([A-Za-z0-9_-]{1,64})?$R\x06cookie\x12\x19\n" +
+	"\x05value\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05value:U\xbaHR\x1aP\n" +
 	"\x03one\x12\x1dstate either header or cookie\x1a*(this.header == '') != (this.cookie == '')\"\xf0\x02\n" +
 	"\x06Shadow\x12 \n" +
 	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x128\n" +
@@ -5082,25 +5083,25 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bH\x00R\x05regex\x123\n" +
 	"\amethods\x18\x06 \x03(\tB\x19\xbaH\x16\x92\x01\x13\"\x11r\x0f2\r^[A-Z]{1,16}$R\amethods\x127\n" +
 	"\aheaders\x18\a \x03(\v2\x1d.sluice.config.v1.HeaderMatchR\aheadersB\r\n" +
-	"\x04path\x12\x05\xbaH\x02\b\x01\"T\n" +
+	"\x04path\x12\x05\xbaH\x02\b\x01\"Y\n" +
 	"\vHeaderMatch\x12/\n" +
-	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^[A-Za-z0-9-]{1,64}$R\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"Z\n" +
+	"\x04name\x18\x01 \x01(\tB\x1b\xbaH\x18r\x162\x14^[A-Za-z0-9-]{1,64}$R\x04name\x12\x19\n" +
+	"\x05value\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05value\"Z\n" +
 	"\vPathRewrite\x12+\n" +
 	"\x06prefix\x18\x01 \x01(\tB\x13\xbaH\x10r\x0e2\f^(/[!-~]*)?$R\x06prefix\x12\x1e\n" +
-	"\x05regex\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x05regex\"\x89\x02\n" +
-	"\vHeaderRules\x128\n" +
-	"\x03set\x18\x01 \x03(\v2&.sluice.config.v1.HeaderRules.SetEntryR\x03set\x128\n" +
-	"\x03add\x18\x02 \x03(\v2&.sluice.config.v1.HeaderRules.AddEntryR\x03add\x12\x16\n" +
+	"\x05regex\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x05regex\"\x93\x02\n" +
+	"\vHeaderRules\x12=\n" +
+	"\x03set\x18\x01 \x03(\v2&.sluice.config.v1.HeaderRules.SetEntryB\x03\x80\x01\x01R\x03set\x12=\n" +
+	"\x03add\x18\x02 \x03(\v2&.sluice.config.v1.HeaderRules.AddEntryB\x03\x80\x01\x01R\x03add\x12\x16\n" +
 	"\x06remove\x18\x03 \x03(\tR\x06remove\x1a6\n" +
 	"\bSetEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
 	"\bAddEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8f\x02\n" +
-	"\tJsonRules\x126\n" +
-	"\x03set\x18\x01 \x03(\v2$.sluice.config.v1.JsonRules.SetEntryR\x03set\x12\x16\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x02\n" +
+	"\tJsonRules\x12;\n" +
+	"\x03set\x18\x01 \x03(\v2$.sluice.config.v1.JsonRules.SetEntryB\x03\x80\x01\x01R\x03set\x12\x16\n" +
 	"\x06remove\x18\x02 \x03(\tR\x06remove\x12?\n" +
 	"\x06rename\x18\x03 \x03(\v2'.sluice.config.v1.JsonRules.RenameEntryR\x06rename\x1a6\n" +
 	"\bSetEntry\x12\x10\n" +
