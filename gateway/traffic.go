@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -271,6 +272,49 @@ func (s *snapshot) methodHeaders() (map[string]upstream.MethodHeaders, error) {
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// passes compiles what methods let pass beside their messages, by full name. The error
+// joins all that is wrong.
+func (s *snapshot) passes() (map[string]*headers.Pass, error) {
+	out := map[string]*headers.Pass{}
+	var errs []error
+	for _, m := range s.methods.Methods() {
+		p, err := headers.CompilePass(m, s.cfg.GetAuth().GetApiKeys().GetHeader())
+		if err == nil {
+			h := s.cfg.GetMethods()[m.FullName[1:]]
+			err = errors.Join(twice(p, headerRules(h.GetRequestHeaders()), headerRules(h.GetResponseHeaders())))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rule of %s: %w", m.FullName[1:], err))
+		}
+		out[m.FullName] = p
+	}
+	return out, errors.Join(errs...)
+}
+
+// twice refuses what passes and is set by a rule as well: a caller could stand where the
+// gateway should, and a service's value beside the operator's.
+func twice(p *headers.Pass, request, response headers.Rules) error {
+	var errs []error
+	passRequest, passResponse := p.Names()
+	for _, l := range []struct {
+		list  string
+		names []string
+		rules headers.Rules
+	}{{"request", passRequest, request}, {"response", passResponse, response}} {
+		for name := range maps.Keys(l.rules.Set) {
+			if slices.Contains(l.names, strings.ToLower(name)) {
+				errs = append(errs, fmt.Errorf("metadata.%s and %s_headers both name %q", l.list, l.list, name))
+			}
+		}
+		for name := range maps.Keys(l.rules.Add) {
+			if slices.Contains(l.names, strings.ToLower(name)) {
+				errs = append(errs, fmt.Errorf("metadata.%s and %s_headers both name %q", l.list, l.list, name))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func headerRules(c *configv1.HeaderRules) headers.Rules {
