@@ -283,34 +283,22 @@ func (s *snapshot) passes() (map[string]*headers.Pass, error) {
 		p, err := headers.CompilePass(m, s.cfg.GetAuth().GetApiKeys().GetHeader())
 		if err == nil {
 			h := s.cfg.GetMethods()[m.FullName[1:]]
-			err = errors.Join(twice(p, headerRules(h.GetRequestHeaders()), headerRules(h.GetResponseHeaders())))
+			passRequest, passResponse := p.Names()
+			err = errors.Join(twice(m, "request", passRequest, h.GetRequestHeaders()), twice(m, "response", passResponse, h.GetResponseHeaders()))
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("rule of %s: %w", m.FullName[1:], err))
-		}
-		out[m.FullName] = p
+		errs, out[m.FullName] = append(errs, err), p
 	}
 	return out, errors.Join(errs...)
 }
 
 // twice refuses what passes and is set by a rule as well: a caller could stand where the
 // gateway should, and a service's value beside the operator's.
-func twice(p *headers.Pass, request, response headers.Rules) error {
+func twice(m *policy.Method, list string, passes []string, rules *configv1.HeaderRules) error {
 	var errs []error
-	passRequest, passResponse := p.Names()
-	for _, l := range []struct {
-		list  string
-		names []string
-		rules headers.Rules
-	}{{"request", passRequest, request}, {"response", passResponse, response}} {
-		for name := range maps.Keys(l.rules.Set) {
-			if slices.Contains(l.names, strings.ToLower(name)) {
-				errs = append(errs, fmt.Errorf("metadata.%s and %s_headers both name %q", l.list, l.list, name))
-			}
-		}
-		for name := range maps.Keys(l.rules.Add) {
-			if slices.Contains(l.names, strings.ToLower(name)) {
-				errs = append(errs, fmt.Errorf("metadata.%s and %s_headers both name %q", l.list, l.list, name))
+	for _, names := range []map[string]string{rules.GetSet(), rules.GetAdd()} {
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			if slices.Contains(passes, strings.ToLower(name)) {
+				errs = append(errs, fmt.Errorf("methods: %s: metadata.%s and %s_headers both name %q", m.FullName[1:], list, list, name))
 			}
 		}
 	}

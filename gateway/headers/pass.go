@@ -46,12 +46,13 @@ func CompilePass(m *policy.Method, secret ...string) (*Pass, error) {
 	rule := &m.Rule
 	p := &Pass{response: map[string]bool{}}
 	var errs []error
-	request, err := passNames("request", rule.Metadata.Request, func(name string) error { return notFromCallers(name, secret) })
+	of := "rule of " + strings.TrimPrefix(m.FullName, "/") + ": metadata."
+	request, err := passNames(of+"request", rule.Metadata.Request, func(name string) error { return notFromCallers(name, secret) })
 	errs = append(errs, err)
 	for _, name := range request {
 		p.request = append(p.request, passed{name, policy.NewHeader(name), strings.HasSuffix(name, binary)})
 	}
-	response, err := passNames("response", rule.Metadata.Response, func(name string) error { return notFromServices(name, rule.Cache != nil) })
+	response, err := passNames(of+"response", rule.Metadata.Response, func(name string) error { return notFromServices(name, rule.Cache != nil) })
 	errs = append(errs, err)
 	for _, name := range response {
 		p.response[name] = true
@@ -68,11 +69,11 @@ func CompilePass(m *policy.Method, secret ...string) (*Pass, error) {
 	return p, nil
 }
 
-// passNames checks names, and returns them in lower case.
+// passNames checks the names of a list, and returns them in lower case.
 func passNames(list string, names []string, check func(string) error) (out []string, _ error) {
 	var errs []error
 	if len(names) > maxPassNames {
-		errs = append(errs, fmt.Errorf("metadata.%s names %d headers, more than %d", list, len(names), maxPassNames))
+		errs = append(errs, fmt.Errorf("%s names %d headers, more than %d", list, len(names), maxPassNames))
 	}
 	for _, name := range names {
 		lower := strings.ToLower(name)
@@ -86,7 +87,7 @@ func passNames(list string, names []string, check func(string) error) (out []str
 			err = errors.New("it is there twice")
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("metadata.%s %q: %w", list, name, err))
+			errs = append(errs, fmt.Errorf("%s %q: %w", list, name, err))
 			continue
 		}
 		out = append(out, lower)
