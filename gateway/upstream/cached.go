@@ -105,7 +105,7 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		var err error
 		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil {
 			call.Cache = s.String()
-			return giveFailed(e, err, opts)
+			return r.giveFailed(e, err, opts)
 		}
 	}
 	call.Cache = s.String()
@@ -113,9 +113,9 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		traceBranch(ctx, call)
 	}
 	if e.Err != nil {
-		return giveFailed(e, e.Err, opts)
+		return r.giveFailed(e, e.Err, opts)
 	}
-	besidesOf(e).give(opts)
+	r.give(besidesOf(e), opts)
 	if e.Kept() {
 		call.Kept = e
 	}

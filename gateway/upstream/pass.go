@@ -37,9 +37,6 @@ func (r *route) asked(opts []grpc.CallOption) []grpc.CallOption {
 
 // answered leaves in the header and trailer of an answer only what callers may get.
 func (c *Conn) answered(ctx context.Context, call *policy.Call, r *route, opts []grpc.CallOption) {
-	if !r.pass.Responds() {
-		return
-	}
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
@@ -137,27 +134,28 @@ func (b *besides) failed(err error) error {
 
 // giveFailed gives what belongs to a failure, of an entry or of a fetch, and returns the
 // failure.
-func giveFailed(e *cache.Entry, err error, opts []grpc.CallOption) error {
-	besidesOf(e).give(opts)
+func (r *route) giveFailed(e *cache.Entry, err error, opts []grpc.CallOption) error {
+	r.give(besidesOf(e), opts)
 	var f *failedCall
 	if errors.As(err, &f) {
-		f.besides.give(opts)
+		r.give(f.besides, opts)
 		return f.error
 	}
 	return err
 }
 
-// give puts it where the options of another call want it. Nobody changes it there.
-func (b *besides) give(opts []grpc.CallOption) {
+// give puts what belongs to a cached response where the options of a call want it, as
+// far as the rule still lets it pass: it may have changed since. Nobody changes it there.
+func (r *route) give(b *besides, opts []grpc.CallOption) {
 	if b == nil {
 		return
 	}
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:
-			*o.HeaderAddr = b.header
+			*o.HeaderAddr, _ = r.pass.Response(b.header)
 		case grpc.TrailerCallOption:
-			*o.TrailerAddr = b.trailer
+			*o.TrailerAddr, _ = r.pass.Response(b.trailer)
 		}
 	}
 }

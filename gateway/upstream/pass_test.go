@@ -102,7 +102,7 @@ func TestPassInBranches(t *testing.T) {
 				f := travel(t, srv.target(t, kind), upstream.ServiceOptions{}, passing(t, tc.rules...))
 				ctx := f.admit(t, "ListNames", &policy.Call{Edge: policy.EdgeGRPC, Headers: metadata.Pairs("x-lang", "en").Get})
 				var header metadata.MD
-				err := f.Branches().Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header))
+				err := f.Branches().Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header), grpc.WaitForReady(false))
 				if err != nil || !slices.Equal(got, tc.want) || len(header) != tc.heard {
 					t.Errorf("the service got %q, the composite %v, %v", got, header, err)
 				}
