@@ -51,9 +51,9 @@ func (w *walk) served(t testing.TB) func() {
 	rule.Conditions, rule.LimitClass, rule.LimitCost = own.Conditions, own.LimitClass, own.LimitCost
 	s, err := rest.New(rest.Options{
 		Methods: table, Conn: entered{chain: w.send}, Arrival: w.arrival, Edge: w.admission, Client: w.client,
-		Services:         []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
-		Telemetry:        telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
-		ResponseMetadata: func(string) bool { return false }, Logger: slog.New(slog.DiscardHandler),
+		Services:  []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
+		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
+		Logger:    slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,8 @@ func Check(cfg *configv1.Config, opts ...Option) error {
 	s := &snapshot{cfg: cfg, o: newOptions(opts)}
 	var err error
 	if s.methods, err = s.rules(); err == nil {
-		err = s.checkLimits()
+		_, passErr := s.passes()
+		err = errors.Join(s.checkLimits(), passErr)
 	}
 	errs := []error{err, s.checkUpstreams(), s.checkIdentity()}
 	for _, name := range slices.Sorted(maps.Keys(cfg.GetUpstreams())) {

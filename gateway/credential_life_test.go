@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -48,6 +50,7 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer res.Body.Close()
+		bytes := download(ctx, t, g, token)
 		got := 0
 		for err == nil {
 			if _, err = st.Recv(); err == nil {
@@ -64,7 +67,29 @@ func TestStreamEndsWithItsCredential(t *testing.T) {
 		if !strings.Contains(last, "TOKEN_EXPIRED") {
 			t.Errorf("REST ended with %q", last)
 		}
+		if err := bytes(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("a stream of bytes looks complete: %v", err)
+		}
 	})
+}
+
+// download begins a stream of bytes; the function reads it to its end.
+func download(ctx context.Context, t *testing.T, g *gatewaytest.Gateway, token string) func() error {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, g.URL+"/test/v1/download?count=1000&gap=0.1s&padding=1", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() error {
+		defer res.Body.Close()
+		_, err := io.Copy(io.Discard, res.Body)
+		return err
+	}
 }
 
 // TestTeamChecksHoldInBranches: what a team's own check refuses directly, no

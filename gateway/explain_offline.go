@@ -102,6 +102,7 @@ func (s *snapshot) describe(r *admin.Route, m *policy.Method) {
 	for _, c := range m.Rule.Conditions {
 		r.Conditions = append(r.Conditions, admin.Condition{ID: c.ID(), Expression: c.Expression()})
 	}
+	r.Passes = m.Rule.Passes()
 	r.Limit = limitWords(s.cfg.GetLimits().GetClasses()[r.LimitClass])
 }
 

@@ -94,6 +94,9 @@ func (p *printer) rule(c *ExplainedCall, indent string) {
 	for _, cond := range r.Conditions {
 		p.entry(indent, "", "condition %s: %s", cond.ID, strings.Join(strings.Fields(cond.Expression), " "))
 	}
+	if r.Passes != "" {
+		p.entry(indent, "passes", "%s", r.Passes)
+	}
 	if r.LimitClass == "" || indent != "" { // A branch is not counted.
 		return
 	}

@@ -23,7 +23,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/rpc"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/tlsfile"
-	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // flushTimeout bounds the sending of the last spans.
@@ -214,7 +213,7 @@ func (g *Gateway) buildRPC(s *snapshot) {
 	o := rpc.Options{
 		Current: g.holdRPC, Methods: s.methods, Telemetry: s.rpc.Telemetry, Services: g.o.descriptors(),
 		Denied: g.metrics.Denied, Refused: g.metrics.Refused,
-		ResponseMetadata: upstream.ResponseMetadata, Logger: g.log,
+		Logger:     g.log,
 		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),
 		IdleTimeout: c.GetIdleTimeout().AsDuration(), MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(),
 		// A client that checks health is for a moment without when its watch ends, so

@@ -164,6 +164,9 @@ func (s *snapshot) rules() (*policy.Table, error) {
 			Cache:           m.GetCache(),
 			NoCache:         m.GetCacheOff(),
 			BranchShare:     int(m.GetBranchSharePercent()),
+			Metadata:        m.GetMetadata(),
+
+			UnauthenticatedByService: m.GetUnauthenticatedByService(),
 		}
 	}
 	t, err := policy.NewTable(s.o.descriptors(), policy.Defaults{
@@ -233,11 +236,15 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 	if err != nil {
 		return err
 	}
+	pass, err := s.passes()
+	if err != nil {
+		return err
+	}
 	if s.cache, err = s.responseCache(); err != nil {
 		return err
 	}
 	conn, err := upstream.New(upstream.Options{
-		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Cache: s.cache, Metrics: s.metrics.Registry(),
+		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
 		Signer: signer, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
 	})
@@ -300,7 +307,7 @@ func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain)
 	o := rest.Options{
 		Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t,
 		Denied: s.metrics.Denied, Refused: s.metrics.Refused,
-		ResponseMetadata: upstream.ResponseMetadata, Logger: s.log, Middlewares: s.o.http,
+		Logger: s.log, Middlewares: s.o.http,
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: s.corsOptions(),

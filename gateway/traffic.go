@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -271,6 +272,37 @@ func (s *snapshot) methodHeaders() (map[string]upstream.MethodHeaders, error) {
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// passes compiles what methods let pass beside their messages, by full name. The error
+// joins all that is wrong.
+func (s *snapshot) passes() (map[string]*headers.Pass, error) {
+	out := map[string]*headers.Pass{}
+	var errs []error
+	for _, m := range s.methods.Methods() {
+		p, err := headers.CompilePass(m, s.cfg.GetAuth().GetApiKeys().GetHeader())
+		if err == nil {
+			h := s.cfg.GetMethods()[m.FullName[1:]]
+			passRequest, passResponse := p.Names()
+			err = errors.Join(twice(m, "request", passRequest, h.GetRequestHeaders()), twice(m, "response", passResponse, h.GetResponseHeaders()))
+		}
+		errs, out[m.FullName] = append(errs, err), p
+	}
+	return out, errors.Join(errs...)
+}
+
+// twice refuses what passes and is set by a rule as well: a caller could stand where the
+// gateway should, and a service's value beside the operator's.
+func twice(m *policy.Method, list string, passes []string, rules *configv1.HeaderRules) error {
+	var errs []error
+	for _, names := range []map[string]string{rules.GetSet(), rules.GetAdd()} {
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			if slices.Contains(passes, strings.ToLower(name)) {
+				errs = append(errs, fmt.Errorf("methods: %s: metadata.%s and %s_headers both name %q", m.FullName[1:], list, list, name))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func headerRules(c *configv1.HeaderRules) headers.Rules {

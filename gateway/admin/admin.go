@@ -35,6 +35,9 @@ type Route struct {
 	Tenant string `json:"tenant,omitempty"`
 	// Conditions must hold beside.
 	Conditions []Condition `json:"conditions,omitempty"`
+	// Passes says in words what passes beside the messages, and whether the service's
+	// UNAUTHENTICATED does; empty where nothing does.
+	Passes string `json:"passes,omitempty"`
 	// LimitClass and LimitCost are how calls are counted; no class means that
 	// they are not.
 	LimitClass string `json:"limitClass,omitempty"`
@@ -252,6 +255,18 @@ func notes(b *strings.Builder, all []Route) {
 			_, _ = fmt.Fprintln(t, "\nLIMIT\tALLOWS")
 		}
 		_, _ = fmt.Fprintf(t, "%s\t%s\n", class, limits[class])
+	}
+	_ = t.Flush()
+	passes := map[string]bool{}
+	for _, r := range all {
+		if r.Passes == "" || passes[r.Method] {
+			continue
+		}
+		if len(passes) == 0 {
+			_, _ = fmt.Fprintln(t, "\nMETHOD\tPASSES")
+		}
+		passes[r.Method] = true
+		_, _ = fmt.Fprintf(t, "%s\t%s\n", r.Method, r.Passes)
 	}
 	_ = t.Flush()
 	for _, r := range all {

@@ -141,13 +141,7 @@ func (s *Server) Down(r *testv1.DownRequest, st grpc.ServerStreamingServer[testv
 			return err
 		}
 	}
-	if r.GetPanic() {
-		panic("asked to")
-	}
-	if c := codes.Code(uint32(r.GetFailCode())); c != codes.OK { //nolint:gosec // 0 to 16, by the proto's rule
-		return status.Error(c, "asked to fail")
-	}
-	return nil
+	return s.end(r)
 }
 
 // Up counts.
@@ -184,12 +178,30 @@ func (s *Server) Chat(st grpc.BidiStreamingServer[testv1.EchoRequest, testv1.Ech
 	}
 }
 
-// Download streams bytes.
+// Download streams bytes. Only the first message has the content type that counts.
 func (s *Server) Download(r *testv1.DownRequest, st grpc.ServerStreamingServer[httpbody.HttpBody]) error {
-	for range r.GetCount() {
-		if err := st.Send(&httpbody.HttpBody{ContentType: "text/plain", Data: []byte(strings.Repeat("d", int(r.GetPadding())))}); err != nil {
+	contentType := "text/plain"
+	for i := range r.GetCount() {
+		if i > 0 {
+			contentType = "image/png"
+			if err := s.wait(st.Context(), r.GetGap()); err != nil {
+				return err
+			}
+		}
+		if err := st.Send(&httpbody.HttpBody{ContentType: contentType, Data: []byte(strings.Repeat("d", int(r.GetPadding())))}); err != nil {
 			return err
 		}
+	}
+	return s.end(r)
+}
+
+// end is how a stream ends.
+func (s *Server) end(r *testv1.DownRequest) error {
+	if r.GetPanic() {
+		panic("asked to")
+	}
+	if c := codes.Code(uint32(r.GetFailCode())); c != codes.OK { //nolint:gosec // 0 to 16, by the proto's rule
+		return status.Error(c, "asked to fail")
 	}
 	return nil
 }

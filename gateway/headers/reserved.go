@@ -1,6 +1,9 @@
 package headers
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // always are the headers of a connection and of a message's framing (RFC 9110 7.6.1
 // and 8.6, RFC 9113 8.2.2), and those that say who calls and which call it is.
@@ -49,4 +52,38 @@ func reserved(lower string, s Scope) bool {
 		return ofResponses[lower] || s.GRPC && ofRPCs[lower] || strings.HasPrefix(lower, "access-control-")
 	}
 	return ofRequests[lower]
+}
+
+// ofIdentity are names by which proxies, platforms and frameworks tell services who
+// calls or from where, or make another request of it. The prefixes hold for all that
+// begins so.
+var (
+	ofIdentity = names(`proxy x-client-ip client-ip true-client-ip cf-connecting-ip fastly-client-ip x-cluster-client-ip
+		remote-user x-remote-user x-webauth-user x-subject x-sub x-tenant x-tenant-id x-role x-roles x-group x-groups x-scope x-scopes
+		x-principal x-account x-account-id x-client-id x-consumer-id x-email x-identity x-impersonate-user impersonate-user
+		x-access-token x-id-token x-token x-session x-session-id dpop
+		x-original-url x-original-uri x-original-host x-rewrite-url x-host x-http-method x-http-method-override x-method-override`)
+	ofIdentityPrefixes = []string{"x-forwarded", "x-user", "x-auth", "x-remote-", "x-original-forwarded", "x-envoy-", "x-jwt", "x-client-cert",
+		"x-ssl-", "ssl-", "x-amzn-oidc-", "x-goog-authenticated-", "x-goog-iap-", "x-ms-client-principal", "x-ms-token-", "cf-access-", "x-consumer-", "x-credential-",
+		"x-principal-", "proxy-", "impersonate-"}
+)
+
+// identifies says whether a request header could tell a service who calls. Names with
+// an underscore are those with a hyphen to CGI and its heirs.
+func identifies(lower string) bool {
+	lower = strings.NewReplacer("_", "-", ".", "-").Replace(lower)
+	if secret[lower] || ofIdentity[lower] || reserved(lower, Scope{}) {
+		return true
+	}
+	return slices.ContainsFunc(ofIdentityPrefixes, func(p string) bool { return strings.HasPrefix(lower, p) })
+}
+
+// steers says whether a response header is about the message's bytes, or about caches,
+// connections and proxies on the way: the gateway's answer is not the service's there.
+func steers(lower string) bool {
+	switch lower {
+	case "alt-svc", "expires", "pragma", "age", "server", "via", "last-modified", "clear-site-data", "upgrade-insecure-requests", "x-accel-redirect", "x-sendfile":
+		return true
+	}
+	return strings.HasPrefix(lower, "content-") || strings.HasPrefix(lower, "proxy-") || strings.HasPrefix(lower, "x-accel-")
 }

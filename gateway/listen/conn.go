@@ -103,6 +103,16 @@ func (c *conn) CloseWrite() error {
 	return half.CloseWrite()
 }
 
+// SetLinger implements what *net.TCPConn has: with 0, Close resets the connection. A
+// socket that cannot be reset says so.
+func (c *conn) SetLinger(seconds int) error {
+	l, ok := c.Conn.(interface{ SetLinger(int) error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return l.SetLinger(seconds)
+}
+
 // countPeer counts the connection as its client's, or closes it: it is one too
 // many.
 func (c *conn) countPeer() bool {

@@ -56,6 +56,12 @@ type Rule struct {
 	// take.
 	BranchShare int
 
+	// UnauthenticatedByService says that the service's UNAUTHENTICATED is for the caller.
+	UnauthenticatedByService bool
+	// Metadata names what passes between callers and the service beside the messages.
+	// headers.CompilePass checks it.
+	Metadata Metadata
+
 	// MaxRequestBytes bounds a request message.
 	MaxRequestBytes int64
 	// SuccessCode is the HTTP status of a success.
@@ -104,6 +110,10 @@ type Override struct {
 	Cache       *policyv1.Cache
 	NoCache     bool
 	BranchShare int
+	// Metadata replaces that of the rule; nil changes nothing.
+	Metadata *policyv1.Metadata
+	// UnauthenticatedByService switches it on.
+	UnauthenticatedByService bool
 }
 
 // Table holds every method that the gateway offers. It does not change.
@@ -178,6 +188,9 @@ func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
 	if rule.GetRequire() != nil {
 		return nil, fmt.Errorf("%s: rule of %s: who may call is never a default: take require off the service", md.ParentFile().Path(), sd.FullName())
 	}
+	if rule.GetUnauthenticatedByService() {
+		return nil, fmt.Errorf("%s: rule of %s: unauthenticated_by_service is never a default: state it on the methods that need it", md.ParentFile().Path(), sd.FullName())
+	}
 	own := proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule)
 	// Whole fields are replaced, not merged: a default of 500ms under a method's
 	// 2s must not add up.
@@ -245,7 +258,8 @@ func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 		return fmt.Errorf("max_request_bytes %d is negative", r.GetMaxRequestBytes())
 	}
 	rule.LimitClass, rule.LimitCost = r.GetLimit().GetClass(), max(1, int(r.GetLimit().GetCost()))
-	rule.Idempotent = r.GetIdempotent()
+	rule.Idempotent, rule.UnauthenticatedByService = r.GetIdempotent(), r.GetUnauthenticatedByService()
+	rule.Metadata = Metadata{r.GetMetadata().GetRequest(), r.GetMetadata().GetResponse()}
 	rule.MaxRequestBytes = d.MaxRequestBytes
 	if n := r.GetMaxRequestBytes(); n > 0 {
 		rule.MaxRequestBytes = n
@@ -340,6 +354,10 @@ func (r *Rule) apply(o Override) {
 	if o.LimitCost > 0 {
 		r.LimitCost = o.LimitCost
 	}
+	if o.Metadata != nil {
+		r.Metadata = Metadata{o.Metadata.GetRequest(), o.Metadata.GetResponse()}
+	}
+	r.UnauthenticatedByService = r.UnauthenticatedByService || o.UnauthenticatedByService
 }
 
 func duration(name string, v *durationpb.Duration, otherwise time.Duration) (time.Duration, error) {

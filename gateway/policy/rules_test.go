@@ -132,6 +132,21 @@ func TestRuleResolution(t *testing.T) {
 			want: policy.Rule{Authenticated: true, Deadline: 2 * time.Second, LimitClass: "read", LimitCost: 3, Idempotent: true,
 				MaxRequestBytes: 7, SuccessCode: 202},
 		},
+		"metadata of the service": {
+			service: `metadata {request: "x-a" response: "x-b"}`,
+			method:  method{rule: `require {public: true} unauthenticated_by_service: true`},
+			want:    policy.Rule{Public: true, UnauthenticatedByService: true, Metadata: policy.Metadata{Request: []string{"x-a"}, Response: []string{"x-b"}}},
+		},
+		"metadata of the method, whole": {
+			service: `metadata {request: "x-a" response: "x-b"}`,
+			method:  method{rule: `require {public: true} metadata {}`},
+			want:    policy.Rule{Public: true},
+		},
+		"metadata of the configuration, whole": {
+			method:   method{rule: `require {public: true} metadata {request: "x-a" response: "x-b"}`},
+			override: policy.Override{Metadata: &policyv1.Metadata{Response: []string{"x-c"}}, UnauthenticatedByService: true},
+			want:     policy.Rule{Public: true, UnauthenticatedByService: true, Metadata: policy.Metadata{Response: []string{"x-c"}}},
+		},
 		"the method's value replaces the service's whole": {
 			service: `deadline {nanos: 500000000} limit {class: "read" cost: 3}`,
 			method:  method{rule: `require {scopes: "a"} deadline {seconds: 2} limit {class: "write"}`},
@@ -259,6 +274,7 @@ func TestRuleErrors(t *testing.T) {
 		want      string
 	}{
 		"no rule":                                   {method: method{rule: "-"}, want: "t/v1/made.proto: t.v1.Made.M has no rule"},
+		"every method would authenticate":           {service: `unauthenticated_by_service: true`, method: method{rule: public}, want: "state it on the methods"},
 		"no rule under a service's rule":            {service: `deadline {seconds: 1}`, method: method{rule: "-"}, want: "t.v1.Made.M has no rule"},
 		"no require":                                {method: method{rule: `idempotent: true`}, want: "exactly one of public, authenticated, scopes"},
 		"empty require":                             {method: method{rule: `require {}`}, want: "exactly one of"},
@@ -397,6 +413,13 @@ func TestOwnerWithDefaultOrInGroupIsRefused(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
+	}
+}
+
+func TestWhatPassesInWords(t *testing.T) {
+	r := policy.Rule{UnauthenticatedByService: true, Metadata: policy.Metadata{Request: []string{"X-Lang", "x-b"}, Response: []string{"x-total"}}}
+	if got := r.Passes(); got != "to the service x-lang x-b; to the caller x-total; the service's UNAUTHENTICATED" || (&policy.Rule{}).Passes() != "" {
+		t.Error(got)
 	}
 }
 

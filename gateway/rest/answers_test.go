@@ -265,7 +265,7 @@ func answersStream(t *testing.T, e *edge, b *backend, bound *Binding) {
 	}
 	got := e.do(t, bound.ask())
 	if h, ok := first.(*httpbody.HttpBody); ok {
-		if want := string(h.GetData()) + "\n" + string(second.(*httpbody.HttpBody).GetData()) + "\n"; got.body != want {
+		if want := string(h.GetData()) + string(second.(*httpbody.HttpBody).GetData()); got.body != want {
 			t.Errorf("%q, want %q", got.body, want)
 		}
 		return

@@ -60,6 +60,9 @@ func (s *Server) newKeeping(b *Binding) *keeping {
 	if s.compressor != nil {
 		k.vary = append(k.vary, varyEncoding[0])
 	}
+	for _, name := range b.Method.Rule.Metadata.Request {
+		k.vary = append(k.vary, http.CanonicalHeaderKey(name))
+	}
 	if !public {
 		k.vary = append(k.vary, "Authorization")
 		if s.o.APIKeyHeader != "" {

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -25,11 +26,6 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	if x.handler.Context != nil { // The call ends when the request does, which the handler's context is not told.
 		ctx = x.handler.Context
 	}
-	if last := len(opts) - 1; last >= 0 {
-		if _, ok := opts[last].(grpc.TrailerCallOption); ok { // Generated clients name it last, and trailers reach nobody over REST.
-			opts = opts[:last]
-		}
-	}
 	x.sent = true
 	if err := x.fillIdempotencyKey(in); err != nil {
 		return err
@@ -40,6 +36,14 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	}
 	err := c.next.Invoke(ctx, method, in, out, opts...)
 	x.answered = err == nil
+	for _, o := range opts { // The answer is whole, so that a trailer is as good as a header.
+		switch o := o.(type) {
+		case grpc.HeaderCallOption:
+			x.addMetadata(*o.HeaderAddr)
+		case grpc.TrailerCallOption:
+			x.addMetadata(*o.TrailerAddr)
+		}
+	}
 	if err == nil && x.call.Kept != nil {
 		return x.answerKept()
 	}
@@ -61,6 +65,10 @@ func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, 
 		context.AfterFunc(ended, func() { x.stream.unblock(ended) })
 		stream = causedStream{stream, ctx}
 	}
+	stream = describedStream{stream, x, d.ServerStreams}
+	if x.binding.raw && d.ServerStreams {
+		return rawStream{stream, x}, nil
+	}
 	if x.binding.answer == nil {
 		return stream, nil
 	}
@@ -78,6 +86,29 @@ func (s answers) RecvMsg(any) error {
 	err := s.ClientStream.RecvMsg(&s.x.frame)
 	s.x.answered = err == nil
 	return err
+}
+
+// describedStream makes headers of the service's metadata: of its header, which the
+// handler asks for before any message, and of its trailer where nothing has been
+// answered before it. A trailer behind messages reaches nobody over REST.
+type describedStream struct {
+	grpc.ClientStream
+	x       *exchange
+	streams bool // the answer is one
+}
+
+func (s describedStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	s.x.addMetadata(md)
+	return nil, err //nolint:wrapcheck // It is upstream's status.
+}
+
+func (s describedStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if s.x.status == 0 && (err != nil || !s.streams) {
+		s.x.addMetadata(s.Trailer())
+	}
+	return err //nolint:wrapcheck // It is upstream's status.
 }
 
 // causedStream does not end well when the call was ended for a reason: the

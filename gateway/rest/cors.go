@@ -43,8 +43,9 @@ type crossOrigin struct {
 	credentials bool
 }
 
-// newCrossOrigin checks the options; methods are those of all routes.
-func newCrossOrigin(o *CORSOptions, methods []string) (*crossOrigin, error) {
+// newCrossOrigin checks the options; methods are those of all routes, exposed the headers
+// that services say more by.
+func newCrossOrigin(o *CORSOptions, methods, exposed []string) (*crossOrigin, error) {
 	if o == nil {
 		return nil, nil
 	}
@@ -63,7 +64,7 @@ func newCrossOrigin(o *CORSOptions, methods []string) (*crossOrigin, error) {
 		maxAge = 600
 	}
 	co := cors.Options{
-		AllowedMethods: methods, AllowedHeaders: slices.Concat(corsRequestHeaders, o.AllowedHeaders), ExposedHeaders: corsExposedHeaders,
+		AllowedMethods: methods, AllowedHeaders: slices.Concat(corsRequestHeaders, o.AllowedHeaders), ExposedHeaders: slices.Concat(corsExposedHeaders, exposed),
 		AllowCredentials: o.AllowCredentials, MaxAge: maxAge,
 	}
 	if c.origins.any {

@@ -164,8 +164,7 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 		Telemetry: telemetry.New(telemetry.Options{
 			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
 		}),
-		ResponseMetadata: func(string) bool { return false },
-		Logger:           log,
+		Logger: log,
 	}
 	if change != nil {
 		change(&o)

@@ -68,7 +68,7 @@ func (s *Server) servePlain(ctx context.Context, x *exchange, path string, at HT
 	m := route.Method()
 	x.observed.Route, x.plain = route.Name(), m
 	if err := s.plainCall(ctx, x, route); err != nil {
-		x.failPlain(err)
+		x.failOrBreak(err)
 	}
 	return true
 }
@@ -129,9 +129,10 @@ func (s *Server) plainCall(ctx context.Context, x *exchange, route HTTPRoute) er
 	return err
 }
 
-// failPlain answers with an error, or breaks an answer that has begun: it must not
-// look whole.
-func (x *exchange) failPlain(err error) {
+// failOrBreak answers with an error, or breaks an answer that has begun: HTTP/1.1 cuts
+// the connection without a last chunk, HTTP/2 resets the stream, http10.go the
+// connection. It must not look whole.
+func (x *exchange) failOrBreak(err error) {
 	if x.status == 0 {
 		h := x.w.Header()
 		h.Del("Trailer")

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
 
-// Options of a Server. Methods, Services, Conn, Telemetry, ResponseMetadata and
+// Options of a Server. Methods, Services, Conn, Telemetry and
 // Logger are needed.
 type Options struct {
 	// Methods are the methods with their rules.
@@ -40,8 +40,6 @@ type Options struct {
 	// query_parameters, media_type, encoding, body_bytes, decoded_body_bytes,
 	// body_slow, json_depth, cross_origin. Safe for concurrent use; nil means nobody.
 	Refused func(limit string)
-	// ResponseMetadata says which metadata of services become headers.
-	ResponseMetadata func(key string) bool
 	// Logger gets panics and failures to answer.
 	Logger *slog.Logger
 	// ReadTimeout bounds how long a request body may take; 0 means 30s.

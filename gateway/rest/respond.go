@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-gateway/sluice/gateway/headers"
 )
 
 // maxDepth bounds the nesting of JSON bodies: parsing nested Any is quadratic.
@@ -30,13 +32,8 @@ func (s *Server) muxOptions() []runtime.ServeMuxOption {
 		runtime.WithForwardResponseOption(succeed),
 		runtime.WithForwardResponseRewriter(rewrite),
 		runtime.WithIncomingHeaderMatcher(none),
-		runtime.WithOutgoingTrailerMatcher(none),
-		runtime.WithOutgoingHeaderMatcher(func(key string) (string, bool) {
-			if !s.o.ResponseMetadata(key) { // Nearly none: only these are worth a string.
-				return "", false
-			}
-			return textproto.CanonicalMIMEHeaderKey(key), true
-		}),
+		runtime.WithOutgoingTrailerMatcher(none), // conn does that.
+		runtime.WithOutgoingHeaderMatcher(none),
 		runtime.WithDisableChunkedEncoding(), // net/http chunks by itself.
 	}
 }
@@ -69,16 +66,15 @@ func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, 
 	if cause := endedBy(ctx); cause != nil { // What was wrong with a streamed body.
 		err = cause
 	}
-	if md, ok := runtime.ServerMetadataFromContext(ctx); ok {
-		x.forwardMetadata(md.HeaderMD)
-	}
 	x.fail(err)
 }
 
-func (x *exchange) forwardMetadata(md metadata.MD) {
-	for k, vs := range md {
-		if x.server.o.ResponseMetadata(k) {
-			x.Header()[textproto.CanonicalMIMEHeaderKey(k)] = vs
+// addMetadata makes headers of what upstream lets pass of a service's metadata.
+func (x *exchange) addMetadata(md metadata.MD) {
+	for key, values := range md {
+		name := textproto.CanonicalMIMEHeaderKey(key)
+		for _, v := range values {
+			x.Header()[name] = append(x.Header()[name], headers.EncodeHTTP(key, v))
 		}
 	}
 }
@@ -127,25 +123,24 @@ func newMarshaler(in inputs) *marshaler {
 	}}
 }
 
-// ContentType is the media type of a whole answer.
+// ContentType is the media type of a whole answer. Where a route's response_body names
+// a field, v wraps the message.
 func (m *marshaler) ContentType(v any) string {
+	if field, ok := v.(interface{ XXX_ResponseBody() any }); ok {
+		v = field.XXX_ResponseBody()
+	}
 	switch v := v.(type) {
 	case *httpbody.HttpBody:
-		return v.GetContentType()
+		return contentTypeOf(v)[0]
 	case map[string]proto.Message:
 		return problemType
 	}
 	return "application/json"
 }
 
-// StreamContentType is the media type of a stream: lines of JSON, or whatever
-// a stream of google.api.HttpBody says.
-func (m *marshaler) StreamContentType(v any) string {
-	if h, ok := v.(*httpbody.HttpBody); ok {
-		return h.GetContentType()
-	}
-	return "application/x-ndjson"
-}
+// StreamContentType is the media type of a stream: lines of JSON. Those of
+// google.api.HttpBody do not come here, see rawstream.go.
+func (m *marshaler) StreamContentType(any) string { return "application/x-ndjson" }
 
 // Marshal renders responses, stream chunks and the errors of streams.
 func (m *marshaler) Marshal(v any) ([]byte, error) {

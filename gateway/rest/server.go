@@ -68,7 +68,7 @@ func New(o Options) (*Server, error) {
 	for _, b := range s.routes {
 		b.keeping = s.newKeeping(b)
 	}
-	if s.cors, err = newCrossOrigin(o.CORS, s.methods); err != nil {
+	if s.cors, err = newCrossOrigin(o.CORS, s.methods, s.passedHeaders()); err != nil {
 		return nil, err
 	}
 	s.handler = http.HandlerFunc(s.serve)
@@ -82,7 +82,13 @@ func New(o Options) (*Server, error) {
 func (s *Server) Routes() []*Binding { return s.routes }
 
 // ServeHTTP serves one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		s.serveHTTP10(w, r)
+		return
+	}
+	s.handler.ServeHTTP(w, r)
+}
 
 // allMethods are the methods that some path takes.
 func (s *Server) allMethods() []string {
@@ -92,6 +98,17 @@ func (s *Server) allMethods() []string {
 	}
 	slices.Sort(methods)
 	return slices.Compact(methods)
+}
+
+// passedHeaders are those that rules let pass of services' metadata.
+func (s *Server) passedHeaders() (names []string) {
+	for _, b := range s.routes {
+		for _, name := range b.Method.Rule.Metadata.Response {
+			names = append(names, http.CanonicalHeaderKey(name))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // serve is the walk of a request: observe, let it in, find the route, admit,

@@ -85,12 +85,18 @@ func validKey(key string) bool {
 	})
 }
 
-// add adds to the header what may pass of a service's.
-func (s *Server) add(x *exchange, from metadata.MD) {
+// add adds to the header what upstream lets pass of a service's.
+func (x *exchange) add(from metadata.MD) {
 	for k, v := range from {
-		if s.o.ResponseMetadata(k) {
-			x.header[k] = v
-		}
+		have := x.header[k]
+		x.header[k] = append(have[:len(have):len(have)], v...) // v may be a cached response's.
+	}
+}
+
+// addTrailer gives grpc-go what upstream lets pass of a service's trailer.
+func (x *exchange) addTrailer(from metadata.MD) {
+	if len(from) > 0 {
+		_ = grpc.SetTrailer(x, from) // It keeps a copy. A call that has ended has no trailer any more.
 	}
 }
 

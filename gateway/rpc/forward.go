@@ -83,8 +83,9 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 	}
 	x := exchangeOf(ctx)
 	out := &x.room.out
-	err = x.state.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered))
-	s.add(x, x.room.answered)
+	err = x.state.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered), grpc.Trailer(&x.room.ended))
+	x.add(x.room.answered)
+	x.addTrailer(x.room.ended)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 	if err != nil {
 		return err
 	}
-	s.add(x, header)
+	x.add(header)
 	if err := down.SendHeader(x.header); err != nil {
 		return err
 	}
@@ -202,7 +203,11 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 	var out *wire.Frame
 	for {
 		out = s.sent(out)
-		if err := up.RecvMsg(out); err != nil {
+		err := up.RecvMsg(out)
+		if err != nil || !desc.ServerStreams { // Until the stream has ended, it has none that could be read.
+			x.addTrailer(up.Trailer())
+		}
+		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}

@@ -233,7 +233,7 @@ func TestAnnotations(t *testing.T) {
 			if got := strings.Join(md.Get("ratelimit"), ","); got != "a,b" || len(md.Get("x-request-id")) != 1 {
 				t.Errorf("%s %s: %v", name, kind, md)
 			}
-			for _, k := range []string{"x-bad", "x bad", "x-bin", "connection", "grpc-retry-pushback-ms", "x-secret"} {
+			for _, k := range []string{"x-bad", "x bad", "x-bin", "connection", "grpc-retry-pushback-ms"} {
 				if len(md.Get(k)) > 0 {
 					t.Errorf("%s %s: %s is %q", name, kind, k, md.Get(k))
 				}

@@ -117,8 +117,8 @@ func start(t *testing.T, edit func(*rpc.Options)) *edge {
 	log := slog.New(slog.NewJSONHandler(e, nil))
 	o := rpc.Options{
 		Methods: table, Services: services, Conn: e.backend,
-		Telemetry:        telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""), Access: log}),
-		ResponseMetadata: func(key string) bool { return key == "idempotency-replayed" }, Logger: log,
+		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""), Access: log}),
+		Logger:    log,
 		Refused: func(limit string) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
@@ -271,7 +271,7 @@ func (b *backend) Invoke(ctx context.Context, _ string, in, out any, opts ...grp
 	out.(*wire.Frame).Data = bytes.Clone(in.(*wire.Frame).Data) // The forwarder gives both back.
 	for _, o := range opts {
 		if h, ok := o.(grpc.HeaderCallOption); ok {
-			*h.HeaderAddr = metadata.Pairs("idempotency-replayed", "true", "x-secret", "hunter2")
+			*h.HeaderAddr = metadata.Pairs("idempotency-replayed", "true")
 		}
 	}
 	return nil

@@ -95,6 +95,7 @@ type exchange struct {
 		call     policy.Call
 		in, out  wire.Frame  // of a unary call
 		answered metadata.MD // the header of the service
+		ended    metadata.MD // its trailer
 		values   [4]string   // of header
 		used     int
 	}

@@ -29,8 +29,8 @@ func TestMessageThatDoesNotCome(t *testing.T) {
 	}
 	s := rpc.New(rpc.Options{
 		Methods: table, Services: services, Patience: 200 * time.Millisecond,
-		Telemetry:        telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
-		ResponseMetadata: func(string) bool { return false }, Logger: slog.New(slog.DiscardHandler),
+		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
+		Logger:    slog.New(slog.DiscardHandler),
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

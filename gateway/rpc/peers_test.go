@@ -184,7 +184,7 @@ func forwarder(backend string) (*grpc.Server, error) {
 		return nil, err
 	}
 	return rpc.New(rpc.Options{
-		Methods: table, Services: services, Conn: conn, ResponseMetadata: upstream.ResponseMetadata,
+		Methods: table, Services: services, Conn: conn,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: metrics, Tracer: noop.NewTracerProvider().Tracer("")}),
 	}).GRPC(), nil
 }

@@ -42,7 +42,7 @@ type static struct{}
 
 func (static) Release() {}
 
-// Options of a Server. Methods, Services, Conn, Telemetry, ResponseMetadata and
+// Options of a Server. Methods, Services, Conn, Telemetry and
 // Logger are needed.
 type Options struct {
 	// Methods are the methods with their rules.
@@ -74,8 +74,6 @@ type Options struct {
 	// the bound: one of Limits. Nil means nobody. It is called from several
 	// goroutines.
 	Refused func(limit string)
-	// ResponseMetadata says which metadata of services reach callers.
-	ResponseMetadata func(key string) bool
 	// Logger gets panics.
 	Logger *slog.Logger
 	// Reflection offers gRPC reflection.

@@ -28,6 +28,7 @@ const (
 	msgUnimplemented = "the service does not offer this method"
 	msgBadResponse   = "the service sent an answer that the gateway cannot read"
 	msgBadRequest    = "the request is not a valid message"
+	msgBadHeader     = "a header of the request cannot be passed on"
 )
 
 // Why a stream ended, as the cause of its context.
@@ -56,7 +57,7 @@ func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err erro
 	if !here {
 		st = withoutOurs(st)
 	}
-	public := publicStatus(ctx, st, call.Edge == policy.EdgeGRPC)
+	public := r.public(ctx, st, call.Edge == policy.EdgeGRPC)
 	if here && ctx.Err() == nil && ours(st) {
 		return st.Err() // A composite passes on what a branch of its was told here.
 	}
@@ -84,6 +85,15 @@ func statusOf(err error) *status.Status {
 	return status.New(codes.Unknown, err.Error())
 }
 
+// public is publicStatus by the method's rule: where the service itself decides whether
+// it knows who calls, its refusal is the caller's to read.
+func (r *route) public(ctx context.Context, st *status.Status, asBytes bool) *status.Status {
+	if r.method.Rule.UnauthenticatedByService && st.Code() == codes.Unauthenticated && ctx.Err() == nil && !nonsense(st) {
+		return withDetails(st.Code(), st.Message(), st, publicDetail)
+	}
+	return publicStatus(ctx, st, asBytes)
+}
+
 // publicStatus is what a caller may know. asBytes says that the caller, not
 // the gateway, reads the answer's bytes.
 func publicStatus(ctx context.Context, st *status.Status, asBytes bool) *status.Status {
@@ -107,7 +117,8 @@ func publicStatus(ctx context.Context, st *status.Status, asBytes bool) *status.
 	}
 	switch st.Code() {
 	case codes.Unauthenticated:
-		// The caller was authenticated here: it is our assertion that was refused.
+		// The caller was authenticated here: it is our assertion that was refused, unless
+		// the rule says otherwise (public).
 		return status.New(codes.Internal, msgInternal)
 	case codes.Unknown, codes.Internal, codes.DataLoss:
 		return status.New(codes.Internal, msgInternal)

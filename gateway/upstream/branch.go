@@ -118,9 +118,9 @@ func (r *route) send(ctx context.Context, p *place, md sent, in, out any, opts .
 
 func (r *route) invoke(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
 	if p.here != nil {
-		return p.here.call(ctx, md.here(), r.method.FullName, in, out, r.heard(opts)...)
+		return p.here.call(ctx, md.here(), r.method.FullName, in, out, r.asked(opts)...)
 	}
-	err := p.target.Invoke(md.out(ctx), r.method.FullName, in, out, r.heard(opts)...)
+	err := p.target.Invoke(md.out(ctx), r.method.FullName, in, out, r.asked(opts)...)
 	if err == nil && p == &r.place && r.ending.bounded && !r.ending.reached.Load() { // Not a shadow's.
 		r.ending.reached.Store(true)
 	}

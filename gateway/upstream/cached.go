@@ -105,7 +105,7 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		var err error
 		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil {
 			call.Cache = s.String()
-			return err
+			return r.giveFailed(e, err, opts)
 		}
 	}
 	call.Cache = s.String()
@@ -113,8 +113,9 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		traceBranch(ctx, call)
 	}
 	if e.Err != nil {
-		return e.Err
+		return r.giveFailed(e, e.Err, opts)
 	}
+	r.give(besidesOf(e), opts)
 	if e.Kept() {
 		call.Kept = e
 	}
@@ -158,6 +159,9 @@ func (k *kept) key(memory *[]byte, call *policy.Call, r *route, in any) (req, ke
 	b = k.route.AppendKey(b, call.Principal)
 	if r.traffic != nil {
 		b = r.appendTraffic(b, call)
+	}
+	if r.pass.Requests() {
+		b = r.appendPassed(b, call)
 	}
 	if len(k.vary) == 0 {
 		b = cache.AppendPart(b, req)
@@ -237,18 +241,19 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	k, in := r.kept, policy.Message{Wire: req}
 	var f wire.Frame
 	call.Unread = &f // It is read here, before anyone is told that all is well.
-	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f)
+	beside, opts := r.besides()
+	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f, opts...)
 	k.changed(r.method, &wire.Frame{Data: req}, &f, err)
 	if err != nil {
 		call.Done(err)
 	}
 	if status.Code(err) == codes.NotFound && k.route.Rule().NegativeTTL > 0 {
-		return &cache.Entry{Err: err, MetaBytes: 512, Tags: tags}, nil
+		return &cache.Entry{Err: err, Meta: beside, MetaBytes: 512 + beside.bytes(), Tags: tags}, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, beside.failed(err)
 	}
-	e := &cache.Entry{Body: bytes.Clone(f.Data), Tags: tags} // The frame's memory is a pool's, and may be far larger.
+	e := &cache.Entry{Body: bytes.Clone(f.Data), Meta: beside, MetaBytes: beside.bytes(), Tags: tags} // The frame's memory is a pool's, and may be far larger.
 	f.Free()
 	unreadable := r.unreadable(e.Body)
 	call.AnswerRead(unreadable)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
+	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
@@ -66,6 +67,8 @@ type Options struct {
 	Services map[string]ServiceOptions
 	// Headers says by full method name which headers are changed.
 	Headers map[string]MethodHeaders
+	// Pass says by full method name what passes beside the messages.
+	Pass map[string]*headers.Pass
 	// Metrics gets what is counted of retries, variants, shadows and faults; nil means
 	// nobody. Conns of one registry share their counters.
 	Metrics prometheus.Registerer
@@ -92,6 +95,7 @@ type route struct {
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
 	answer *transcode.Plan
 	kept   *kept // nil where the rule has nothing to do with the cache
+	pass   *headers.Pass
 }
 
 // New returns a Conn; a service without a target is an error.
@@ -108,7 +112,7 @@ func New(o Options) (*Conn, error) {
 		if t == nil {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
-		r := &route{method: m, place: newPlace(m, t, "", nil)}
+		r := &route{method: m, place: newPlace(m, t, "", nil), pass: o.Pass[m.FullName]}
 		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
 			var err error
 			if r.answer, err = plans.Plan(out); err != nil {
@@ -172,6 +176,7 @@ func (c *Conn) call(ctx context.Context, call *policy.Call, r *route, in, out an
 	ctx, span := c.startSpan(ctx, r)
 	t := trip{c: c, call: call, r: r, span: span, in: in, out: out, opts: opts}
 	permit, err := t.send(ctx)
+	c.answered(ctx, call, r, opts)
 	switch {
 	case call.Attempts == 0: // Nothing was sent.
 		endSpan(span, err)

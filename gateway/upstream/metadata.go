@@ -7,7 +7,6 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -15,8 +14,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-// Metadata keys that the gateway sends to services. Nothing a caller sends
-// reaches a service as metadata: the outgoing set is built anew for each call.
+// Metadata keys that the gateway sends to services. Of what a caller sends, only what
+// the method's rule names reaches a service as metadata: the outgoing set is built anew
+// for each call.
 const (
 	MetadataAssertion = "x-sluice-assertion"
 	MetadataRequestID = "x-request-id"
@@ -25,22 +25,6 @@ const (
 // headerSent marks a header frame that an in-process service sent empty.
 const headerSent = "x-sluice-header"
 
-// ResponseMetadata lists the header keys of services that reach callers, on
-// both edges.
-func ResponseMetadata(key string) bool { return key == "idempotency-replayed" }
-
-// heard returns the options without an ask for the header, where the rule lets
-// nothing of it through: grpc-go would copy it for nobody. Both edges name the ask
-// last.
-func (r *route) heard(opts []grpc.CallOption) []grpc.CallOption {
-	if last := len(opts) - 1; last >= 0 && r.method.Rule.IdempotencyKey == nil {
-		if _, ok := opts[last].(grpc.HeaderCallOption); ok {
-			return opts[:last]
-		}
-	}
-	return opts
-}
-
 var traceContext = propagation.TraceContext{}
 
 // sent is what goes to a service as metadata. It is no map, for it is written once
@@ -48,7 +32,7 @@ var traceContext = propagation.TraceContext{}
 type sent struct {
 	assertion, requestID string
 	trace                pairs
-	more                 pairs // what header rules add
+	more                 pairs // what passes of the caller's headers, and what header rules add
 }
 
 // pairs are keys and values in turn.
@@ -65,6 +49,9 @@ func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (sent,
 		return sent{}, status.Error(codes.Internal, msgInternal)
 	}
 	md := sent{assertion: token, requestID: call.RequestID}
+	if err := r.passRequest(&md, call); err != nil {
+		return sent{}, err
+	}
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		var p pairs
 		traceContext.Inject(ctx, &p)

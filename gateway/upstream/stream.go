@@ -161,14 +161,14 @@ func (s *stream) Header() (metadata.MD, error) {
 	if err != nil {
 		return nil, s.fail(err)
 	}
-	return md, nil
+	return s.conn.passed(s.ctx, s.call, s.route, md), nil
 }
 
 func (s *stream) Trailer() metadata.MD {
 	if s.inner == nil {
 		return nil
 	}
-	return s.inner.Trailer()
+	return s.conn.passed(s.ctx, s.call, s.route, s.inner.Trailer())
 }
 
 func (s *stream) CloseSend() error {

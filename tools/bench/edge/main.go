@@ -45,7 +45,7 @@ func build(backend string) (peer.Server, error) {
 	}
 	return rpc.New(rpc.Options{
 		Methods: methods, Services: services, Conn: conn, Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: tracer}),
-		ResponseMetadata: upstream.ResponseMetadata, Logger: log,
+		Logger: log,
 	}).GRPC(), nil
 }
 

@@ -4360,8 +4360,13 @@ type MethodOverride struct {
 	RequestHeaders *HeaderRules `protobuf:"bytes,11,opt,name=request_headers,json=requestHeaders,proto3" json:"request_headers,omitempty"`
 	// Changes of the answer's headers over REST, and of its header metadata over gRPC.
 	ResponseHeaders *HeaderRules `protobuf:"bytes,12,opt,name=response_headers,json=responseHeaders,proto3" json:"response_headers,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The service's UNAUTHENTICATED reaches the caller, whatever the rule says.
+	UnauthenticatedByService bool `protobuf:"varint,13,opt,name=unauthenticated_by_service,json=unauthenticatedByService,proto3" json:"unauthenticated_by_service,omitempty"`
+	// What passes between the caller and the service beside the messages, in the place of
+	// the rule's `metadata`.
+	Metadata      *v1.Metadata `protobuf:"bytes,14,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MethodOverride) Reset() {
@@ -4474,6 +4479,20 @@ func (x *MethodOverride) GetRequestHeaders() *HeaderRules {
 func (x *MethodOverride) GetResponseHeaders() *HeaderRules {
 	if x != nil {
 		return x.ResponseHeaders
+	}
+	return nil
+}
+
+func (x *MethodOverride) GetUnauthenticatedByService() bool {
+	if x != nil {
+		return x.UnauthenticatedByService
+	}
+	return false
+}
+
+func (x *MethodOverride) GetMetadata() *v1.Metadata {
+	if x != nil {
+		return x.Metadata
 	}
 	return nil
 }
@@ -5116,7 +5135,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\bkey_file\x18\x03 \x01(\tR\akeyFile\x12\x1f\n" +
 	"\vserver_name\x18\x04 \x01(\tR\n" +
 	"serverName:h\xbaHe\x1ac\n" +
-	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\xb3\x05\n" +
+	"\fcert_and_key\x12\"cert_file and key_file go together\x1a/(this.cert_file == '') == (this.key_file == '')\"\xa9\x06\n" +
 	"\x0eMethodOverride\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
@@ -5133,7 +5152,9 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x14branch_share_percent\x18\n" +
 	" \x01(\x05B\t\xbaH\x06\x1a\x04\x18d(\x00R\x12branchSharePercent\x12F\n" +
 	"\x0frequest_headers\x18\v \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0erequestHeaders\x12H\n" +
-	"\x10response_headers\x18\f \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0fresponseHeaders\"\x96\x02\n" +
+	"\x10response_headers\x18\f \x01(\v2\x1d.sluice.config.v1.HeaderRulesR\x0fresponseHeaders\x12<\n" +
+	"\x1aunauthenticated_by_service\x18\r \x01(\bR\x18unauthenticatedByService\x126\n" +
+	"\bmetadata\x18\x0e \x01(\v2\x1a.sluice.policy.v1.MetadataR\bmetadata\"\x96\x02\n" +
 	"\bDefaults\x12?\n" +
 	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\bdeadline\x128\n" +
 	"\x11max_request_bytes\x18\x02 \x01(\x03B\f\xbaH\t\"\a\x18\x80\x80\x80 (\x00R\x0fmaxRequestBytes\x12D\n" +
@@ -5235,6 +5256,7 @@ var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*v1.Limit)(nil),              // 67: sluice.policy.v1.Limit
 	(*v1.Retry)(nil),              // 68: sluice.policy.v1.Retry
 	(*v1.Cache)(nil),              // 69: sluice.policy.v1.Cache
+	(*v1.Metadata)(nil),           // 70: sluice.policy.v1.Metadata
 }
 var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	1,   // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
@@ -5347,21 +5369,22 @@ var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	69,  // 107: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
 	47,  // 108: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
 	47,  // 109: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
-	64,  // 110: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	64,  // 111: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	64,  // 112: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	64,  // 113: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	64,  // 114: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	24,  // 115: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	50,  // 116: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	52,  // 117: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	41,  // 118: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
-	7,   // 119: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
-	120, // [120:120] is the sub-list for method output_type
-	120, // [120:120] is the sub-list for method input_type
-	120, // [120:120] is the sub-list for extension type_name
-	120, // [120:120] is the sub-list for extension extendee
-	0,   // [0:120] is the sub-list for field type_name
+	70,  // 110: sluice.config.v1.MethodOverride.metadata:type_name -> sluice.policy.v1.Metadata
+	64,  // 111: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	64,  // 112: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	64,  // 113: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	64,  // 114: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	64,  // 115: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	24,  // 116: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	50,  // 117: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	52,  // 118: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	41,  // 119: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
+	7,   // 120: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	121, // [121:121] is the sub-list for method output_type
+	121, // [121:121] is the sub-list for method input_type
+	121, // [121:121] is the sub-list for extension type_name
+	121, // [121:121] is the sub-list for extension extendee
+	0,   // [0:121] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }

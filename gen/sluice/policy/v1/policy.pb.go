@@ -110,7 +110,15 @@ type MethodRule struct {
 	// `user/{user.user_id}`: see Cache.tags.
 	Invalidates []string `protobuf:"bytes,11,rep,name=invalidates,proto3" json:"invalidates,omitempty"`
 	// Time of a composite's branches.
-	Branches      *Branches `protobuf:"bytes,12,opt,name=branches,proto3" json:"branches,omitempty"`
+	Branches *Branches `protobuf:"bytes,12,opt,name=branches,proto3" json:"branches,omitempty"`
+	// The service decides whether it knows who calls, as a login does: its
+	// UNAUTHENTICATED reaches the caller. Without it that becomes INTERNAL, since the
+	// gateway has authenticated the caller, and what was refused is its assertion. Only
+	// a method may say so, a service's defaults may not.
+	UnauthenticatedByService bool `protobuf:"varint,13,opt,name=unauthenticated_by_service,json=unauthenticatedByService,proto3" json:"unauthenticated_by_service,omitempty"`
+	// What passes between the caller and the service beside the messages. Without it
+	// nothing does.
+	Metadata      *Metadata `protobuf:"bytes,14,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +237,81 @@ func (x *MethodRule) GetBranches() *Branches {
 	return nil
 }
 
+func (x *MethodRule) GetUnauthenticatedByService() bool {
+	if x != nil {
+		return x.UnauthenticatedByService
+	}
+	return false
+}
+
+func (x *MethodRule) GetMetadata() *Metadata {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// What passes between a caller and a service beside the messages, by name. Upper and
+// lower case are the same. Names by which HTTP, gRPC or the gateway say something of
+// their own, or from which a service could conclude who calls, stop the start.
+type Metadata struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Request headers over REST, and metadata over gRPC, that the service gets as
+	// metadata. They are the caller's word, and prove nothing. Answers are cached apart
+	// by their values.
+	Request []string `protobuf:"bytes,1,rep,name=request,proto3" json:"request,omitempty"`
+	// Header and trailer metadata of the service that its caller gets: over gRPC as they
+	// are, over REST as response headers, trailers only where the answer is no stream.
+	// They are cached with the answer.
+	Response      []string `protobuf:"bytes,2,rep,name=response,proto3" json:"response,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metadata) Reset() {
+	*x = Metadata{}
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metadata) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metadata) ProtoMessage() {}
+
+func (x *Metadata) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metadata.ProtoReflect.Descriptor instead.
+func (*Metadata) Descriptor() ([]byte, []int) {
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Metadata) GetRequest() []string {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Metadata) GetResponse() []string {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
 // Who may call. Exactly one of `public`, `authenticated`, or at least one scope
 // (in `scopes`, `any_scopes` or both) must be stated; the rest narrows it.
 type Require struct {
@@ -258,7 +341,7 @@ type Require struct {
 
 func (x *Require) Reset() {
 	*x = Require{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[1]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +353,7 @@ func (x *Require) String() string {
 func (*Require) ProtoMessage() {}
 
 func (x *Require) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[1]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +366,7 @@ func (x *Require) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Require.ProtoReflect.Descriptor instead.
 func (*Require) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Require) GetPublic() bool {
@@ -358,7 +441,7 @@ type Condition struct {
 
 func (x *Condition) Reset() {
 	*x = Condition{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -370,7 +453,7 @@ func (x *Condition) String() string {
 func (*Condition) ProtoMessage() {}
 
 func (x *Condition) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[2]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -383,7 +466,7 @@ func (x *Condition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Condition.ProtoReflect.Descriptor instead.
 func (*Condition) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Condition) GetId() string {
@@ -417,7 +500,7 @@ type Caller struct {
 
 func (x *Caller) Reset() {
 	*x = Caller{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +512,7 @@ func (x *Caller) String() string {
 func (*Caller) ProtoMessage() {}
 
 func (x *Caller) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[3]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +525,7 @@ func (x *Caller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Caller.ProtoReflect.Descriptor instead.
 func (*Caller) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Caller) GetSubject() string {
@@ -487,7 +570,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +582,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[4]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +595,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Limit) GetClass() string {
@@ -545,7 +628,7 @@ type Success struct {
 
 func (x *Success) Reset() {
 	*x = Success{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +640,7 @@ func (x *Success) String() string {
 func (*Success) ProtoMessage() {}
 
 func (x *Success) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[5]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +653,7 @@ func (x *Success) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Success.ProtoReflect.Descriptor instead.
 func (*Success) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Success) GetCode() int32 {
@@ -609,7 +692,7 @@ type Stream struct {
 
 func (x *Stream) Reset() {
 	*x = Stream{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +704,7 @@ func (x *Stream) String() string {
 func (*Stream) ProtoMessage() {}
 
 func (x *Stream) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +717,7 @@ func (x *Stream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stream.ProtoReflect.Descriptor instead.
 func (*Stream) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Stream) GetIdle() *durationpb.Duration {
@@ -673,7 +756,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +768,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[7]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +781,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Retry) GetMaxAttempts() int32 {
@@ -765,7 +848,7 @@ type Cache struct {
 
 func (x *Cache) Reset() {
 	*x = Cache{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +860,7 @@ func (x *Cache) String() string {
 func (*Cache) ProtoMessage() {}
 
 func (x *Cache) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[8]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +873,7 @@ func (x *Cache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cache.ProtoReflect.Descriptor instead.
 func (*Cache) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Cache) GetScope() CacheScope {
@@ -854,7 +937,7 @@ type Branches struct {
 
 func (x *Branches) Reset() {
 	*x = Branches{}
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +949,7 @@ func (x *Branches) String() string {
 func (*Branches) ProtoMessage() {}
 
 func (x *Branches) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_policy_v1_policy_proto_msgTypes[9]
+	mi := &file_sluice_policy_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +962,7 @@ func (x *Branches) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branches.ProtoReflect.Descriptor instead.
 func (*Branches) Descriptor() ([]byte, []int) {
-	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_sluice_policy_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Branches) GetSharePercent() int32 {
@@ -929,7 +1012,7 @@ var File_sluice_policy_v1_policy_proto protoreflect.FileDescriptor
 
 const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsluice/policy/v1/policy.proto\x12\x10sluice.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xc6\x04\n" +
+	"\x1dsluice/policy/v1/policy.proto\x12\x10sluice.policy.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xbc\x05\n" +
 	"\n" +
 	"MethodRule\x123\n" +
 	"\arequire\x18\x01 \x01(\v2\x19.sluice.policy.v1.RequireR\arequire\x12-\n" +
@@ -946,7 +1029,12 @@ const file_sluice_policy_v1_policy_proto_rawDesc = "" +
 	"\x05cache\x18\n" +
 	" \x01(\v2\x17.sluice.policy.v1.CacheR\x05cache\x12 \n" +
 	"\vinvalidates\x18\v \x03(\tR\vinvalidates\x126\n" +
-	"\bbranches\x18\f \x01(\v2\x1a.sluice.policy.v1.BranchesR\bbranches\"\xa2\x02\n" +
+	"\bbranches\x18\f \x01(\v2\x1a.sluice.policy.v1.BranchesR\bbranches\x12<\n" +
+	"\x1aunauthenticated_by_service\x18\r \x01(\bR\x18unauthenticatedByService\x126\n" +
+	"\bmetadata\x18\x0e \x01(\v2\x1a.sluice.policy.v1.MetadataR\bmetadata\"@\n" +
+	"\bMetadata\x12\x18\n" +
+	"\arequest\x18\x01 \x03(\tR\arequest\x12\x1a\n" +
+	"\bresponse\x18\x02 \x03(\tR\bresponse\"\xa2\x02\n" +
 	"\aRequire\x12\x16\n" +
 	"\x06public\x18\x01 \x01(\bR\x06public\x12$\n" +
 	"\rauthenticated\x18\x02 \x01(\bR\rauthenticated\x12\x16\n" +
@@ -1018,52 +1106,54 @@ func file_sluice_policy_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_sluice_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_sluice_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_sluice_policy_v1_policy_proto_goTypes = []any{
 	(CacheScope)(0),                     // 0: sluice.policy.v1.CacheScope
 	(*MethodRule)(nil),                  // 1: sluice.policy.v1.MethodRule
-	(*Require)(nil),                     // 2: sluice.policy.v1.Require
-	(*Condition)(nil),                   // 3: sluice.policy.v1.Condition
-	(*Caller)(nil),                      // 4: sluice.policy.v1.Caller
-	(*Limit)(nil),                       // 5: sluice.policy.v1.Limit
-	(*Success)(nil),                     // 6: sluice.policy.v1.Success
-	(*Stream)(nil),                      // 7: sluice.policy.v1.Stream
-	(*Retry)(nil),                       // 8: sluice.policy.v1.Retry
-	(*Cache)(nil),                       // 9: sluice.policy.v1.Cache
-	(*Branches)(nil),                    // 10: sluice.policy.v1.Branches
-	(*durationpb.Duration)(nil),         // 11: google.protobuf.Duration
-	(*descriptorpb.MethodOptions)(nil),  // 12: google.protobuf.MethodOptions
-	(*descriptorpb.ServiceOptions)(nil), // 13: google.protobuf.ServiceOptions
+	(*Metadata)(nil),                    // 2: sluice.policy.v1.Metadata
+	(*Require)(nil),                     // 3: sluice.policy.v1.Require
+	(*Condition)(nil),                   // 4: sluice.policy.v1.Condition
+	(*Caller)(nil),                      // 5: sluice.policy.v1.Caller
+	(*Limit)(nil),                       // 6: sluice.policy.v1.Limit
+	(*Success)(nil),                     // 7: sluice.policy.v1.Success
+	(*Stream)(nil),                      // 8: sluice.policy.v1.Stream
+	(*Retry)(nil),                       // 9: sluice.policy.v1.Retry
+	(*Cache)(nil),                       // 10: sluice.policy.v1.Cache
+	(*Branches)(nil),                    // 11: sluice.policy.v1.Branches
+	(*durationpb.Duration)(nil),         // 12: google.protobuf.Duration
+	(*descriptorpb.MethodOptions)(nil),  // 13: google.protobuf.MethodOptions
+	(*descriptorpb.ServiceOptions)(nil), // 14: google.protobuf.ServiceOptions
 }
 var file_sluice_policy_v1_policy_proto_depIdxs = []int32{
-	2,  // 0: sluice.policy.v1.MethodRule.require:type_name -> sluice.policy.v1.Require
-	5,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
-	11, // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
-	6,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
-	7,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
-	8,  // 5: sluice.policy.v1.MethodRule.retry:type_name -> sluice.policy.v1.Retry
-	9,  // 6: sluice.policy.v1.MethodRule.cache:type_name -> sluice.policy.v1.Cache
-	10, // 7: sluice.policy.v1.MethodRule.branches:type_name -> sluice.policy.v1.Branches
-	3,  // 8: sluice.policy.v1.Require.conditions:type_name -> sluice.policy.v1.Condition
-	11, // 9: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
-	11, // 10: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
-	11, // 11: sluice.policy.v1.Retry.backoff:type_name -> google.protobuf.Duration
-	11, // 12: sluice.policy.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
-	11, // 13: sluice.policy.v1.Retry.attempt_timeout:type_name -> google.protobuf.Duration
-	0,  // 14: sluice.policy.v1.Cache.scope:type_name -> sluice.policy.v1.CacheScope
-	11, // 15: sluice.policy.v1.Cache.ttl:type_name -> google.protobuf.Duration
-	11, // 16: sluice.policy.v1.Cache.stale_while_revalidate:type_name -> google.protobuf.Duration
-	11, // 17: sluice.policy.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
-	11, // 18: sluice.policy.v1.Cache.negative_ttl:type_name -> google.protobuf.Duration
-	12, // 19: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
-	13, // 20: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
-	1,  // 21: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
-	1,  // 22: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	21, // [21:23] is the sub-list for extension type_name
-	19, // [19:21] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 0: sluice.policy.v1.MethodRule.require:type_name -> sluice.policy.v1.Require
+	6,  // 1: sluice.policy.v1.MethodRule.limit:type_name -> sluice.policy.v1.Limit
+	12, // 2: sluice.policy.v1.MethodRule.deadline:type_name -> google.protobuf.Duration
+	7,  // 3: sluice.policy.v1.MethodRule.success:type_name -> sluice.policy.v1.Success
+	8,  // 4: sluice.policy.v1.MethodRule.stream:type_name -> sluice.policy.v1.Stream
+	9,  // 5: sluice.policy.v1.MethodRule.retry:type_name -> sluice.policy.v1.Retry
+	10, // 6: sluice.policy.v1.MethodRule.cache:type_name -> sluice.policy.v1.Cache
+	11, // 7: sluice.policy.v1.MethodRule.branches:type_name -> sluice.policy.v1.Branches
+	2,  // 8: sluice.policy.v1.MethodRule.metadata:type_name -> sluice.policy.v1.Metadata
+	4,  // 9: sluice.policy.v1.Require.conditions:type_name -> sluice.policy.v1.Condition
+	12, // 10: sluice.policy.v1.Stream.idle:type_name -> google.protobuf.Duration
+	12, // 11: sluice.policy.v1.Stream.max_age:type_name -> google.protobuf.Duration
+	12, // 12: sluice.policy.v1.Retry.backoff:type_name -> google.protobuf.Duration
+	12, // 13: sluice.policy.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	12, // 14: sluice.policy.v1.Retry.attempt_timeout:type_name -> google.protobuf.Duration
+	0,  // 15: sluice.policy.v1.Cache.scope:type_name -> sluice.policy.v1.CacheScope
+	12, // 16: sluice.policy.v1.Cache.ttl:type_name -> google.protobuf.Duration
+	12, // 17: sluice.policy.v1.Cache.stale_while_revalidate:type_name -> google.protobuf.Duration
+	12, // 18: sluice.policy.v1.Cache.stale_if_error:type_name -> google.protobuf.Duration
+	12, // 19: sluice.policy.v1.Cache.negative_ttl:type_name -> google.protobuf.Duration
+	13, // 20: sluice.policy.v1.method:extendee -> google.protobuf.MethodOptions
+	14, // 21: sluice.policy.v1.service:extendee -> google.protobuf.ServiceOptions
+	1,  // 22: sluice.policy.v1.method:type_name -> sluice.policy.v1.MethodRule
+	1,  // 23: sluice.policy.v1.service:type_name -> sluice.policy.v1.MethodRule
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	22, // [22:24] is the sub-list for extension type_name
+	20, // [20:22] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_sluice_policy_v1_policy_proto_init() }
@@ -1077,7 +1167,7 @@ func file_sluice_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_policy_v1_policy_proto_rawDesc), len(file_sluice_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 2,
 			NumServices:   0,
 		},
