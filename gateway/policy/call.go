@@ -243,6 +243,20 @@ func Detach(ctx context.Context) (context.Context, *Call) {
 	return &c.carried, c
 }
 
+// DetachUnnamed is Detach for an answer that others get, too: the copy does not say who
+// calls, from where and with which headers, so that neither the service nor the branches
+// of a composite can make an answer of that. Its request id is the given one: the
+// caller's own may be a text that she has chosen.
+func DetachUnnamed(ctx context.Context, requestID string) (context.Context, *Call) {
+	ctx, c := Detach(ctx)
+	if c != nil {
+		c.RequestID, c.Principal = requestID, Anonymous
+		c.Peer, c.Client, c.PeerCertificate = netip.AddrPort{}, netip.Addr{}, nil
+		c.Headers = func(string) []string { return nil }
+	}
+	return ctx, c
+}
+
 // Branch admits a call to m on behalf of parent's principal: the checks see
 // the branch's own method, so a composite never reads what its caller could
 // not.

@@ -97,7 +97,7 @@ func TestWhatIsKept(t *testing.T) {
 		rule  *policyv1.Cache
 		h     http.HandlerFunc
 		send  http.Header
-		calls int // of three requests
+		calls int // of three requests; 1 is that the first answer is given to all
 	}{
 		"a plain answer":                    {private(), set(), nil, 1},
 		"for everybody":                     {shared(), set(), nil, 1},
@@ -109,7 +109,7 @@ func TestWhatIsKept(t *testing.T) {
 		"too old already":                   {private(), set("Cache-Control", "max-age=10", "Age", "10"), nil, 3},
 		"Expires is past":                   {private(), set("Expires", "0"), nil, 3},
 		"private, for one":                  {private(), set("Cache-Control", "private, max-age=9"), nil, 1},
-		"private, for all":                  {shared(), set("Cache-Control", "private, max-age=9"), nil, 3},
+		"private, for all":                  {shared(), set("Cache-Control", "private, max-age=9"), nil, 4}, // The first asks again, by her own name.
 		"Pragma":                            {private(), set("Pragma", "no-cache"), nil, 3},
 		"varies by all":                     {private(), set("Vary", "*"), nil, 3},
 		"varies by what no key has":         {private(), set("Vary", "Accept-Language"), nil, 3},
@@ -148,7 +148,7 @@ func TestWhatIsKept(t *testing.T) {
 				} else if res.StatusCode != code || tc.calls == 1 && body != first {
 					t.Errorf("%d %.20q, at first %d %.20q", res.StatusCode, body, code, first)
 				}
-				if cc := res.Header.Get("Cache-Control"); tc.calls == 3 && strings.Contains(cc, "max-age=60") {
+				if cc := res.Header.Get("Cache-Control"); tc.calls >= 3 && strings.Contains(cc, "max-age=60") {
 					t.Errorf("what is not kept says %q", cc)
 				}
 			}

@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -103,7 +104,11 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 	e, s := r.kept.route.Get(key)
 	if e == nil {
 		var err error
-		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil {
+		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil && r.kept.wantsName(call, err) {
+			call.Cache = r.kept.route.Bypassed().String()
+			return c.call(ctx, call, r, in, out, opts...)
+		}
+		if err != nil {
 			call.Cache = s.String()
 			return err
 		}
@@ -190,10 +195,12 @@ func (r *route) appendTraffic(b []byte, call *policy.Call) []byte {
 }
 
 // chosen carries the place for which an answer is fetched: another draw would keep it
-// under the wrong key. Faults have struck then.
+// under the wrong key. Faults have struck then. Header rules speak of the caller, for
+// what they say is a part of the key.
 type chosen struct {
-	r  *route
-	to *place
+	r      *route
+	to     *place
+	caller *policy.Call
 }
 
 type chosenKey struct{}
@@ -211,7 +218,7 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 	}
 	var sent *policy.Call
 	e, s, err := k.route.Do(ctx, key, tags, k.open, func(ctx context.Context) (e *cache.Entry, err error) {
-		ctx, sent = policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to}))
+		ctx, sent = k.detach(ctx, call, r, to)
 		defer c.notPanicking(ctx, r, &err)
 		return c.fetched(ctx, sent, r, req, tags)
 	})
@@ -222,6 +229,34 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 		err = publicStatus(ctx, statusOf(err), call.Edge == policy.EdgeGRPC).Err()
 	}
 	return e, s, err
+}
+
+// shared says whether others are given the answer to a call: everybody, or all who have
+// no credential, who are one principal.
+func (k *kept) shared(p *policy.Principal) bool {
+	return k.route.Rule().Public || !p.Authenticated()
+}
+
+// wantsName says that a service, or a branch of a composite, has refused a call because
+// it was not told who calls, whom it may let in. She asks again by her own name, and has
+// the answer alone.
+func (k *kept) wantsName(call *policy.Call, err error) bool {
+	code := status.Code(err)
+	return k.shared(call.Principal) && call.Principal.Authenticated() && (code == codes.Unauthenticated || code == codes.PermissionDenied)
+}
+
+// detach is the context of a fetch, with a call of its own. What the key does not hold
+// must not shape an answer that others get, so the service is not told who asks then.
+func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *place) (context.Context, *policy.Call) {
+	ctx, caller := policy.Detach(ctx)
+	if caller == nil || !k.shared(call.Principal) {
+		return policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, nil}))
+	}
+	if call.Headers != nil && len(call.Headers("x-request-id")) > 0 {
+		caller.RequestID = telemetry.RequestID("")
+	}
+	ctx = telemetry.WithoutTraceState(ctx)
+	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}), caller.RequestID)
 }
 
 // notPanicking is for the goroutine of a fetch, where no edge recovers.

@@ -194,7 +194,7 @@ func (t *trip) send(ctx context.Context) (permit resilience.Permit, err error) {
 	}
 	if traffic := t.r.traffic; traffic != nil {
 		t.call.Upstream = t.to.name
-		traffic.add(&t.md, t.call, t.r)
+		traffic.add(&t.md, spokenOf(ctx, t.call, t.r), t.r)
 		traffic.shadow.copy(t.r, t.md, t.in)
 	}
 	return t.attempts(ctx)
