@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	paths "github.com/sluice-gateway/sluice/gateway/rest/route"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -35,18 +36,32 @@ type kept struct {
 	open        bool             // some tag has a field of the response
 	partial     protowire.Number // of a composite's field that lists what it lacks; 0 means none
 	invalidates []*policy.Tag
+	// targets are the paths of the method: of its answers where they are kept, else those
+	// that it changes, and location is one that its answer names.
+	targets  []target
+	location *policy.Tag
 }
 
-// newKept is nil where the rule says nothing, or nothing is kept at all.
-func newKept(c *cache.Cache, m *policy.Method) (*kept, error) {
+// newKept is nil where the rule says nothing and no path is changed under which answers
+// are cached, or where nothing is kept at all.
+func newKept(c *cache.Cache, m *policy.Method, cached []paths.Template) (*kept, error) {
 	rule := m.Rule.Cache
-	if c == nil || rule == nil && len(m.Rule.Invalidates) == 0 {
-		return nil, nil //nolint:nilnil // No rule, nothing to do.
+	if c == nil {
+		return nil, nil //nolint:nilnil // No cache, nothing to do.
 	}
 	k := &kept{cache: c}
 	var err error
-	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil || rule == nil {
-		return k, err
+	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil {
+		return nil, err
+	}
+	if k.targets, err = newTargets(m, cached); err != nil {
+		return nil, err
+	}
+	if rule == nil {
+		if k.location, err = locationOf(m, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
+			return nil, err
+		}
+		return k, nil
 	}
 	if k.tags, err = compileTags(m, rule.Tags); err != nil {
 		return nil, err
@@ -212,7 +227,7 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 		return nil, k.route.Bypassed(), err
 	}
 	req = bytes.Clone(req) // The fetch may outlive the call, which lends it.
-	tags, err := names(k.tags, policy.Message{Wire: req}, nil, r.method)
+	tags, err := k.names(policy.Message{Wire: req}, nil, r.method)
 	if err != nil {
 		return nil, k.route.Bypassed(), status.Error(codes.InvalidArgument, msgBadRequest)
 	}
@@ -290,7 +305,7 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	call.Done(nil)
 	e.NoStore = unreadable != nil || k.lacks(e.Body)
 	if k.open && !e.NoStore {
-		if e.Tags, err = names(k.tags, in, e.Body, r.method); err != nil {
+		if e.Tags, err = k.names(in, e.Body, r.method); err != nil {
 			e.NoStore = true
 		}
 	}
@@ -340,22 +355,37 @@ func give(body []byte, out any, r *route) error {
 	return wire.Cloner{}.Copy(out, &wire.Frame{Data: body})
 }
 
-// changed invalidates what a write names, when it has succeeded or may have. Of a
-// failure, fields of the response are not known.
+// changed removes what a write names, and what is cached for its paths, when it has
+// succeeded or may have. Of a failure, fields of the response are not known.
 func (k *kept) changed(m *policy.Method, in, out any, err error) {
-	if len(k.invalidates) == 0 || err != nil && !mayHaveHappened(status.Code(err)) {
+	if len(k.invalidates)+len(k.targets) == 0 && k.location == nil || err != nil && !mayHaveHappened(status.Code(err)) {
 		return
 	}
-	var tags []string
+	request, answer := messageOf(in), messageOf(out)
+	var tags, targets []string
 	for _, t := range k.invalidates {
 		if err != nil && t.OfResponse() {
 			continue
 		}
-		if name, err := tagName(t, messageOf(in), messageOf(out), m); err == nil { // Else the service has read nothing either.
+		if name, err := tagName(t, request, answer, m); err == nil { // Else the service has read nothing either.
 			tags = append(tags, name)
 		}
 	}
 	k.cache.Invalidate(tags...)
+	if k.route != nil { // A read changes nothing under its path.
+		return
+	}
+	for i := range k.targets {
+		if name, err := k.targets[i].name(request); err == nil {
+			targets = append(targets, name)
+		}
+	}
+	if k.location != nil && err == nil {
+		if path, err := tagName(k.location, request, answer, m); err == nil {
+			targets = append(targets, cache.Target("", path))
+		}
+	}
+	k.cache.InvalidateTargets(targets...)
 }
 
 func mayHaveHappened(c codes.Code) bool {
@@ -379,10 +409,17 @@ func messageOf(v any) policy.Message {
 	return policy.Message{}
 }
 
-// names fills in tags; without an answer (nil), those that need none.
-func names(tags []*policy.Tag, in policy.Message, answer []byte, m *policy.Method) ([]string, error) {
+// names fills in the paths and tags of an answer; without one (nil), those that need none.
+func (k *kept) names(in policy.Message, answer []byte, m *policy.Method) ([]string, error) {
 	var out []string
-	for _, t := range tags {
+	for i := range k.targets {
+		name, err := k.targets[i].name(in)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, name)
+	}
+	for _, t := range k.tags {
 		if answer == nil && t.OfResponse() {
 			continue
 		}

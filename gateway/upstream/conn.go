@@ -103,6 +103,10 @@ func New(o Options) (*Conn, error) {
 	c := &Conn{o: o, routes: map[string]*route{}, metrics: counts}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
 	plans := transcode.New(transcode.Options{})
+	cached, err := cachedPaths(o.Methods.Methods())
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range o.Methods.Methods() {
 		t := o.Targets[m.Service]
 		if t == nil {
@@ -116,7 +120,7 @@ func New(o Options) (*Conn, error) {
 			}
 		}
 		var err error
-		if r.kept, err = newKept(o.Cache, m); err != nil {
+		if r.kept, err = newKept(o.Cache, m, cached); err != nil {
 			return nil, err
 		}
 		c.routes[m.FullName] = r
