@@ -46,6 +46,9 @@ type Call struct {
 	// Headers returns the values of a request header or metadata key, whatever
 	// its case. Never nil on calls that an edge makes.
 	Headers func(key string) []string
+	// Writes says that the request came over REST with a method that is not safe (RFC
+	// 9110, 9.2.1): nothing cached answers it, or is good for its path afterwards.
+	Writes bool
 	// Annotate adds a header to the answer. Never nil on calls that an edge makes.
 	Annotate func(key, value string)
 

@@ -39,6 +39,7 @@ type kept struct {
 	// targets are the paths of the method: of its answers where they are kept, else those
 	// that it changes, and location is one that its answer names.
 	targets  []target
+	reads    bool // only an unsafe HTTP method makes the paths untrue
 	location *policy.Tag
 }
 
@@ -54,7 +55,7 @@ func newKept(c *cache.Cache, m *policy.Method, cached []paths.Template) (*kept, 
 	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil {
 		return nil, err
 	}
-	if k.targets, err = newTargets(m, cached); err != nil {
+	if k.targets, k.reads, err = newTargets(m, cached); err != nil {
 		return nil, err
 	}
 	if rule == nil {
@@ -102,9 +103,11 @@ func compileTags(m *policy.Method, texts []string) (out []*policy.Tag, err error
 // have run: what is kept is given to nobody who could not have fetched it.
 func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
 	if r.kept.route == nil {
-		err := c.call(ctx, call, r, in, out, opts...)
-		r.kept.changed(r.method, in, out, err)
-		return err
+		return c.passed(ctx, call, r, in, out, opts...)
+	}
+	if call.Writes && len(r.kept.targets) > 0 { // RFC 9111, 4: a write is never answered by a cache.
+		call.Cache = r.kept.route.Bypassed().String()
+		return c.passed(ctx, call, r, in, out, opts...)
 	}
 	memory := keys.Get().(*[]byte)
 	defer func() { keys.Put(memory) }()
@@ -112,16 +115,14 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 	req, key, ok := r.kept.key(memory, call, r, in)
 	if !ok {
 		call.Cache = r.kept.route.Bypassed().String()
-		err := c.call(ctx, call, r, in, out, opts...)
-		r.kept.changed(r.method, in, out, err)
-		return err
+		return c.passed(ctx, call, r, in, out, opts...)
 	}
 	e, s := r.kept.route.Get(key)
 	if e == nil {
 		var err error
 		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil && r.kept.wantsName(call, err) {
 			call.Cache = r.kept.route.Bypassed().String()
-			return c.call(ctx, call, r, in, out, opts...)
+			return c.passed(ctx, call, r, in, out, opts...)
 		}
 		if err != nil {
 			call.Cache = s.String()
@@ -142,6 +143,13 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		return c.answer(ctx, call, r, err)
 	}
 	return nil
+}
+
+// passed is a call that goes past the cache, which what it changes does not.
+func (c *Conn) passed(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
+	err := c.call(ctx, call, r, in, out, opts...)
+	r.kept.changed(call, in, out, err)
+	return err
 }
 
 // traceBranch tells in the composite's span how a branch fared that may have had no
@@ -288,7 +296,7 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	var f wire.Frame
 	call.Unread = &f // It is read here, before anyone is told that all is well.
 	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f)
-	k.changed(r.method, &wire.Frame{Data: req}, &f, err)
+	k.changed(call, &wire.Frame{Data: req}, &f, err)
 	if err != nil {
 		call.Done(err)
 	}
@@ -357,11 +365,11 @@ func give(body []byte, out any, r *route) error {
 
 // changed removes what a write names, and what is cached for its paths, when it has
 // succeeded or may have. Of a failure, fields of the response are not known.
-func (k *kept) changed(m *policy.Method, in, out any, err error) {
+func (k *kept) changed(call *policy.Call, in, out any, err error) {
 	if len(k.invalidates)+len(k.targets) == 0 && k.location == nil || err != nil && !mayHaveHappened(status.Code(err)) {
 		return
 	}
-	request, answer := messageOf(in), messageOf(out)
+	m, request, answer := call.Method, messageOf(in), messageOf(out)
 	var tags, targets []string
 	for _, t := range k.invalidates {
 		if err != nil && t.OfResponse() {
@@ -372,7 +380,7 @@ func (k *kept) changed(m *policy.Method, in, out any, err error) {
 		}
 	}
 	k.cache.Invalidate(tags...)
-	if k.route != nil { // A read changes nothing under its path.
+	if k.reads && !call.Writes {
 		return
 	}
 	for i := range k.targets {

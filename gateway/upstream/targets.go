@@ -2,9 +2,12 @@ package upstream
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -48,30 +51,28 @@ func cachedPaths(methods []*policy.Method) (out []paths.Template, err error) {
 }
 
 // newTargets are the paths of a method: of one whose answers are cached, those of GET;
-// of one that changes something, those where answers of others may be cached. A method
-// with a binding of GET or HEAD is a read, under every one of its bindings.
-func newTargets(m *policy.Method, cached []paths.Template) (out []target, err error) {
+// of any other, those of its writes under which answers of others may be cached. It
+// reads, where it is cached or bound to GET: then only an unsafe HTTP method changes
+// something, not a call over the gRPC edge.
+func newTargets(m *policy.Method, cached []paths.Template) (out []target, reads bool, err error) {
 	bound, err := paths.Bindings(m.Descriptor)
-	if err != nil || m.Streaming() {
-		return nil, err
+	if err != nil {
+		return nil, false, err
 	}
-	reads := m.Rule.Cache != nil
+	reads = m.Rule.Cache != nil
 	for _, b := range bound {
-		if (b.Verb == "GET" || b.Verb == "HEAD") && !reads {
-			return nil, nil
-		}
-	}
-	for _, b := range bound {
-		if reads && b.Verb != "GET" || !reads && !overlaps(b.Template, cached) {
+		get := b.Verb == "GET" || b.Verb == "HEAD"
+		reads = reads || get
+		if get != (m.Rule.Cache != nil) || !get && !overlaps(b.Template, cached) {
 			continue
 		}
 		t, err := newTarget(m, b.Template)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		out = append(out, t)
 	}
-	return out, nil
+	return out, reads, nil
 }
 
 func overlaps(t paths.Template, others []paths.Template) bool {
@@ -178,4 +179,44 @@ func (t *target) name(m policy.Message) (string, error) {
 		}
 	}
 	return cache.Target("", b.String()), nil
+}
+
+// changes are the paths that the messages of a stream have named so far.
+type changes struct {
+	mu      sync.Mutex
+	targets []string
+}
+
+// maxChanges bounds the paths that a stream remembers until it ends. With more, those
+// that it has go at once.
+const maxChanges = 64
+
+// add notes the paths of a message that is about to be sent.
+func (c *changes) add(k *kept, call *policy.Call, m any) {
+	if k == nil || len(k.targets) == 0 || k.reads && !call.Writes {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range k.targets {
+		name, err := k.targets[i].name(messageOf(m))
+		if err != nil || slices.Contains(c.targets, name) {
+			continue
+		}
+		if len(c.targets) == maxChanges {
+			k.cache.InvalidateTargets(c.targets...)
+			c.targets = c.targets[:0]
+		}
+		c.targets = append(c.targets, name)
+	}
+}
+
+// done removes what is cached for the paths, when the stream has ended well or may have
+// changed something.
+func (c *changes) done(k *kept, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.targets) > 0 && (err == nil || mayHaveHappened(status.Code(err))) {
+		k.cache.InvalidateTargets(c.targets...)
+	}
 }
