@@ -39,7 +39,7 @@ type keeping struct {
 
 const maxEntry = 8 << 10
 
-func keep(t *testing.T, rule *policyv1.Cache, h http.HandlerFunc, change func(*proxy.Route)) *keeping {
+func keep(t *testing.T, rule *policyv1.Cache, h http.HandlerFunc, change func(*proxy.Route), of ...func(*proxy.Upstream)) *keeping {
 	t.Helper()
 	k := &keeping{clock: &hands{}}
 	addr := backend(t, func(w http.ResponseWriter, r *http.Request) { k.calls.Add(1); h(w, r) })
@@ -55,7 +55,13 @@ func keep(t *testing.T, rule *policyv1.Cache, h http.HandlerFunc, change func(*p
 	if change != nil {
 		change(&route)
 	}
-	k.edge, k.url = start(t, proxy.Options{Upstreams: to(addr), Cache: k.cache, Routes: []proxy.Route{route}, Entry: policy.Chain{{Name: "owner", Check: policy.RequireOwner}}})
+	upstreams := to(addr)
+	for _, f := range of {
+		up := upstreams["up"]
+		f(&up)
+		upstreams["up"] = up
+	}
+	k.edge, k.url = start(t, proxy.Options{Upstreams: upstreams, Cache: k.cache, Routes: []proxy.Route{route}, Entry: policy.Chain{{Name: "owner", Check: policy.RequireOwner}}})
 	k.principal = policy.NewPrincipal("ada", "i", nil, time.Time{})
 	return k
 }
