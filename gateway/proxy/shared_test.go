@@ -162,14 +162,14 @@ func TestTemplatesOfCallerAreKeyed(t *testing.T) {
 // TestFaultIsNotForThoseWhoWait: who asks for a failure on purpose has it alone.
 func TestFaultIsNotForThoseWhoWait(t *testing.T) {
 	k := keep(t, shared(), func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") }, func(r *proxy.Route) {
-		r.Rule.Deadline = 100 * time.Millisecond
+		r.Rule.Deadline = 500 * time.Millisecond
 	}, func(u *proxy.Upstream) {
 		u.Faults = []proxy.Fault{{Abort: codes.PermissionDenied, Percent: 100, Header: "X-Fault", Value: "abort"}, {Delay: time.Hour, Percent: 100, Header: "X-Fault", Value: "delay"}}
 	})
 	late := make(chan int, 1)
 	go func() {
 		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, k.url+"/u/ada/x", nil)
-		r.Header.Set("X-Fault", "delay")
+		r.Header["X-Fault"], r.Header["Accept-Encoding"] = []string{"delay"}, []string{"identity"}
 		res, err := http.DefaultTransport.RoundTrip(r)
 		if err != nil {
 			late <- 0
@@ -178,6 +178,10 @@ func TestFaultIsNotForThoseWhoWait(t *testing.T) {
 		_ = res.Body.Close()
 		late <- res.StatusCode
 	}()
+	for k.call.Load() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond) // For it to be delayed; whoever is early finds the same.
 	if res, _, _ := k.ask(t, "GET", "/u/ada/x", http.Header{"X-Fault": {"abort"}}); res.StatusCode != http.StatusForbidden {
 		t.Errorf("a failure that was asked for: %d", res.StatusCode)
 	}

@@ -112,9 +112,7 @@ func TestWriteDuringFetch(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if res, err := http.Get(k.url + "/u/ada/x"); err == nil { //nolint:noctx // It ends with the test.
-			_ = res.Body.Close()
-		}
+		do(t, "GET", k.url+"/u/ada/x", nil, http.Header{"Accept-Encoding": {"identity"}})
 	}()
 	<-begun
 	do(t, "PUT", k.url+"/u/ada/x", nil, nil)

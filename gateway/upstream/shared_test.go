@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -147,6 +149,69 @@ func TestUnsafeMethodsPass(t *testing.T) {
 		call := &policy.Call{Writes: step.writes}
 		if _, err := f.echo(t, call, step.id); err != nil || call.Cache != step.want {
 			t.Errorf("%d: %s, want %s; %v", i, call.Cache, step.want, err)
+		}
+	}
+}
+
+// ups answers a stream of requests, or fails as it is told.
+type ups struct {
+	server
+	fails codes.Code
+}
+
+func (s *ups) Up(ss grpc.ClientStreamingServer[testv1.EchoRequest, testv1.EchoResponse]) error {
+	for {
+		if _, err := ss.Recv(); err != nil {
+			break
+		}
+	}
+	if s.fails != codes.OK {
+		return status.Error(s.fails, "told to")
+	}
+	return ss.SendAndClose(&testv1.EchoResponse{})
+}
+
+// TestStreamsRemoveTheirPath: a stream that writes removes what is cached for its path
+// when it ends, as far as it may have changed something.
+func TestStreamsRemoveTheirPath(t *testing.T) {
+	for fails, want := range map[codes.Code]bool{codes.OK: false, codes.Unavailable: false, codes.InvalidArgument: true} {
+		c, err := cache.New(cache.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &ups{fails: fails}
+		target := upstream.InProcess(upstream.Host{Name: "test", Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) { testv1.RegisterTestServiceServer(r, s) }})
+		f := travelBy(t, target, upstream.ServiceOptions{}, policy.Override{}, func(o *upstream.Options) {
+			o.Cache = c
+			o.Methods.Method(service + "GetNamed").Rule.Cache = &policy.Cache{Public: true, TTL: time.Hour} // Its path can be any.
+		})
+		kept := c.Route("/other", &policy.Cache{Public: true, TTL: time.Hour})
+		key := kept.AppendKey(nil, policy.Anonymous)
+		if _, _, err := kept.Do(t.Context(), key, nil, false, func(context.Context) (*cache.Entry, error) {
+			return &cache.Entry{Tags: []string{cache.Target("", "/test/v1/up")}}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		stream, err := f.NewStream(f.admit(t, "Up", &policy.Call{}), &grpc.StreamDesc{ClientStreams: true}, service+"Up")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := stream.SendMsg(&testv1.EchoRequest{Id: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if e, _ := kept.Get(key); e == nil {
+			t.Error("it is gone before the stream has ended")
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(&testv1.EchoResponse{}); status.Code(err) != fails {
+			t.Errorf("%v, want %s", err, fails)
+		}
+		if e, _ := kept.Get(key); (e != nil) != want {
+			t.Errorf("after %s it is there: %v", fails, e != nil)
 		}
 	}
 }
