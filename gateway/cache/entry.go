@@ -151,13 +151,16 @@ func (e *Entry) init(r *Route, key string, now time.Time) {
 	e.c, e.key, e.at, e.kept = r.c, key, now, true
 	e.tagged = append(e.Tags[:len(e.Tags):len(e.Tags)], r.tag)
 	rule := r.rule
-	if e.Err != nil {
-		e.ttl, e.keep = rule.NegativeTTL, rule.NegativeTTL
-		return
-	}
 	e.ttl = rule.TTL
+	if e.Err != nil {
+		e.ttl = rule.NegativeTTL
+	}
 	if e.TTL > 0 {
 		e.ttl = min(e.ttl, e.TTL)
+	}
+	if e.Err != nil {
+		e.keep = e.ttl
+		return
 	}
 	e.NoStale = e.NoStale || e.Pass
 	if e.keep = e.ttl; !e.NoStale {

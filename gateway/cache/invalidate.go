@@ -12,6 +12,10 @@ import (
 // routeTag is the tag that every answer of a route has. No tag of a rule begins so.
 func routeTag(name string) string { return "\x00" + name }
 
+// Target is the tag of answers to GET of a path, decoded and without its query. Host is
+// empty for RPCs, which are the same under every name. No tag of a rule begins so.
+func Target(host, path string) string { return "\x01" + host + path }
+
 // index finds entries by tag.
 type index struct {
 	mu   sync.Mutex
@@ -76,6 +80,15 @@ func (c *Cache) Invalidate(tags ...string) int {
 		return 0
 	}
 	return c.invalidate(byTag, tags)
+}
+
+// InvalidateTargets does the same for tags that Target has made, after a write to their
+// paths (RFC 9111, 4.4).
+func (c *Cache) InvalidateTargets(targets ...string) int {
+	if len(targets) == 0 {
+		return 0
+	}
+	return c.invalidate(byTarget, targets)
 }
 
 // InvalidateRoute removes the answers of an RPC or route.

@@ -12,9 +12,10 @@ const (
 	causeSize    = "size"
 	causeExpired = "expired"
 
-	byTag   = "tag"
-	byRoute = "method"
-	byPurge = "purge"
+	byTag    = "tag"
+	byTarget = "target"
+	byRoute  = "method"
+	byPurge  = "purge"
 )
 
 type metrics struct {
@@ -30,12 +31,12 @@ func newMetrics(c *Cache, to prometheus.Registerer) (*metrics, error) {
 		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_cache_evictions_total",
 			Help: "Kept answers that were removed for lack of room (size) or because they were too old (expired)."}, []string{"cause"}),
 		invalidations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_cache_invalidations_total",
-			Help: "Invalidations, by what they named: tag, method, purge (everything)."}, []string{"by"}),
+			Help: "Invalidations, by what they named: tag, target (the path of a write), method, purge (everything)."}, []string{"by"}),
 	}
 	for _, cause := range []string{causeSize, causeExpired} { // So that they are there, at zero.
 		m.evictions.WithLabelValues(cause)
 	}
-	for _, by := range []string{byTag, byRoute, byPurge} {
+	for _, by := range []string{byTag, byTarget, byRoute, byPurge} {
 		m.invalidations.WithLabelValues(by)
 	}
 	if to == nil {

@@ -46,6 +46,9 @@ type Call struct {
 	// Headers returns the values of a request header or metadata key, whatever
 	// its case. Never nil on calls that an edge makes.
 	Headers func(key string) []string
+	// Writes says that the request came over REST with a method that is not safe (RFC
+	// 9110, 9.2.1): nothing cached answers it, or is good for its path afterwards.
+	Writes bool
 	// Annotate adds a header to the answer. Never nil on calls that an edge makes.
 	Annotate func(key, value string)
 
@@ -241,6 +244,20 @@ func Detach(ctx context.Context) (context.Context, *Call) {
 	}
 	c.carried = carried{ctx, c}
 	return &c.carried, c
+}
+
+// DetachUnnamed is Detach for an answer that others get, too: the copy does not say who
+// calls, from where and with which headers, so that neither the service nor the branches
+// of a composite can make an answer of that. Its request id is the given one: the
+// caller's own may be a text that she has chosen.
+func DetachUnnamed(ctx context.Context, requestID string) (context.Context, *Call) {
+	ctx, c := Detach(ctx)
+	if c != nil {
+		c.RequestID, c.Principal = requestID, Anonymous
+		c.Peer, c.Client, c.PeerCertificate = netip.AddrPort{}, netip.Addr{}, nil
+		c.Headers = func(string) []string { return nil }
+	}
+	return ctx, c
 }
 
 // Branch admits a call to m on behalf of parent's principal: the checks see

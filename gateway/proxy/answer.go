@@ -35,7 +35,7 @@ func modifyResponse(res *http.Response) error {
 		}
 	}
 	q.status = res.StatusCode
-	q.wrote(res.StatusCode)
+	q.wrote(res.StatusCode, h)
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return q.upgrade(res)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,8 +41,9 @@ func (p *Proxy) compileCache(r Route, rule *policy.Rule, variables []string, req
 	if rule.Cache == nil {
 		return nil, nil //nolint:nilnil // No rule, nothing is kept.
 	}
-	k := &keeper{cache: p.o.Cache, rule: rule.Cache, public: rule.Cache.Public && rule.Public && !request.OfCaller() && len(p.o.Upstreams[r.Upstream].Canaries) == 0,
-		shape: fmt.Sprintf("%s %+v %+v %+v %+v", r.Upstream, r.Rewrite, r.RequestHeaders, r.RequestJSON, r.ResponseJSON)}
+	k := &keeper{cache: p.o.Cache, rule: rule.Cache, public: rule.Cache.Public && rule.Public && !request.OfCaller() && len(p.o.Upstreams[r.Upstream].Canaries) == 0}
+	// The Cache-Control of an answer is made when that is fetched, so the rule's times are a part of the shape.
+	k.shape = fmt.Sprintf("%s %+v %+v %+v %+v %v %v", r.Upstream, r.Rewrite, r.RequestHeaders, r.RequestJSON, r.ResponseJSON, *rule.Cache, k.public)
 	var errs []error
 	for _, name := range rule.Cache.Vary {
 		n := textproto.CanonicalMIMEHeaderKey(name)
@@ -97,7 +99,7 @@ func (q *Request) lookUp(memory *[]byte) *cache.Entry {
 	}
 	e, s := k.route.Get(key)
 	if e == nil {
-		q.key = key
+		q.key, q.unnamed = key, q.shared()
 		return nil
 	}
 	q.call.Cache = s.String()
@@ -185,6 +187,10 @@ func zeroWeight(s string) bool {
 	return ok && strings.EqualFold(name, "q") && strings.Trim(value, "0.") == ""
 }
 
+// notOfFetches are headers of one caller's own cache, or page, that would shape what is
+// fetched for others or for later.
+var notOfFetches = []string{"If-None-Match", "If-Modified-Since", "If-Range", "Cache-Control", "Pragma", "Origin"}
+
 // keyed takes away what the key does not hold, for an answer that may be kept.
 func (q *Request) keyed(h http.Header) {
 	k := q.route.keep
@@ -195,7 +201,7 @@ func (q *Request) keyed(h http.Header) {
 			}
 		}
 	}
-	for _, name := range []string{"If-None-Match", "If-Modified-Since", "Origin"} {
+	for _, name := range notOfFetches {
 		if !slices.Contains(k.vary, name) {
 			delete(h, name)
 		}
@@ -208,9 +214,10 @@ func (q *Request) keyed(h http.Header) {
 	}
 }
 
-// tagNames are the tags of the route's answers, as the path fills them in.
+// tagNames are the tags of the route's answers, as the path fills them in, and that of
+// the path itself.
 func (q *Request) tagNames() ([]string, error) {
-	var out []string
+	out := []string{cache.Target(hostOf(q.in), q.path)}
 	for _, t := range q.route.keep.tags {
 		name, err := t.Of(policy.Message{Proto: noMessage, Variable: q.variable}, policy.Message{})
 		if err != nil {
@@ -221,15 +228,48 @@ func (q *Request) tagNames() ([]string, error) {
 	return out, nil
 }
 
-// wrote removes the answers that have the tags of the route, where a request of another
-// method has changed something, or may have.
-func (q *Request) wrote(code int) {
+// safe are the methods that change nothing (RFC 9110, 9.2.1). What is not known is not safe.
+func safe(method string) bool {
+	return reads(method) || method == http.MethodOptions || method == http.MethodTrace
+}
+
+// wrote removes the answers that a request has made untrue, or may have: those of its
+// path, whichever route keeps them and whatever the query is, those of the resources
+// that the answer names (RFC 9111, 4.4), and those that have the tags of the route. A
+// refusal has changed nothing.
+func (q *Request) wrote(code int, h http.Header) {
+	if !q.p.keeps || safe(q.in.Method) || code >= http.StatusBadRequest && code < http.StatusInternalServerError {
+		return
+	}
+	q.p.o.Cache.InvalidateTargets(q.targets(h)...)
 	k := q.route.keep
-	if k == nil || len(k.tags) == 0 || reads(q.in.Method) || q.in.Method == http.MethodOptions ||
-		code >= http.StatusBadRequest && code < http.StatusInternalServerError {
+	if k == nil || len(k.tags) == 0 {
 		return
 	}
 	if tags, err := q.tagNames(); err == nil {
 		k.cache.Invalidate(tags...)
 	}
+}
+
+// targets are the path of a request, and those that Location and Content-Location of its
+// answer name. Of other origins a service cannot speak.
+func (q *Request) targets(h http.Header) []string {
+	host, base := hostOf(q.in), &url.URL{Scheme: q.scheme(), Host: q.in.Host, Path: q.path}
+	out := []string{cache.Target(host, q.path)}
+	for _, name := range [...]string{"Location", "Content-Location"} {
+		u, err := base.Parse(h.Get(name))
+		if err == nil && u.Path != q.path && u.Scheme == base.Scheme && authority(u) == authority(base) {
+			out = append(out, cache.Target(host, u.Path))
+		}
+	}
+	return out
+}
+
+// authority is the host and port of a URL, in one form.
+func authority(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port
 }

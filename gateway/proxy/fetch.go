@@ -32,6 +32,10 @@ func (q *Request) fetch(out *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := q.failAlone(ctx); err != nil {
+		q.call.Cache = k.route.Bypassed().String()
+		return nil, err
+	}
 	var sent *policy.Call
 	own := &handover{}
 	e, s, err := k.route.Do(ctx, q.key, tags, false, func(ctx context.Context) (*cache.Entry, error) {
@@ -48,7 +52,7 @@ func (q *Request) fetch(out *http.Request) (*http.Response, error) {
 		release(res)
 		q.kept = e
 		return nil, errKept
-	case res != nil && ctx.Err() == nil:
+	case res != nil && ctx.Err() == nil && !(res.personal && q.unnamed && q.call.Principal.Authenticated()):
 		return q.takeOver(out, res), nil
 	case e != nil, errors.As(err, &answered) && answered.code < http.StatusInternalServerError:
 		release(res)
@@ -59,6 +63,18 @@ func (q *Request) fetch(out *http.Request) (*http.Response, error) {
 		q.told = true
 		return nil, err
 	}
+}
+
+// failAlone lets a request that may fetch for others have its fault by itself, within its
+// deadline: whoever asks for a failure must not choose it for those who wait.
+func (q *Request) failAlone(ctx context.Context) error {
+	q.faulted = true
+	if d := q.route.method.Rule.Deadline; len(q.route.faults) > 0 && d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d, errHeaderLate)
+		defer cancel()
+	}
+	return q.fail(ctx)
 }
 
 // detached is the context of a fetch, with a call of its own.
@@ -100,23 +116,25 @@ func (q *Request) ask(ctx context.Context, call *policy.Call, out *http.Request,
 	// The answer's body may be read behind the fetch, so the request has a life of its own.
 	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	unlink := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	f := &Request{p: q.p, route: q.route, path: q.path, call: call, sendPath: q.sendPath, target: q.target}
+	f := &Request{p: q.p, route: q.route, path: q.path, call: call, sendPath: q.sendPath, target: q.target, unnamed: q.unnamed, faulted: true}
 	life = context.WithValue(life, requestKey{}, f)
 	f.in = out.Clone(life)
 	f.in.Method = http.MethodGet
 	rule := &q.route.method.Rule
 	f.watch.begin(cancel, rule.Deadline, rule.StreamIdle, rule.StreamMaxAge, time.Time{})
 	end := func() { f.watch.end(); unlink() }
+	start := time.Now()
 	res, err := f.send(f.in)
 	if err != nil {
 		end()
 		cancel(nil)
 		return nil, f.explain(life, err)
 	}
-	e, why, err := f.keep(life, res, tags)
+	a := f.answer(res, start)
+	e, why, err := f.keep(life, res, a, tags, start)
 	end()
 	if e == nil && err == nil || why != nil {
-		own.put(res, func() { cancel(nil) })
+		own.put(&handed{res, personal(res, a, why), func() { cancel(nil) }})
 	} else {
 		_ = res.Body.Close()
 		cancel(nil)
@@ -135,12 +153,30 @@ func (q *Request) ask(ctx context.Context, call *policy.Call, out *http.Request,
 // passTime bounds for how long it is remembered that an answer cannot be shared.
 const passTime = 10 * time.Second
 
-// keep makes an entry of an answer: nil where it may not be shared, with why where that
-// is a failure. What it has read of the body is put back then.
-func (q *Request) keep(ctx context.Context, res *http.Response, tags []string) (e *cache.Entry, why *answeredError, err error) {
+// personal says whether an answer may be another one to a caller who is known: the
+// service says that it is for one alone, or that it wants to know who asks. Who was not
+// named to it asks again by herself.
+func personal(res *http.Response, a *answer, why *answeredError) bool {
+	if why != nil {
+		return res.StatusCode == http.StatusUnauthorized || res.StatusCode == http.StatusForbidden
+	}
+	return a == nil
+}
+
+// answer is what belongs to an answer to a request that was sent at start; nil where it
+// may not be shared.
+func (q *Request) answer(res *http.Response, start time.Time) *answer {
+	if readFreshness(res.Header, !q.shared(), start, time.Now()).never {
+		return nil
+	}
+	return q.route.keep.answerOf(res)
+}
+
+// keep makes an entry of an answer: nil where there is none to share, with why where
+// that is a failure. What it has read of the body is put back then.
+func (q *Request) keep(ctx context.Context, res *http.Response, a *answer, tags []string, start time.Time) (e *cache.Entry, why *answeredError, err error) {
 	k := q.route.keep
 	negative := k.rule.NegativeTTL > 0 && (res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone)
-	a, ttl := k.answerOf(res, q.shared())
 	if res.StatusCode >= http.StatusBadRequest && (!negative || a == nil) || res.StatusCode < http.StatusOK {
 		return nil, &answeredError{max(res.StatusCode, http.StatusBadRequest)}, nil
 	}
@@ -159,7 +195,9 @@ func (q *Request) keep(ctx context.Context, res *http.Response, tags []string) (
 		return nil, nil, q.explain(ctx, errors.Join(errNonsense, err))
 	}
 	a.finish(res.Header, body)
-	e = &cache.Entry{Body: body, Meta: a, MetaBytes: a.bytes(), Tags: tags, TTL: ttl, NoStale: a.noStale}
+	f := readFreshness(res.Header, !q.shared(), start, time.Now()) // Once more: the body took time as well.
+	a.times(k, &f)
+	e = &cache.Entry{Body: body, Meta: a, MetaBytes: a.bytes(), Tags: tags, TTL: f.ttl(), NoStale: f.noStale, NoStore: f.never}
 	if negative {
 		e.Err = &answeredError{res.StatusCode}
 	}
@@ -229,8 +267,9 @@ type handover struct {
 }
 
 type handed struct {
-	res *http.Response
-	end func()
+	res      *http.Response
+	personal bool
+	end      func()
 }
 
 func release(h *handed) {
@@ -240,10 +279,9 @@ func release(h *handed) {
 	}
 }
 
-func (o *handover) put(res *http.Response, end func()) {
+func (o *handover) put(h *handed) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	h := &handed{res, end}
 	if o.gone {
 		release(h)
 		return

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
@@ -9,6 +10,9 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
 
 // Headers that the gateway sends to services.
@@ -84,19 +88,57 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 			delete(out.Header, name)
 		}
 	}
-	q.route.request.Apply(out.Header, q.values())
-	out.Header[headerRequestID] = []string{q.call.RequestID}
-	if u.userID && q.call.Principal.Authenticated() {
-		out.Header[headerUserID] = []string{q.call.Principal.Subject}
+	values := q.values()
+	values.Call = q.announced()
+	q.route.request.Apply(out.Header, values)
+	out.Header[headerRequestID] = []string{values.Call.RequestID}
+	if p := q.principal(); u.userID && p.Authenticated() {
+		out.Header[headerUserID] = []string{p.Subject}
 	}
-	if trace.SpanContextFromContext(out.Context()).IsValid() {
-		traceContext.Inject(out.Context(), propagation.HeaderCarrier(out.Header))
+	q.injectTrace(out.Context(), out.Header)
+}
+
+// principal is who the service is told asks: nobody, where others get the answer too.
+func (q *Request) principal() *policy.Principal {
+	if q.unnamed {
+		return policy.Anonymous
+	}
+	return q.call.Principal
+}
+
+// announced is the call as the service learns of it. What templates make of the caller
+// is a part of the key; a request id that she has chosen is not, so an answer for others
+// is asked for under a new one.
+func (q *Request) announced() *policy.Call {
+	if !q.unnamed || len(q.in.Header[headerRequestID]) == 0 {
+		return q.call
+	}
+	call := *q.call
+	call.RequestID = telemetry.RequestID("")
+	return &call
+}
+
+// injectTrace says which trace the request belongs to. The trace state is the caller's
+// own text, which must not shape an answer for others.
+func (q *Request) injectTrace(ctx context.Context, h http.Header) {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return
+	}
+	traceContext.Inject(ctx, propagation.HeaderCarrier(h))
+	if q.unnamed {
+		delete(h, "Tracestate")
 	}
 }
 
 // forwarded says where the request comes from, anew: the address that the gateway
-// found, and behind it the trusted proxy that stood between, if any.
+// found, and behind it the trusted proxy that stood between, if any. Of a request whose
+// answer others get, only the name and the scheme, which the key has.
 func (q *Request) forwarded(h http.Header) {
+	if q.unnamed {
+		h["X-Forwarded-Host"], h["X-Forwarded-Proto"] = []string{q.in.Host}, []string{q.scheme()}
+		h["Forwarded"] = []string{`host="` + q.in.Host + `";proto=` + q.scheme()}
+		return
+	}
 	client, peer := q.call.Client, q.call.Peer.Addr().Unmap().WithZone("")
 	proto := q.scheme()
 	list := client.String()
@@ -139,7 +181,7 @@ func (q *Request) assert(out *http.Request) error {
 	if !q.route.upstream.assert {
 		return nil
 	}
-	token, err := q.p.o.Signer.Sign(q.call.Principal, q.route.upstream.name)
+	token, err := q.p.o.Signer.Sign(q.principal(), q.route.upstream.name)
 	if err != nil {
 		return err
 	}

@@ -18,40 +18,33 @@ type answer struct {
 	etag     []string // the service's; nil means that the cache's stands for it
 	modified time.Time
 	age      time.Duration // that it had when it came
+	older    bool          // as freshness says: every caller is told its age then
 	noStale  bool
 	control  []string
 }
 
 // perHop are headers of one connection (RFC 9110, 7.6.1), and those that the gateway
 // says of kept answers.
-var perHop = names("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+var perHop = names("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authentication-Info", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Age", "Cache-Control", "Content-Length", "Date", "Expires", "Pragma")
 
-// answerOf says whether an answer may be given to others, by its status and header,
-// and for how long the service says so (0: it says nothing). nil means that it may not.
-func (k *keeper) answerOf(res *http.Response, shared bool) (*answer, time.Duration) {
+// answerOf makes what belongs to an answer, by its status and header. nil means that it
+// may not be given to others.
+func (k *keeper) answerOf(res *http.Response) *answer {
 	switch res.StatusCode {
 	case http.StatusOK, http.StatusNoContent, http.StatusMovedPermanently, http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
 	default:
-		return nil, 0
+		return nil
 	}
 	h := res.Header
 	if len(h["Set-Cookie"]) > 0 || len(res.Trailer) > 0 || len(h["Trailer"]) > 0 || len(h["Content-Range"]) > 0 || !k.varies(h["Vary"]) ||
 		strings.HasPrefix(strings.ToLower(h.Get("Content-Type")), "text/event-stream") {
-		return nil, 0
+		return nil
 	}
-	f := readFreshness(h, !shared, time.Now())
-	if f.never {
-		return nil, 0
-	}
-	a := &answer{code: res.StatusCode, header: make(http.Header, len(h)+2), age: f.age, noStale: f.noStale}
-	ttl := k.rule.TTL
-	if f.said {
-		ttl = min(ttl, f.left)
-	}
-	a.control = []string{k.control(ttl+f.age, f.noStale)}
+	a := &answer{code: res.StatusCode, header: make(http.Header, len(h)+2)}
+	ofHop := listed(h["Connection"]) // RFC 9111, 3.1
 	for name, values := range h {
-		if !perHop[name] && !gatewaysOwn(name) && name != "Vary" {
+		if !perHop[name] && !gatewaysOwn(name) && name != "Vary" && !slices.Contains(ofHop, name) {
 			a.header[name] = slices.Clip(values)
 		}
 	}
@@ -63,10 +56,13 @@ func (k *keeper) answerOf(res *http.Response, shared bool) (*answer, time.Durati
 	if vary = slices.Compact(vary); len(vary) > 0 {
 		a.header["Vary"] = []string{strings.Join(vary, ", ")}
 	}
-	if f.said {
-		return a, f.left
-	}
-	return a, 0
+	return a
+}
+
+// times notes how old the answer is, and what others are told of how long it is fresh.
+func (a *answer) times(k *keeper, f *freshness) {
+	a.age, a.older, a.noStale = f.age, f.older, f.noStale
+	a.control = []string{k.control(f)}
 }
 
 // varies says whether the key holds what the service says that it chose by. Cookie is
@@ -133,108 +129,6 @@ func (a *answer) bytes() int {
 	return n
 }
 
-// control is the Cache-Control of a kept answer, as on routes of RPCs. max-age is the
-// whole time; what is gone of it, Age says (RFC 9111, 4.2).
-func (k *keeper) control(fresh time.Duration, noStale bool) string {
-	out := "private"
-	if k.public {
-		out = "public"
-	}
-	out += ", max-age=" + seconds(fresh)
-	if noStale {
-		return out + ", must-revalidate"
-	}
-	if d := k.rule.StaleWhileRevalidate; d > 0 { // RFC 5861
-		out += ", stale-while-revalidate=" + seconds(d)
-	}
-	if d := k.rule.StaleIfError; d > 0 {
-		out += ", stale-if-error=" + seconds(d)
-	}
-	return out
-}
-
-func seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
-
-// freshness is what an answer says of how long it may be kept.
-type freshness struct {
-	never   bool // no-store and the like
-	said    bool
-	left    time.Duration // of the time that it says
-	age     time.Duration
-	noStale bool
-}
-
-// readFreshness reads an answer's header (RFC 9111, 4.2.1 and 5.2.2). What cannot be
-// read means never. Of a cache for everybody, s-maxage is what counts.
-func readFreshness(h http.Header, private bool, now time.Time) (f freshness) {
-	if v := h["Age"]; len(v) > 0 {
-		f.age, f.never = deltaSeconds(v[0])
-	}
-	most, shared := time.Duration(-1), time.Duration(-1)
-	lower := func(to *time.Duration, value string) {
-		d, bad := deltaSeconds(value)
-		if f.never = f.never || bad; *to < 0 || d < *to {
-			*to = d
-		}
-	}
-	control := h["Cache-Control"]
-	for _, line := range control {
-		for part := range strings.SplitSeq(line, ",") {
-			name, value, _ := strings.Cut(strings.Trim(part, " \t"), "=")
-			switch strings.ToLower(strings.Trim(name, " \t")) {
-			case "no-store", "no-cache":
-				f.never = true
-			case "private":
-				f.never = f.never || !private
-			case "must-revalidate":
-				f.noStale = true
-			case "proxy-revalidate":
-				f.noStale = f.noStale || !private
-			case "max-age":
-				lower(&most, value)
-			case "s-maxage":
-				if !private {
-					lower(&shared, value)
-				}
-			}
-		}
-	}
-	if shared >= 0 {
-		most = shared
-	}
-	if most < 0 && len(h["Expires"]) > 0 {
-		t, err := http.ParseTime(h.Get("Expires"))
-		if err != nil {
-			f.never = true
-			return f
-		}
-		from := now
-		if d, err := http.ParseTime(h.Get("Date")); err == nil { // The service's clock, not ours.
-			from = d
-		}
-		most = max(0, t.Sub(from))
-	}
-	if len(control) == 0 && strings.Contains(strings.ToLower(h.Get("Pragma")), "no-cache") {
-		f.never = true
-	}
-	if most >= 0 {
-		f.said, f.left = true, most-f.age
-		f.never = f.never || f.left <= 0
-	}
-	return f
-}
-
-// maxDelta is more than any rule's time.
-const maxDelta = 10 * 365 * 24 * 3600
-
-func deltaSeconds(s string) (_ time.Duration, bad bool) {
-	n, err := strconv.ParseUint(strings.Trim(s, ` "`), 10, 31)
-	if err != nil {
-		return 0, true
-	}
-	return time.Duration(min(n, maxDelta)) * time.Second, false
-}
-
 // give answers with what is kept, or with what another has just fetched.
 func (q *Request) give(w http.ResponseWriter, e *cache.Entry) error {
 	a, ok := e.Meta.(*answer)
@@ -260,7 +154,7 @@ func (q *Request) give(w http.ResponseWriter, e *cache.Entry) error {
 		h["Etag"] = tag
 	}
 	fetched := q.call.Cache == cache.Miss.String() || q.call.Cache == cache.Coalesced.String()
-	if e.Kept() && (!fetched || a.age > 0) {
+	if e.Kept() && (!fetched || a.older) { // RFC 9111, 5.1: not of one that was made for this request.
 		h["Age"] = []string{seconds(e.Age() + a.age)}
 	}
 	q.status = a.code

@@ -28,6 +28,7 @@ type Proxy struct {
 	upstreams map[string]*Service
 	proxy     *httputil.ReverseProxy
 	faults    *prometheus.CounterVec
+	keeps     bool // some route keeps answers
 
 	// draining ends when what streams must end, too; open counts what is served.
 	draining   context.Context
@@ -148,6 +149,7 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 	c.faults = u.Faults
 	c.keep, err = p.compileCache(r, &rule, c.matcher.variables, c.request)
 	note("", err)
+	p.keeps = p.keeps || c.keep != nil
 	if c.webSocket && (c.in != nil || c.out != nil) {
 		note("", errors.New("websocket and rules of JSON bodies exclude each other: a WebSocket has no body"))
 	}

@@ -35,6 +35,8 @@ type Request struct {
 	upgraded bool
 	undrain  func() bool // of a stream
 	key      []byte      // of the answer, where it may be kept; not empty then
+	unnamed  bool        // the service must not learn who asks: others would get the answer
+	faulted  bool        // the route's faults have been asked
 	kept     *cache.Entry
 	told     bool // the log has what went wrong: the fetch, which may be another's, has said it
 }
@@ -214,7 +216,7 @@ func (q *Request) pass(w http.ResponseWriter, r *http.Request) (err error) {
 	case q.kept != nil:
 		return q.give(w, q.kept)
 	case errors.Is(q.failed, errAgain): // By itself now, and with all that the caller sent.
-		q.key, q.failed = nil, nil
+		q.key, q.failed, q.unnamed = nil, nil, false
 		q.watch.within(q.route.method.Rule.Deadline)
 		q.p.proxy.ServeHTTP(q.w, r)
 	}
@@ -256,7 +258,7 @@ func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
 	if q.failed = err; errors.Is(err, errKept) || errors.Is(err, errAgain) {
 		return
 	}
-	q.wrote(http.StatusBadGateway) // It may have happened.
+	q.wrote(http.StatusBadGateway, nil) // It may have happened.
 	var body *BodyError
 	if errors.As(err, &body) || isUpgradeMistake(err) {
 		q.failed = errors.Join(errNonsense, err)

@@ -11,7 +11,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -34,7 +33,7 @@ func (roundTripper) RoundTrip(out *http.Request) (*http.Response, error) {
 
 // send sends a request to a backend, and again where that is allowed.
 func (q *Request) send(out *http.Request) (*http.Response, error) {
-	if len(q.route.faults) > 0 {
+	if len(q.route.faults) > 0 && !q.faulted {
 		if err := q.fail(out.Context()); err != nil {
 			return nil, err
 		}
@@ -135,7 +134,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		return nil, err
 	}
 	if span != nil {
-		traceContext.Inject(ctx, propagation.HeaderCarrier(r.Header))
+		q.injectTrace(ctx, r.Header)
 	}
 	r.URL.Host = b.Conn.authority()
 	res, err := b.Conn.transport.RoundTrip(r)

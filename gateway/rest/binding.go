@@ -2,7 +2,6 @@ package rest
 
 import (
 	"fmt"
-	"strings"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
@@ -77,7 +76,7 @@ func bindings(m *policy.Method) ([]*Binding, error) {
 }
 
 func newBinding(m *policy.Method, r *annotations.HttpRule) (*Binding, error) {
-	verb, path := pattern(r)
+	verb, path := route.Pattern(r)
 	t, err := route.Parse(path)
 	if err != nil {
 		return nil, err
@@ -153,22 +152,4 @@ func (b *Binding) compile(plans *transcode.Set, in inputs) error {
 	}
 	b.input, in[md.FullName()] = p, p
 	return nil
-}
-
-func pattern(r *annotations.HttpRule) (verb, path string) {
-	switch p := r.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		return "GET", p.Get
-	case *annotations.HttpRule_Put:
-		return "PUT", p.Put
-	case *annotations.HttpRule_Post:
-		return "POST", p.Post
-	case *annotations.HttpRule_Delete:
-		return "DELETE", p.Delete
-	case *annotations.HttpRule_Patch:
-		return "PATCH", p.Patch
-	case *annotations.HttpRule_Custom:
-		return strings.ToUpper(p.Custom.GetKind()), p.Custom.GetPath()
-	}
-	return "", ""
 }

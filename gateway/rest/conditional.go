@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
@@ -131,6 +132,24 @@ func (x *exchange) notModified() {
 		x.Header()["Content-Security-Policy"] = rawPolicy
 	}
 	x.WriteHeader(http.StatusNotModified)
+}
+
+// precondition refuses a call under a condition that does not hold, or of which nobody
+// here can say whether it does (RFC 9110, 13.1). The entity tags of RPCs are weak, and
+// If-Match compares strongly: so it names none of them. Whether there is something behind
+// the path of a write only the service knows, which gets no headers. A write that went on
+// all the same would take another's change away.
+func (x *exchange) precondition() error {
+	h := x.r.Header
+	reads := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+	match := h["If-Match"]
+	switch {
+	case len(match) > 0 && !(reads && len(match) == 1 && strings.Trim(match[0], " \t") == "*"):
+		return preconditionRefused("If-Match")
+	case len(h["If-None-Match"]) > 0 && !reads:
+		return preconditionRefused("If-None-Match")
+	}
+	return nil
 }
 
 // rendering is an answer as it is sent, in each coding that was asked for. It is not

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,30 @@ func TestOtherHeadersStay(t *testing.T) {
 	r.Header.Set("If-None-Match", "*")
 	if a := e.do(t, r); a.status != http.StatusOK || a.header.Get("Etag")+a.header.Get("Age") != "" || a.header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", a.status, a.header)
+	}
+}
+
+// TestPreconditions is RFC 9110, 13 as a table: a call under a condition that cannot be
+// granted is not made, and no condition on a write is passed over.
+func TestPreconditions(t *testing.T) {
+	for _, tc := range []struct {
+		method, name, value string
+		refused             bool
+	}{
+		{"POST", "If-Match", `"a"`, true}, {"POST", "If-Match", `W/"a"`, true}, {"POST", "If-Match", "*", true}, {"POST", "If-Match", "", true},
+		{"POST", "If-None-Match", "*", true}, {"POST", "If-None-Match", `"a"`, true},
+		{"POST", "If-Unmodified-Since", "Mon, 02 Mar 2020 12:00:00 GMT", false}, {"POST", "If-Modified-Since", "Mon, 02 Mar 2020 12:00:00 GMT", false},
+		{"GET", "If-Match", `"a"`, true}, {"HEAD", "If-Match", `"a", "b"`, true}, {"GET", "If-Match", "*", false}, {"HEAD", "If-Match", " * ", false},
+		{"GET", "If-None-Match", "*", false}, {"GET", "If-Range", `"a"`, false}, {"OPTIONS", "If-Match", `"a"`, false},
+	} {
+		e := newEdge(t, nil)
+		r := httptest.NewRequest(tc.method, echoPath, strings.NewReader("{}"))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header[tc.name] = []string{tc.value}
+		a := e.do(t, r)
+		if refused := a.status == http.StatusPreconditionFailed; refused != tc.refused || refused != (e.conn.called() == 0) && tc.method != "OPTIONS" {
+			t.Errorf("%s with %s: %s: %d, %d calls, %v", tc.method, tc.name, tc.value, a.status, e.conn.called(), a.header)
+		}
 	}
 }
 

@@ -88,6 +88,11 @@ func brokenMedia() error {
 	return edgeError(codes.InvalidArgument, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the Content-Type is no media type")
 }
 
+func preconditionRefused(header string) error {
+	return edgeError(codes.FailedPrecondition, http.StatusPreconditionFailed, "PRECONDITION_REFUSED",
+		header+" cannot be granted: answers of this call have no strong entity tag to compare with")
+}
+
 const reasonEncoding = "UNSUPPORTED_ENCODING"
 
 func unsupportedEncoding() error {

@@ -98,7 +98,7 @@ func exchangeOf(ctx context.Context) *exchange {
 }
 
 func (x *exchange) bind(b *Binding) {
-	x.binding = b
+	x.binding, x.call.Writes = b, b.Verb != http.MethodGet && b.Verb != http.MethodHead
 	if b.Method.Streaming() {
 		x.roll()
 	}

@@ -163,6 +163,10 @@ func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
 		x.fail(err)
 		return
 	}
+	if err := x.precondition(); err != nil { // As the last before the call itself (RFC 9110, 13.2.1).
+		x.fail(err)
+		return
+	}
 	ctx, done, err := x.bound(ctx)
 	if err != nil {
 		x.fail(err)

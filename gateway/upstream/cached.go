@@ -15,12 +15,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	paths "github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -34,18 +35,33 @@ type kept struct {
 	open        bool             // some tag has a field of the response
 	partial     protowire.Number // of a composite's field that lists what it lacks; 0 means none
 	invalidates []*policy.Tag
+	// targets are the paths of the method: of its answers where they are kept, else those
+	// that it changes, and location is one that its answer names.
+	targets  []target
+	reads    bool // only an unsafe HTTP method makes the paths untrue
+	location *policy.Tag
 }
 
-// newKept is nil where the rule says nothing, or nothing is kept at all.
-func newKept(c *cache.Cache, m *policy.Method) (*kept, error) {
+// newKept is nil where the rule says nothing and no path is changed under which answers
+// are cached, or where nothing is kept at all.
+func newKept(c *cache.Cache, m *policy.Method, cached []paths.Template) (*kept, error) {
 	rule := m.Rule.Cache
-	if c == nil || rule == nil && len(m.Rule.Invalidates) == 0 {
-		return nil, nil //nolint:nilnil // No rule, nothing to do.
+	if c == nil {
+		return nil, nil //nolint:nilnil // No cache, nothing to do.
 	}
 	k := &kept{cache: c}
 	var err error
-	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil || rule == nil {
-		return k, err
+	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil {
+		return nil, err
+	}
+	if k.targets, k.reads, err = newTargets(m, cached); err != nil {
+		return nil, err
+	}
+	if rule == nil {
+		if k.location, err = locationOf(m, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
+			return nil, err
+		}
+		return k, nil
 	}
 	if k.tags, err = compileTags(m, rule.Tags); err != nil {
 		return nil, err
@@ -86,9 +102,11 @@ func compileTags(m *policy.Method, texts []string) (out []*policy.Tag, err error
 // have run: what is kept is given to nobody who could not have fetched it.
 func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
 	if r.kept.route == nil {
-		err := c.call(ctx, call, r, in, out, opts...)
-		r.kept.changed(r.method, in, out, err)
-		return err
+		return c.uncached(ctx, call, r, in, out, opts...)
+	}
+	if call.Writes && len(r.kept.targets) > 0 { // RFC 9111, 4: a write is never answered by a cache.
+		call.Cache = r.kept.route.Bypassed().String()
+		return c.uncached(ctx, call, r, in, out, opts...)
 	}
 	memory := keys.Get().(*[]byte)
 	defer func() { keys.Put(memory) }()
@@ -96,14 +114,16 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 	req, key, ok := r.kept.key(memory, call, r, in)
 	if !ok {
 		call.Cache = r.kept.route.Bypassed().String()
-		err := c.call(ctx, call, r, in, out, opts...)
-		r.kept.changed(r.method, in, out, err)
-		return err
+		return c.uncached(ctx, call, r, in, out, opts...)
 	}
 	e, s := r.kept.route.Get(key)
 	if e == nil {
 		var err error
-		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil {
+		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil && r.kept.wantsName(call, err) {
+			call.Cache = r.kept.route.Bypassed().String()
+			return c.uncached(ctx, call, r, in, out, opts...)
+		}
+		if err != nil {
 			call.Cache = s.String()
 			return r.giveFailed(e, err, opts)
 		}
@@ -123,6 +143,13 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		return c.answer(ctx, call, r, err)
 	}
 	return nil
+}
+
+// uncached is a call that goes past the cache, which what it changes does not.
+func (c *Conn) uncached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
+	err := c.call(ctx, call, r, in, out, opts...)
+	r.kept.changed(call, in, out, err)
+	return err
 }
 
 // traceBranch tells in the composite's span how a branch fared that may have had no
@@ -194,10 +221,12 @@ func (r *route) appendTraffic(b []byte, call *policy.Call) []byte {
 }
 
 // chosen carries the place for which an answer is fetched: another draw would keep it
-// under the wrong key. Faults have struck then.
+// under the wrong key. Faults have struck then. Header rules speak of the caller, for
+// what they say is a part of the key.
 type chosen struct {
-	r  *route
-	to *place
+	r      *route
+	to     *place
+	caller *policy.Call
 }
 
 type chosenKey struct{}
@@ -209,13 +238,13 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 		return nil, k.route.Bypassed(), err
 	}
 	req = bytes.Clone(req) // The fetch may outlive the call, which lends it.
-	tags, err := names(k.tags, policy.Message{Wire: req}, nil, r.method)
+	tags, err := k.names(policy.Message{Wire: req}, nil, r.method)
 	if err != nil {
 		return nil, k.route.Bypassed(), status.Error(codes.InvalidArgument, msgBadRequest)
 	}
 	var sent *policy.Call
 	e, s, err := k.route.Do(ctx, key, tags, k.open, func(ctx context.Context) (e *cache.Entry, err error) {
-		ctx, sent = policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to}))
+		ctx, sent = k.detach(ctx, call, r, to)
 		defer c.notPanicking(ctx, r, &err)
 		return c.fetched(ctx, sent, r, req, tags)
 	})
@@ -226,6 +255,34 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 		err = publicStatus(ctx, statusOf(err), call.Edge == policy.EdgeGRPC).Err()
 	}
 	return e, s, err
+}
+
+// shared says whether others are given the answer to a call: everybody, or all who have
+// no credential, who are one principal.
+func (k *kept) shared(p *policy.Principal) bool {
+	return k.route.Rule().Public || !p.Authenticated()
+}
+
+// wantsName says that a service, or a branch of a composite, has refused a call because
+// it was not told who calls, whom it may let in. She asks again by her own name, and has
+// the answer alone.
+func (k *kept) wantsName(call *policy.Call, err error) bool {
+	code := status.Code(err)
+	return k.shared(call.Principal) && call.Principal.Authenticated() && (code == codes.Unauthenticated || code == codes.PermissionDenied)
+}
+
+// detach is the context of a fetch, with a call of its own. What the key does not hold
+// must not shape an answer that others get, so the service is not told who asks then.
+func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *place) (context.Context, *policy.Call) {
+	ctx, caller := policy.Detach(ctx)
+	if caller == nil || !k.shared(call.Principal) {
+		return policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, nil}))
+	}
+	if call.Headers != nil && len(call.Headers("x-request-id")) > 0 {
+		caller.RequestID = telemetry.RequestID("")
+	}
+	ctx = telemetry.WithoutTraceState(ctx)
+	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}), caller.RequestID)
 }
 
 // notPanicking is for the goroutine of a fetch, where no edge recovers.
@@ -243,7 +300,7 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	call.Unread = &f // It is read here, before anyone is told that all is well.
 	beside, opts := r.besides()
 	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f, opts...)
-	k.changed(r.method, &wire.Frame{Data: req}, &f, err)
+	k.changed(call, &wire.Frame{Data: req}, &f, err)
 	if err != nil {
 		call.Done(err)
 	}
@@ -260,7 +317,7 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	call.Done(nil)
 	e.NoStore = unreadable != nil || k.lacks(e.Body)
 	if k.open && !e.NoStore {
-		if e.Tags, err = names(k.tags, in, e.Body, r.method); err != nil {
+		if e.Tags, err = k.names(in, e.Body, r.method); err != nil {
 			e.NoStore = true
 		}
 	}
@@ -308,86 +365,4 @@ func give(body []byte, out any, r *route) error {
 		}
 	}
 	return wire.Cloner{}.Copy(out, &wire.Frame{Data: body})
-}
-
-// changed invalidates what a write names, when it has succeeded or may have. Of a
-// failure, fields of the response are not known.
-func (k *kept) changed(m *policy.Method, in, out any, err error) {
-	if len(k.invalidates) == 0 || err != nil && !mayHaveHappened(status.Code(err)) {
-		return
-	}
-	var tags []string
-	for _, t := range k.invalidates {
-		if err != nil && t.OfResponse() {
-			continue
-		}
-		if name, err := tagName(t, messageOf(in), messageOf(out), m); err == nil { // Else the service has read nothing either.
-			tags = append(tags, name)
-		}
-	}
-	k.cache.Invalidate(tags...)
-}
-
-func mayHaveHappened(c codes.Code) bool {
-	switch c {
-	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable, codes.Unknown, codes.Internal, codes.DataLoss:
-		return true
-	}
-	return false
-}
-
-// messageOf is what the connection was given, as policy reads it.
-func messageOf(v any) policy.Message {
-	switch v := v.(type) {
-	case *wire.Frame:
-		return policy.Message{Wire: v.Data}
-	case *emptypb.Empty: // Perhaps of a composite, with the answer unread.
-		return policy.Message{Wire: v.ProtoReflect().GetUnknown()}
-	case proto.Message:
-		return policy.Message{Proto: v}
-	}
-	return policy.Message{}
-}
-
-// names fills in tags; without an answer (nil), those that need none.
-func names(tags []*policy.Tag, in policy.Message, answer []byte, m *policy.Method) ([]string, error) {
-	var out []string
-	for _, t := range tags {
-		if answer == nil && t.OfResponse() {
-			continue
-		}
-		name, err := tagName(t, in, policy.Message{Wire: answer}, m)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, name)
-	}
-	return out, nil
-}
-
-// tagName fills in a tag. The scan refuses more than parsers do; what a service may
-// have read is parsed then.
-func tagName(t *policy.Tag, in, out policy.Message, m *policy.Method) (string, error) {
-	name, err := t.Of(in, out)
-	if err == nil {
-		return name, nil
-	}
-	if in, err = parsed(in, m.Descriptor.Input()); err != nil {
-		return "", err
-	}
-	if out, err = parsed(out, m.Descriptor.Output()); err != nil {
-		return "", err
-	}
-	return t.Of(in, out)
-}
-
-func parsed(m policy.Message, md protoreflect.MessageDescriptor) (policy.Message, error) {
-	if m.Proto != nil {
-		return m, nil
-	}
-	d := dynamicpb.NewMessage(md)
-	if err := proto.Unmarshal(m.Wire, d); err != nil {
-		return m, fmt.Errorf("upstream: %w", err)
-	}
-	return policy.Message{Proto: d}, nil
 }

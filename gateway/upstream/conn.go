@@ -107,6 +107,10 @@ func New(o Options) (*Conn, error) {
 	c := &Conn{o: o, routes: map[string]*route{}, metrics: counts}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
 	plans := transcode.New(transcode.Options{})
+	cached, err := cachedPaths(o.Methods.Methods())
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range o.Methods.Methods() {
 		t := o.Targets[m.Service]
 		if t == nil {
@@ -120,7 +124,7 @@ func New(o Options) (*Conn, error) {
 			}
 		}
 		var err error
-		if r.kept, err = newKept(o.Cache, m); err != nil {
+		if r.kept, err = newKept(o.Cache, m, cached); err != nil {
 			return nil, err
 		}
 		c.routes[m.FullName] = r
@@ -199,7 +203,7 @@ func (t *trip) send(ctx context.Context) (permit resilience.Permit, err error) {
 	}
 	if traffic := t.r.traffic; traffic != nil {
 		t.call.Upstream = t.to.name
-		traffic.add(&t.md, t.call, t.r)
+		traffic.add(&t.md, spokenOf(ctx, t.call, t.r), t.r)
 		traffic.shadow.copy(t.r, t.md, t.in)
 	}
 	return t.attempts(ctx)

@@ -49,7 +49,7 @@ func (c *Conn) outgoing(ctx context.Context, call *policy.Call, r *route) (sent,
 		return sent{}, status.Error(codes.Internal, msgInternal)
 	}
 	md := sent{assertion: token, requestID: call.RequestID}
-	if err := r.passRequest(&md, call); err != nil {
+	if err := r.passRequest(&md, spokenOf(ctx, call, r)); err != nil {
 		return sent{}, err
 	}
 	if trace.SpanContextFromContext(ctx).IsValid() {

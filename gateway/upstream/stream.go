@@ -77,6 +77,7 @@ type stream struct {
 	permit    atomic.Pointer[resilience.Permit] // until the first answer
 	received  bool                              // a message; who receives asks
 	undrain   func() bool
+	changes   changes // of what is cached
 }
 
 func (s *stream) open(first any) error {
@@ -115,6 +116,7 @@ func (s *stream) SendMsg(m any) error {
 			return err
 		}
 	}
+	s.changes.add(s.route.kept, s.call, m)
 	err := s.inner.SendMsg(m)
 	switch {
 	case err == nil:
@@ -195,6 +197,7 @@ func (s *stream) finish(err error) {
 		s.undrain()
 		s.cancel(nil)
 		s.settle(resilience.Ignored)
+		s.changes.done(s.route.kept, err)
 		if to := s.to.Load(); to != nil {
 			s.conn.done(s.route, to, 1, s.span, s.start, err)
 		} else {

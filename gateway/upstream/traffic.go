@@ -264,6 +264,15 @@ func (r *route) choose(call *policy.Call) *place {
 	return p
 }
 
+// spokenOf is the call that header rules speak of: the caller's, also where the call that
+// is sent for others too has no caller.
+func spokenOf(ctx context.Context, call *policy.Call, r *route) *policy.Call {
+	if is, ok := ctx.Value(chosenKey{}).(chosen); ok && is.r == r && is.caller != nil {
+		return is.caller
+	}
+	return call
+}
+
 // add puts what header rules say into the metadata that goes out.
 func (t *traffic) add(md *sent, call *policy.Call, r *route) {
 	if t != nil && t.headers.Request != nil {

@@ -56,6 +56,39 @@ func (t Template) Pattern(variable string) string {
 	return ""
 }
 
+// Parts returns the template as text with variables between it: literals[i] stands before
+// variables[i], and the last literal behind them all. Wildcards outside variables stand
+// for themselves.
+func (t Template) Parts() (literals, variables []string) {
+	var text strings.Builder
+	for i, next := 0, 0; i < len(t.segments); {
+		text.WriteByte('/')
+		if next < len(t.variables) && t.variables[next].from == i {
+			literals = append(literals, text.String())
+			text.Reset()
+			i, next = t.variables[next].to, next+1
+			continue
+		}
+		text.WriteString(t.segments[i].String())
+		i++
+	}
+	if t.verb != "" {
+		text.WriteString(":" + t.verb)
+	}
+	return append(literals, text.String()), t.Variables()
+}
+
+// Overlaps says whether some path may match both templates. It looks at literals alone,
+// so it can say yes where there is none.
+func (t Template) Overlaps(o Template) bool {
+	if t.deep >= 0 || o.deep >= 0 {
+		return true
+	}
+	return slices.EqualFunc(t.segments, o.segments, func(a, b segment) bool {
+		return a.kind != literal || b.kind != literal || a.literal == b.literal
+	})
+}
+
 func joinSegments(segments []segment) string {
 	parts := make([]string, len(segments))
 	for i, s := range segments {
