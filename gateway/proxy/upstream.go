@@ -48,7 +48,7 @@ func Open(name string, u Upstream, o Options) (_ *Service, err error) {
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	to := targetOptions{upstream: name, o: &o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health, host: u.Host}
+	to := targetOptions{upstream: name, o: &o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health, host: u.Host, idle: u.IdleTimeout}
 	if x.main, err = openTarget(u.Target, to); err != nil {
 		return nil, err
 	}
