@@ -21,8 +21,8 @@ type KeepaliveOptions struct {
 
 // Servers of gRPC allow a ping every 5 minutes while nothing is sent, and with the fourth
 // that comes sooner they end the connection and its streams. pingTime is longer by enough
-// that a ping which overtakes its predecessor's delay does not count as too soon, and
-// shorter than the 350 s after which some load balancers drop a silent connection.
+// that neither their clock nor a delay on the way makes one too soon, and shorter than the
+// 350 s after which some load balancers drop a silent connection.
 //
 // Death is found without pings: calls that are under way by pingTimeout as TCP's own
 // bound, what is silent by the probes of discovery.Dial. A ping is for what answers TCP
