@@ -23,7 +23,7 @@ import (
 const (
 	dialTimeout       = 2 * time.Second
 	idleConnTimeout   = 90 * time.Second // unless it is configured
-	maxIdleConns      = 256 // of one backend
+	maxIdleConns      = 256              // of one backend
 	maxResponseHeader = 64 << 10
 	connBuffer        = 8 << 10
 )
