@@ -30,6 +30,8 @@ type Request struct {
 	watch    watch
 	w        *writer
 	replay   []byte // a body that may be sent again
+	upload   *upload
+	delayed  bool // on purpose: the service has less time than its rule gives
 	status   int    // of the answer
 	failed   error  // what the reverse proxy was told
 	upgraded bool
