@@ -17,9 +17,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 )
 
-// hurl sends text on a connection of its own, waits for an answer where one is due, and
-// closes it.
-func hurl(text string, answer bool) func(*testing.T, string) {
+// hurl sends text on a connection of its own, waits for an answer where one is due, or
+// else so long, and closes it.
+func hurl(text string, answer bool, linger time.Duration) func(*testing.T, string) {
 	return func(t *testing.T, url string) {
 		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
@@ -30,6 +30,7 @@ func hurl(text string, answer bool) func(*testing.T, string) {
 			t.Fatal(err)
 		}
 		if !answer {
+			time.Sleep(linger)
 			return
 		}
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -86,6 +87,14 @@ func TestCallersChooseNothing(t *testing.T) {
 		t.Cleanup(func() { close(over) })
 		return addr
 	}
+	nobody := func(t *testing.T) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close()
+		return l.Addr().String()
+	}
 	reads := func(t *testing.T) string {
 		return backend(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	}
@@ -102,16 +111,16 @@ func TestCallersChooseNothing(t *testing.T) {
 		"the caller leaves":            {backend: hangs, ask: leaves, want: nothing},
 		"the route's deadline":         {backend: hangs, ask: asks, want: failure, deadline: 30 * time.Millisecond},
 		"a body":                       {backend: reads, ask: posts(1 << 20), want: success},
-		"a body that breaks off":       {backend: reads, ask: hurl(part, false), want: nothing},
-		"a body that is no chunk":      {backend: reads, ask: hurl("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", true), want: nothing},
-		"a body that stops":            {backend: reads, ask: hurl(part, true), want: nothing, deadline: 30 * time.Millisecond},
+		"a body that breaks off":       {backend: reads, ask: hurl(part, false, 0), want: nothing},
+		"a body that is no chunk":      {backend: reads, ask: hurl("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", true, 0), want: nothing},
+		"a body that stops":            {backend: reads, ask: hurl(part, false, 100*time.Millisecond), want: nothing, deadline: 30 * time.Millisecond},
 		"a body that nobody reads":     {backend: hangs, ask: posts(16 << 20), want: failure, deadline: 100 * time.Millisecond},
 		"a body that is cut off there": {backend: closes, ask: posts(16 << 20), want: nothing},
-		"a body to nobody":             {backend: func(*testing.T) string { return "127.0.0.1:1" }, ask: posts(16 << 20), want: failure},
+		"a body to nobody":             {backend: nobody, ask: posts(16 << 20), want: failure},
 		"no answer":                    {backend: closes, ask: asks, want: failure},
-		"no answer to a handshake":     {backend: closes, ask: hurl(handshake, true), want: nothing},
-		"a handshake to nobody":        {backend: func(*testing.T) string { return "127.0.0.1:1" }, ask: hurl(handshake, true), want: failure},
-		"a handshake that is refused":  {backend: answers(426), ask: hurl(handshake, true), want: success},
+		"no answer to a handshake":     {backend: closes, ask: hurl(handshake, true, 0), want: nothing},
+		"a handshake to nobody":        {backend: nobody, ask: hurl(handshake, true, 0), want: failure},
+		"a handshake that is refused":  {backend: answers(426), ask: hurl(handshake, true, 0), want: success},
 		"a header that is too large for us": {backend: func(t *testing.T) string {
 			return raw(t, "HTTP/1.1 200 OK\r\nX-Big: "+strings.Repeat("x", 1<<20)+"\r\n\r\n")
 		}, ask: asks, want: nothing},

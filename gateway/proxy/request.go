@@ -31,9 +31,9 @@ type Request struct {
 	w        *writer
 	replay   []byte // a body that may be sent again
 	upload   *upload
-	delayed  bool // on purpose: the service has less time than its rule gives
-	status   int    // of the answer
-	failed   error  // what the reverse proxy was told
+	delayed  bool  // on purpose: the service has less time than its rule gives
+	status   int   // of the answer
+	failed   error // what the reverse proxy was told
 	upgraded bool
 	undrain  func() bool // of a stream
 	key      []byte      // of the answer, where it may be kept; not empty then
