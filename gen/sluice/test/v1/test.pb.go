@@ -1324,7 +1324,7 @@ var File_sluice_test_v1_test_proto protoreflect.FileDescriptor
 
 const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\n" +
-	"\x19sluice/test/v1/test.proto\x12\x0esluice.test.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1bsluice/test/v1/legacy.proto\x1a\x1dsluice/policy/v1/policy.proto\"\xcb\x02\n" +
+	"\x19sluice/test/v1/test.proto\x12\x0esluice.test.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dsluice/policy/v1/policy.proto\x1a\x1bsluice/test/v1/legacy.proto\"\xcb\x02\n" +
 	"\vEchoRequest\x12\x17\n" +
 	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x02id\x12+\n" +
 	"\x05kinds\x18\x02 \x01(\v2\x15.sluice.test.v1.KindsR\x05kinds\x12&\n" +
@@ -1460,7 +1460,7 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\n" +
 	"\b_o_int32B\v\n" +
 	"\t_o_stringB\t\n" +
-	"\a_o_enum2\x93\f\n" +
+	"\a_o_enum2\xf8\v\n" +
 	"\vTestService\x12\xaf\x01\n" +
 	"\x04Echo\x12\x1b.sluice.test.v1.EchoRequest\x1a\x1c.sluice.test.v1.EchoResponse\"l\xca\xf3\x18\x12\n" +
 	"\x02\x10\x01\x12\x06\n" +
@@ -1492,10 +1492,10 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"o2\ttest.read2\n" +
 	"test.audit:\ttenant_idBK\n" +
 	"\vsmall-pages\x12<request.page_size <= 100 || 'test.audit' in principal.scopes\x12\x06\n" +
-	"\x04read \x01\x82\xd3\xe4\x93\x02%\x12#/test/v1/tenants/{tenant_id}/things\x12v\n" +
-	"\x03Old\x12\x16.sluice.test.v1.Legacy\x1a\x16.sluice.test.v1.Legacy\"?\xca\xf3\x18\f\n" +
+	"\x04read \x01\x82\xd3\xe4\x93\x02%\x12#/test/v1/tenants/{tenant_id}/things\x12[\n" +
+	"\x03Old\x12\x16.sluice.test.v1.Legacy\x1a\x16.sluice.test.v1.Legacy\"$\xca\xf3\x18\f\n" +
 	"\x02\b\x01\x12\x06\n" +
-	"\x04read\x82\xd3\xe4\x93\x02)Z\x19:\tc_message\"\f/test/v1/old\x12\f/test/v1/old\x12m\n" +
+	"\x04read\x82\xd3\xe4\x93\x02\x0e\x12\f/test/v1/old\x12m\n" +
 	"\aOldChat\x12\x16.sluice.test.v1.Legacy\x1a\x16.sluice.test.v1.Legacy\".\xca\xf3\x18\x0e\n" +
 	"\x02\b\x01\x12\b\n" +
 	"\x06stream\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/test/v1/old-chat(\x010\x01B<Z:github.com/sluice-gateway/sluice/gen/sluice/test/v1;testv1b\x06proto3"

@@ -521,57 +521,6 @@ func local_request_TestService_Old_0(ctx context.Context, marshaler runtime.Mars
 	return msg, metadata, err
 }
 
-var filter_TestService_Old_1 = &utilities.DoubleArray{Encoding: map[string]int{"c_message": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
-
-func request_TestService_Old_1(ctx context.Context, marshaler runtime.Marshaler, client TestServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
-	var (
-		protoReq Legacy
-		metadata runtime.ServerMetadata
-	)
-	if protoReq.Choice == nil {
-		protoReq.Choice = &Legacy_CMessage{}
-	} else if _, ok := protoReq.Choice.(*Legacy_CMessage); !ok {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "expect type: *Legacy_CMessage, but: %t\n", protoReq.Choice)
-	}
-	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq.Choice.(*Legacy_CMessage).CMessage); err != nil && !errors.Is(err, io.EOF) {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if err := req.ParseForm(); err != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_TestService_Old_1); err != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if req.Body != nil {
-		_, _ = io.Copy(io.Discard, req.Body)
-	}
-	msg, err := client.Old(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
-	return msg, metadata, err
-}
-
-func local_request_TestService_Old_1(ctx context.Context, marshaler runtime.Marshaler, server TestServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
-	var (
-		protoReq Legacy
-		metadata runtime.ServerMetadata
-	)
-	if protoReq.Choice == nil {
-		protoReq.Choice = &Legacy_CMessage{}
-	} else if _, ok := protoReq.Choice.(*Legacy_CMessage); !ok {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "expect type: *Legacy_CMessage, but: %t\n", protoReq.Choice)
-	}
-	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq.Choice.(*Legacy_CMessage).CMessage); err != nil && !errors.Is(err, io.EOF) {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if err := req.ParseForm(); err != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_TestService_Old_1); err != nil {
-		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
-	}
-	msg, err := server.Old(ctx, &protoReq)
-	return msg, metadata, err
-}
-
 func request_TestService_OldChat_0(ctx context.Context, marshaler runtime.Marshaler, client TestServiceClient, req *http.Request, pathParams map[string]string) (TestService_OldChatClient, runtime.ServerMetadata, error) {
 	var metadata runtime.ServerMetadata
 	stream, err := client.OldChat(ctx)
@@ -808,26 +757,6 @@ func RegisterTestServiceHandlerServer(ctx context.Context, mux *runtime.ServeMux
 			return
 		}
 		forward_TestService_Old_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
-	})
-	mux.Handle(http.MethodPost, pattern_TestService_Old_1, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
-		ctx, cancel := context.WithCancel(req.Context())
-		defer cancel()
-		var stream runtime.ServerTransportStream
-		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
-		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/sluice.test.v1.TestService/Old", runtime.WithHTTPPathPattern("/test/v1/old"))
-		if err != nil {
-			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
-			return
-		}
-		resp, md, err := local_request_TestService_Old_1(annotatedContext, inboundMarshaler, server, req, pathParams)
-		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
-		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
-		if err != nil {
-			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
-			return
-		}
-		forward_TestService_Old_1(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 
 	mux.Handle(http.MethodPost, pattern_TestService_OldChat_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
@@ -1080,23 +1009,6 @@ func RegisterTestServiceHandlerClient(ctx context.Context, mux *runtime.ServeMux
 		}
 		forward_TestService_Old_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodPost, pattern_TestService_Old_1, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
-		ctx, cancel := context.WithCancel(req.Context())
-		defer cancel()
-		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/sluice.test.v1.TestService/Old", runtime.WithHTTPPathPattern("/test/v1/old"))
-		if err != nil {
-			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
-			return
-		}
-		resp, md, err := request_TestService_Old_1(annotatedContext, inboundMarshaler, client, req, pathParams)
-		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
-		if err != nil {
-			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
-			return
-		}
-		forward_TestService_Old_1(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
-	})
 	mux.Handle(http.MethodPost, pattern_TestService_OldChat_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -1139,7 +1051,6 @@ var (
 	pattern_TestService_Nothing_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "nothing"}, ""))
 	pattern_TestService_ListTenantThings_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"test", "v1", "tenants", "tenant_id", "things"}, ""))
 	pattern_TestService_Old_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "old"}, ""))
-	pattern_TestService_Old_1              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "old"}, ""))
 	pattern_TestService_OldChat_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"test", "v1", "old-chat"}, ""))
 )
 
@@ -1156,6 +1067,5 @@ var (
 	forward_TestService_Nothing_0          = runtime.ForwardResponseMessage
 	forward_TestService_ListTenantThings_0 = runtime.ForwardResponseMessage
 	forward_TestService_Old_0              = runtime.ForwardResponseMessage
-	forward_TestService_Old_1              = runtime.ForwardResponseMessage
 	forward_TestService_OldChat_0          = runtime.ForwardResponseStream
 )
