@@ -45,7 +45,7 @@ func TestRequestsThatAreNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := g(t)
 			old := func(query string) (int, string) {
-				res, body := do(t, g, "", exchange{method: "GET", path: "/test/v1/old" + query})
+				res, body := do(t, g, g.Token(t, "ada", ""), exchange{method: "GET", path: "/test/v1/old" + query})
 				return res.StatusCode, body
 			}
 			rpc := func(b []byte) error {
@@ -140,7 +140,7 @@ func TestIdleConnections(t *testing.T) {
 		if res, body := getEcho(t, g); res.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", res.StatusCode, body)
 		}
-		if res, body := do(t, g, "", exchange{method: "GET", path: "/web"}); res.StatusCode != http.StatusOK {
+		if res, body := do(t, g, g.Token(t, "ada", ""), exchange{method: "GET", path: "/web"}); res.StatusCode != http.StatusOK {
 			t.Fatalf("%d %s", res.StatusCode, body)
 		}
 		eventually(t, "both connections are closed", func() bool { return rpc.open.Load() == 0 && plain.open.Load() == 0 })

@@ -73,7 +73,7 @@ func Announce(o Options) (*Announcement, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: o.Endpoints, DialTimeout: requestTime, DialKeepAliveTimeout: 2 * time.Second,
 		DialKeepAliveTime: 10 * time.Second, // The least of grpc-go's; etcd allows a ping every 5 s.
-		Logger: zap.NewNop(),
+		Logger:            zap.NewNop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("announce: etcd: %w", err)
