@@ -220,7 +220,7 @@ func httpUpstream(u *configv1.HttpUpstream) (proxy.Upstream, error) {
 	out := proxy.Upstream{
 		Policy: b.GetPolicy(), SlowStart: b.GetSlowStart().AsDuration(),
 		Outlier: outlierOptions(r.GetOutlier()),
-		Host:    u.GetHost(), UserID: u.GetUserIdHeader(), NoAssertion: u.GetNoAssertion(),
+		Host:    u.GetHost(), UserID: u.GetUserIdHeader(), NoAssertion: u.GetNoAssertion(), IdleTimeout: u.GetIdleTimeout().AsDuration(),
 	}
 	if h := u.GetHealthCheck(); h != nil {
 		out.Health = &proxy.HealthCheck{Path: h.GetPath(), Interval: h.GetInterval().AsDuration(), Timeout: h.GetTimeout().AsDuration(),

@@ -268,7 +268,7 @@ func (s *snapshot) target(ctx context.Context, svc Service) (upstream.Target, er
 	}
 	if u := s.cfg.GetUpstreams()[name]; u != nil {
 		return s.remote(place{service: name, target: u.GetTarget(), endpoints: u.GetEndpoints(), tls: u.GetTls(), balancing: u.GetBalancing(), health: u.GetHealthCheck(),
-			outlier: u.GetResilience().GetOutlier()})
+			outlier: u.GetResilience().GetOutlier(), of: u})
 	}
 	if svc.Embed == nil {
 		return nil, errors.New("it cannot run in this process: name its target under upstreams")

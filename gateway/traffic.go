@@ -34,6 +34,7 @@ type place struct {
 	balancing *configv1.Balancing
 	health    *configv1.GrpcHealthCheck
 	outlier   *configv1.Outlier
+	of        *configv1.Upstream // what the service, its canaries and its shadow share
 }
 
 // remote connects to a place. Connections outlive reloads that do not change it.
@@ -42,7 +43,7 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := []any{p.service, p.variant, p.target, &configv1.Upstream{Endpoints: p.endpoints, Tls: p.tls, Balancing: p.balancing, HealthCheck: p.health}, p.outlier, s.cfg.GetDiscovery()}
+	from := []any{p.service, p.variant, p.target, &configv1.Upstream{Endpoints: p.endpoints, Tls: p.tls, Balancing: p.balancing, HealthCheck: p.health, Keepalive: p.of.GetKeepalive(), IdleTimeout: p.of.GetIdleTimeout()}, p.outlier, s.cfg.GetDiscovery()}
 	var deadlines map[string]time.Duration
 	if p.variant == "" { // A canary's calls, and a shadow's, are bounded by a context.
 		deadlines = upstream.Deadlines(s.methods, p.service)
@@ -55,6 +56,9 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 			Target: p.target, Endpoints: backends(p.endpoints), Discovery: found, Log: s.log, Metrics: s.backendMetrics(),
 			Balancing: upstream.BalancingOptions{Policy: p.balancing.GetPolicy(), SlowStart: p.balancing.GetSlowStart().AsDuration()},
 			Outlier:   outlierOptions(p.outlier), Deadlines: deadlines,
+			Keepalive: upstream.KeepaliveOptions{Time: p.of.GetKeepalive().GetTime().AsDuration(), Timeout: p.of.GetKeepalive().GetTimeout().AsDuration(),
+				PermitWithoutStream: p.of.GetKeepalive().GetPermitWithoutStream()},
+			IdleTimeout: p.of.GetIdleTimeout().AsDuration(),
 		}
 		if p.health != nil {
 			o.HealthCheck = &upstream.HealthCheckOptions{Service: p.health.GetService()}
@@ -204,7 +208,7 @@ func (s *snapshot) serviceOptions(svc Service) (o upstream.ServiceOptions, err e
 		o.Canaries = append(o.Canaries, canary)
 	}
 	if sh := u.GetShadow(); sh != nil {
-		t, err := s.remote(place{service: name, variant: "shadow", target: sh.GetTarget(), endpoints: sh.GetEndpoints(), tls: sh.GetTls(), balancing: u.GetBalancing(), outlier: c.GetOutlier()})
+		t, err := s.remote(place{service: name, variant: "shadow", target: sh.GetTarget(), endpoints: sh.GetEndpoints(), tls: sh.GetTls(), balancing: u.GetBalancing(), outlier: c.GetOutlier(), of: u})
 		if err != nil {
 			return o, fmt.Errorf("shadow: %w", err)
 		}
@@ -216,7 +220,7 @@ func (s *snapshot) serviceOptions(svc Service) (o upstream.ServiceOptions, err e
 func (s *snapshot) canary(name string, k *configv1.Canary, u *configv1.Upstream) (c upstream.Canary, err error) {
 	c = upstream.Canary{Name: k.GetName(), Percent: k.GetPercent(), PerRequest: k.GetBy() == "request", Methods: k.GetMethods()}
 	c.Target, err = s.remote(place{service: name, variant: k.GetName(), target: k.GetTarget(), endpoints: k.GetEndpoints(), tls: k.GetTls(),
-		balancing: u.GetBalancing(), health: u.GetHealthCheck(), outlier: u.GetResilience().GetOutlier()})
+		balancing: u.GetBalancing(), health: u.GetHealthCheck(), outlier: u.GetResilience().GetOutlier(), of: u})
 	if err != nil {
 		return c, err
 	}

@@ -158,6 +158,7 @@ const optional = `
 	Limits.redis RedisStore.password_file AddressLimit.requests AddressLimit.burst AddressLimit.off
 	LimitClass.rates LimitClass.quotas LimitClass.max_in_flight_per_caller LimitClass.max_in_flight_per_method
 	Upstream.target Upstream.tls Upstream.endpoints Upstream.health_check Upstream.canaries Upstream.shadow
+	Upstream.keepalive Upstream.idle_timeout HttpUpstream.idle_timeout
 	RetryBudget.off Breaker.off Outlier.off Concurrency.off Resilience.faults
 	Canary.target Canary.endpoints Canary.tls Canary.percent Canary.match Canary.methods
 	Shadow.target Shadow.endpoints Shadow.tls Shadow.methods ResponseCache.off
@@ -170,7 +171,7 @@ const optional = `
 `
 
 // without are the messages that have no defaults at all.
-const without = " google.protobuf.Duration google.protobuf.Timestamp MethodOverride Tls Claims OidcDiscovery ApiKey ClientCertificate GrpcHealthCheck Fault CanaryMatch HttpMatch PathRewrite HeaderRules JsonRules sluice.policy.v1.Require sluice.policy.v1.Limit sluice.policy.v1.Retry sluice.policy.v1.Cache "
+const without = " google.protobuf.Duration google.protobuf.Timestamp MethodOverride Tls Claims OidcDiscovery ApiKey ClientCertificate GrpcHealthCheck Fault CanaryMatch HttpMatch PathRewrite HeaderRules JsonRules Keepalive sluice.policy.v1.Require sluice.policy.v1.Limit sluice.policy.v1.Retry sluice.policy.v1.Cache "
 
 // complete fails for a message that is not there, or a value that is zero,
 // unless that means something.

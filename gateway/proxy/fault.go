@@ -90,6 +90,7 @@ func (q *Request) fail(ctx context.Context) error {
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+			q.delayed = true
 		}
 		if f.Abort == codes.OK {
 			return nil

@@ -129,6 +129,9 @@ type Upstream struct {
 	Faults []Fault
 	// Host is the Host header to send; empty means the caller's.
 	Host string
+	// IdleTimeout is how long a connection without requests is kept for the next one;
+	// 0 means 90 s.
+	IdleTimeout time.Duration
 	// UserID sends X-User-ID beside the assertion; NoAssertion sends no assertion.
 	UserID, NoAssertion bool
 }

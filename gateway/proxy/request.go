@@ -30,8 +30,10 @@ type Request struct {
 	watch    watch
 	w        *writer
 	replay   []byte // a body that may be sent again
-	status   int    // of the answer
-	failed   error  // what the reverse proxy was told
+	upload   *upload
+	delayed  bool  // on purpose: the service has less time than its rule gives
+	status   int   // of the answer
+	failed   error // what the reverse proxy was told
 	upgraded bool
 	undrain  func() bool // of a stream
 	key      []byte      // of the answer, where it may be kept; not empty then

@@ -46,8 +46,9 @@ func (q *Request) send(out *http.Request) (*http.Response, error) {
 	rule := &q.route.method.Rule.Retry
 	repeat := q.mayRepeat() && (out.Body == nil || q.replay != nil)
 	pick := balance.Pick{}
-	if out.Body != nil {
-		out.Body = sending{out.Body, &q.watch}
+	if out.Body != nil && q.replay == nil {
+		q.upload = &upload{ReadCloser: out.Body, w: &q.watch}
+		out.Body = q.upload
 	}
 	for n := 1; ; n++ {
 		res, err := q.attempt(out, &pick, n)
@@ -97,7 +98,15 @@ func (q *Request) wait(ctx context.Context, n int) bool {
 	case <-t.C:
 		return true
 	case <-ctx.Done():
+		q.returnRetry()
 		return false
+	}
+}
+
+// returnRetry gives back a retry that was granted and not sent.
+func (q *Request) returnRetry() {
+	if s := q.target.service; s != nil {
+		s.ReturnRetry()
 	}
 }
 
@@ -110,11 +119,15 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		if errors.As(err, &r) {
 			q.call.Breaker = r.Reason
 		}
+		if n > 1 {
+			q.returnRetry()
+		}
 		return nil, err
 	}
+	done := q.upload.hold(permit)
 	b := q.target.group.Pick(pick)
 	if b == nil {
-		permit.Done(resilience.Failure)
+		done(resilience.Failure)
 		return nil, errNoBackend
 	}
 	start := time.Now()
@@ -128,7 +141,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		r = out.WithContext(ctx)
 	}
 	if err := q.assert(r); err != nil {
-		permit.Done(resilience.Ignored)
+		done(resilience.Ignored)
 		b.Done(resilience.Ignored)
 		endSpan(span, nil, err)
 		return nil, err
@@ -144,8 +157,8 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		}
 		res, err = nil, errHeaderLate
 	}
-	o := outcome(out.Context(), res, err)
-	permit.Done(o)
+	o := q.outcome(out.Context(), res, err)
+	done(o)
 	b.Done(o)
 	code := codes.Unavailable
 	switch {
@@ -191,25 +204,6 @@ func (q *Request) attemptTime(ctx context.Context) (context.Context, *attemptTim
 
 // stop says whether the attempt was in time.
 func (t *attemptTimer) stop() bool { return t.timer.Stop() }
-
-// outcome is what an attempt tells breakers and balancers.
-func outcome(ctx context.Context, res *http.Response, err error) resilience.Outcome {
-	switch {
-	case err != nil && (errors.Is(err, errHeaderLate) || errors.Is(context.Cause(ctx), errHeaderLate)):
-		return resilience.Overload
-	case err != nil && ctx.Err() != nil: // The caller went away.
-		return resilience.Ignored
-	case err != nil && status.Code(err) != codes.Unknown: // A part of the request that was refused.
-		return resilience.Ignored
-	case err != nil:
-		return resilience.Failure
-	case res.StatusCode == http.StatusServiceUnavailable:
-		return resilience.Overload
-	case res.StatusCode >= http.StatusInternalServerError && res.StatusCode != http.StatusNotImplemented:
-		return resilience.Failure
-	}
-	return resilience.Success
-}
 
 // retryCode is what a rule's retry codes are about: 502, 503 and 504, and failures
 // that are answered so. OK means that nothing is to be tried again.

@@ -22,8 +22,8 @@ import (
 // Bounds of connections to backends.
 const (
 	dialTimeout       = 2 * time.Second
-	idleConnTimeout   = 90 * time.Second
-	maxIdleConns      = 256 // of one backend
+	idleConnTimeout   = 90 * time.Second // unless it is configured
+	maxIdleConns      = 256              // of one backend
 	maxResponseHeader = 64 << 10
 	connBuffer        = 8 << 10
 )
@@ -45,6 +45,7 @@ type target struct {
 	tls     *tlsfile.ClientTLS // nil means plaintext
 	service *resilience.Service
 	health  *HealthCheck
+	idle    time.Duration // of a connection without requests
 	log     *slog.Logger
 
 	stop    context.CancelFunc
@@ -65,7 +66,8 @@ type targetOptions struct {
 	slowStart         time.Duration
 	outlier           resilience.OutlierOptions
 	health            *HealthCheck
-	host              string // Upstream.Host
+	host              string        // Upstream.Host
+	idle              time.Duration // Upstream.IdleTimeout
 }
 
 func openTarget(t Target, to targetOptions) (_ *target, err error) {
@@ -74,6 +76,9 @@ func openTarget(t Target, to targetOptions) (_ *target, err error) {
 		name += "/" + to.variant
 	}
 	x := &target{name: name, variant: to.variant, scheme: "http", service: t.Service, asks: to.host, log: to.o.Logger, checked: map[string]context.CancelFunc{}}
+	if x.idle = to.idle; x.idle <= 0 {
+		x.idle = idleConnTimeout
+	}
 	known := false
 	if to.o.Offline {
 		t, to.health = Target{Service: t.Service}, nil
@@ -166,19 +171,16 @@ func (x *target) update(ctx context.Context, backends []discovery.Backend) {
 // hold up another's. It asks no proxy of the environment, follows nothing, and unpacks
 // nothing.
 func (x *target) transport(b discovery.Backend) *http.Transport {
-	network, address := "tcp", b.Addr
-	if path, ok := strings.CutPrefix(b.Addr, "unix:"); ok {
-		network, address = "unix", strings.TrimPrefix(path, "//")
-	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, address)
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		return discovery.Dial(ctx, b.Addr)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
 		DialContext: dial, Protocols: protocols, DisableCompression: true, MaxIdleConns: maxIdleConns, MaxIdleConnsPerHost: maxIdleConns,
-		IdleConnTimeout: idleConnTimeout, MaxResponseHeaderBytes: maxResponseHeader, ReadBufferSize: connBuffer, WriteBufferSize: connBuffer,
+		IdleConnTimeout: x.idle, MaxResponseHeaderBytes: maxResponseHeader, ReadBufferSize: connBuffer, WriteBufferSize: connBuffer,
 	}
 	if x.tls != nil {
 		host := firstOf(b.ServerName, x.host, hostname(b.Addr))

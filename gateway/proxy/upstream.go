@@ -48,7 +48,7 @@ func Open(name string, u Upstream, o Options) (_ *Service, err error) {
 			err = errors.Join(err, x.Close())
 		}
 	}()
-	to := targetOptions{upstream: name, o: &o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health, host: u.Host}
+	to := targetOptions{upstream: name, o: &o, policy: u.Policy, slowStart: u.SlowStart, outlier: u.Outlier, health: u.Health, host: u.Host, idle: u.IdleTimeout}
 	if x.main, err = openTarget(u.Target, to); err != nil {
 		return nil, err
 	}
@@ -201,7 +201,7 @@ func (s *shadow) send(out *http.Request, m *policy.Method, deadline time.Duratio
 		start := time.Now()
 		r.URL.Scheme, r.URL.Host = s.target.scheme, b.Conn.authority()
 		res, err := b.Conn.transport.RoundTrip(r)
-		b.Done(outcome(ctx, res, err))
+		b.Done((&Request{}).outcome(ctx, res, err))
 		code := codeOf(http.StatusBadGateway)
 		if err == nil {
 			code = codeOf(res.StatusCode)

@@ -102,18 +102,6 @@ func (w *watch) end() {
 	w.timer.Stop()
 }
 
-// sending is a request's body, whose parts are noted.
-type sending struct {
-	io.ReadCloser
-	w *watch
-}
-
-func (b sending) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.w.touch()
-	return n, err
-}
-
 // watched is an answer's body, whose parts are noted.
 type watched struct {
 	io.ReadCloser

@@ -48,3 +48,7 @@ func (b *budget) spend(now time.Duration, o *BudgetOptions) bool {
 	here.marked.Add(1)
 	return true
 }
+
+// giveBack takes a retry that was granted out of the count. Where its tenth of the window
+// has passed, the count of this one may be below zero until both have.
+func (b *budget) giveBack(now time.Duration) { b.window.at(now, budgetWindow).marked.Add(-1) }

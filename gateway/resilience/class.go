@@ -56,6 +56,8 @@ type Permit struct {
 	at    time.Duration
 	word  uint64 // The breaker's state that let it out.
 	probe uint32
+	// untimed keeps the attempt's length from the bound.
+	untimed bool
 }
 
 // Acquire asks whether the first attempt of a call may go out now; the error is a
@@ -91,6 +93,19 @@ func (c *Class) acquire(p Priority, first bool) (Permit, error) {
 	return Permit{class: c, at: now, word: word, probe: probe}, nil
 }
 
+// Later is the permit of an attempt that has waited so long for its caller, who was
+// sending: that is no time of the service's.
+func (p Permit) Later(wait time.Duration) Permit {
+	p.at += wait
+	return p
+}
+
+// Untimed is the permit of an attempt whose length says nothing of the service.
+func (p Permit) Untimed() Permit {
+	p.untimed = true
+	return p
+}
+
 // Done tells what came of the attempt.
 func (p Permit) Done(out Outcome) {
 	c := p.class
@@ -102,7 +117,7 @@ func (p Permit) Done(out Outcome) {
 	now := s.now()
 	s.limiter.leave()
 	s.tell(o, c, c.breaker.done(p.word, p.probe, out, now, &o.Breaker))
-	if !o.Concurrency.Off {
+	if !o.Concurrency.Off && !(p.untimed && out == Success) {
 		s.limiter.done(&c.latency, out, now-p.at, now, &o.Concurrency)
 	}
 }

@@ -130,6 +130,10 @@ func (s *Service) all() []*Class {
 // before every attempt but the first, and then AcquireAgain.
 func (s *Service) TryRetry() bool { return s.budget.take(s.now(), &s.options.Load().Budget) }
 
+// ReturnRetry gives a retry back that TryRetry granted and that was not sent: its caller
+// went away, or it was refused. Otherwise callers who do that could use up all retries.
+func (s *Service) ReturnRetry() { s.budget.giveBack(s.now()) }
+
 // State is one breaker as the admin page shows it.
 type State struct {
 	Service, Variant, Class string

@@ -179,6 +179,13 @@ func (b *Binding) ask() *http.Request {
 	if b.body == bodyJSON || b.body == bodyStream {
 		body = "{}"
 	}
+	if in := b.Method.Descriptor.Input(); in.RequiredNumbers().Len() > 0 { // Legacy.
+		if body == "" {
+			path += "?id=a"
+		} else {
+			body = `{"id":"a"}`
+		}
+	}
 	r := httptest.NewRequest(b.Verb, path, strings.NewReader(body))
 	if b.body == bodyRaw {
 		r.Header.Set("Content-Type", "image/png")

@@ -108,6 +108,15 @@ func (e *edge) denials() string {
 // start serves; edit may change the options.
 func start(t *testing.T, edit func(*rpc.Options)) *edge {
 	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, l, edit)
+}
+
+func startOn(t *testing.T, l net.Listener, edit func(*rpc.Options)) *edge {
+	t.Helper()
 	services := []protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().Get(0)}
 	table, err := policy.NewTable(services, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
 	if err != nil {
@@ -137,10 +146,6 @@ func start(t *testing.T, edit func(*rpc.Options)) *edge {
 		edit(&o)
 	}
 	e.Server = rpc.New(o)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	e.addr = l.Addr().String()
 	done := make(chan struct{})
 	go func() {

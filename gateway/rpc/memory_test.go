@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
@@ -42,11 +43,11 @@ var spoilt = bytes.Repeat([]byte{0xee}, 128<<10)
 // spoil is called before any server or connection is made, for all tests.
 func spoil() { experimental.SetDefaultBufferPool(spoiling{mem.DefaultBufferPool()}) }
 
-// numbered is a message of n bytes, each of which says which message it is.
+// numbered is a message with a field of n bytes, each of which says which message it is.
 func numbered(i, n int) []byte {
 	b := bytes.Repeat([]byte{byte(i*31 + 7)}, max(n, 8)) //nolint:gosec // Any byte will do.
 	binary.BigEndian.PutUint64(b, uint64(i))             //nolint:gosec // Not negative.
-	return b
+	return protowire.AppendBytes(protowire.AppendTag(nil, 100, protowire.BytesType), b)
 }
 
 func isNumbered(b []byte, i, n int) bool { return bytes.Equal(b, numbered(i, n)) }

@@ -23,7 +23,7 @@ func (s *state) message(dst, b []byte, m *message, depth int) ([]byte, error) {
 		return dst, errDepth
 	}
 	if len(dst) > s.limit {
-		return dst, errTooLarge
+		return dst, ErrTooLarge
 	}
 	if m.form != plainForm {
 		return s.wellKnown(dst, b, m, depth)

@@ -34,7 +34,7 @@ func (s *state) strings(dst, b []byte, f *field) ([]byte, int, error) {
 		}
 		b = b[n:]
 		if len(dst) > s.limit {
-			return dst, 0, errTooLarge
+			return dst, 0, ErrTooLarge
 		}
 		dst = append(dst, ',')
 		if dst, err = f.appendBytes(dst, v); err != nil {
@@ -66,7 +66,7 @@ func (s *state) numbers(dst, b []byte, f *field) ([]byte, int, error) {
 		}
 		b = b[n:]
 		if len(dst) > s.limit {
-			return dst, 0, errTooLarge
+			return dst, 0, ErrTooLarge
 		}
 		dst = f.appendNumber(append(dst, ','), u)
 		n = f.again(b)
@@ -87,7 +87,7 @@ func (s *state) packed(dst, b []byte, f *field) ([]byte, error) {
 		}
 		b = b[n:]
 		if len(dst) > s.limit {
-			return dst, errTooLarge
+			return dst, ErrTooLarge
 		}
 		dst = room(dst, 40)
 		dst = f.appendNumber(append(dst, ','), u)

@@ -182,7 +182,7 @@ func (s *state) writeEntries(dst []byte, entries []entry, f *field, depth int) (
 		var err error
 		e := &entries[i]
 		if len(dst) > s.limit {
-			return dst, errTooLarge
+			return dst, ErrTooLarge
 		}
 		if dst, err = e.appendKey(dst, key); err != nil {
 			return dst, err

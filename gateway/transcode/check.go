@@ -19,12 +19,13 @@ func (p *Plan) Check(wire []byte) error {
 		return nil
 	}
 	// What one part of a message lacks another may have, which only merging tells.
-	return p.parse(wire)
+	_, err := p.parse(wire, false)
+	return err
 }
 
 // parse parses into the generated type, or a dynamic one where none is known: its
 // parser panics on keys of maps that come again with another wire type.
-func (p *Plan) parse(wire []byte) (err error) {
+func (p *Plan) parse(wire []byte, partial bool) (m proto.Message, err error) {
 	defer func() {
 		if recover() != nil {
 			err = errWire
@@ -34,14 +35,19 @@ func (p *Plan) parse(wire []byte) (err error) {
 	if known, ferr := p.set.types.FindMessageByName(p.md.FullName()); ferr == nil && known.Descriptor() == p.md {
 		mt = known
 	}
-	return proto.UnmarshalOptions{Resolver: p.set.types}.Unmarshal(wire, mt.New().Interface())
+	m = mt.New().Interface()
+	return m, proto.UnmarshalOptions{Resolver: p.set.types, AllowPartial: partial}.Unmarshal(wire, m)
 }
 
 // checker reads wire bytes as a parser would, and keeps nothing.
 type checker struct {
 	set *Set
+	// request is for bytes that parsers of every language must take: CheckRequest.
+	request bool
 	// partial is set where a required field was missing.
 	partial bool
+	// path is where an error is, from the outermost message on.
+	path string
 }
 
 // message checks a message and returns its length; that of a group ends with its
@@ -54,7 +60,7 @@ func (c *checker) message(b []byte, m *message, group uint64, depth int) (int, e
 	missing := m.required
 	for len(b) > 0 {
 		num, wt, n := readTag(b)
-		if n == 0 {
+		if n == 0 || c.request && n > maxTag {
 			return 0, errWire
 		}
 		b = b[n:]
@@ -70,7 +76,7 @@ func (c *checker) message(b []byte, m *message, group uint64, depth int) (int, e
 			return 0, err
 		}
 		if f == nil || wt != f.wt && wt != f.alt {
-			n = skip(b, num, wt)
+			n, err = c.skip(b, num, wt, depth)
 		} else {
 			if f.required {
 				// Beyond 64 fields, or for one given twice, merging decides.
@@ -79,7 +85,9 @@ func (c *checker) message(b []byte, m *message, group uint64, depth int) (int, e
 					missing--
 				}
 			}
-			n, err = c.field(b, f, wt, depth)
+			if n, err = c.field(b, f, wt, depth); err != nil {
+				c.within(f)
+			}
 		}
 		if err != nil {
 			return 0, err
@@ -112,13 +120,29 @@ func (c *checker) field(b []byte, f *field, wt uint8, depth int) (int, error) {
 		return c.message(b, f.msg, uint64(f.num), depth)
 	case bytesType:
 		v, n := readBytes(b)
-		if n == 0 {
+		if n == 0 || c.request && n-len(v) > maxTag {
 			return 0, errWire
 		}
 		return n, c.value(f, v, wt, depth)
 	}
 	_, n := readNumber(b, wt)
 	return n, nil
+}
+
+// skip returns the length of a value that no field is for; 0 if it is malformed.
+func (c *checker) skip(b []byte, num uint64, wt uint8, depth int) (int, error) {
+	switch {
+	case !c.request:
+		return skip(b, num, wt), nil
+	case wt == startGroup:
+		return c.message(b, &message{}, num, depth)
+	case wt == bytesType:
+		if v, n := readBytes(b); n-len(v) <= maxTag {
+			return n, nil
+		}
+		return 0, nil
+	}
+	return skip(b, num, wt), nil
 }
 
 // value checks a value without its length, or the content of a group.

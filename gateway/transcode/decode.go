@@ -16,7 +16,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	where := " (line " + strconv.Itoa(e.Line) + ", column " + strconv.Itoa(e.Column) + ")"
+	where := ""
+	if e.Line > 0 {
+		where = " (line " + strconv.Itoa(e.Line) + ", column " + strconv.Itoa(e.Column) + ")"
+	}
 	if e.Field == "" {
 		return e.Reason + where
 	}

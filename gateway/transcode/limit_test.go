@@ -46,7 +46,7 @@ func TestMaxJSONIsExact(t *testing.T) {
 			t.Errorf("%T within the bound of %d bytes: %s, %v", m, len(whole), got, err)
 		}
 		got, err = bounded(t, m, len(whole)-1).AppendJSON(prefix, wire)
-		if !errors.Is(err, errTooLarge) || len(got) != len(prefix) {
+		if !errors.Is(err, ErrTooLarge) || len(got) != len(prefix) {
 			t.Errorf("%T beyond the bound of %d bytes: %s, %v", m, len(whole)-1, got[len(prefix):], err)
 		}
 	}
@@ -81,7 +81,7 @@ func TestMaxJSONStopsEarly(t *testing.T) {
 				s := state{set: p.set, wire: c.wire, careful: careful}
 				out, err := s.document(nil, p.root)
 				s.release()
-				if !errors.Is(err, errTooLarge) || len(out) > bound+slack {
+				if !errors.Is(err, ErrTooLarge) || len(out) > bound+slack {
 					t.Errorf("carefully %t: %d bytes, %v", careful, len(out), err)
 				}
 			}

@@ -73,7 +73,7 @@ func (s *state) mergedMessage(dst []byte, parts []occurrence, m *message, depth 
 		return dst, errDepth
 	}
 	if len(dst) > s.limit {
-		return dst, errTooLarge
+		return dst, ErrTooLarge
 	}
 	if m.form != plainForm {
 		return s.mergedWellKnown(dst, parts, m, depth)
@@ -160,7 +160,7 @@ func (s *state) merged(dst []byte, found []occurrence, f *field, depth int) ([]b
 // element appends what one occurrence adds to a list, with commas before.
 func (s *state) element(dst []byte, found []occurrence, f *field, depth int) ([]byte, error) {
 	if len(dst) > s.limit {
-		return dst, errTooLarge
+		return dst, ErrTooLarge
 	}
 	switch f.op {
 	case opStrings, opBytesList:

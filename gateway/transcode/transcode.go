@@ -144,8 +144,9 @@ func (p *Plan) append(dst, wire []byte, m *message) ([]byte, error) {
 }
 
 var (
-	errSize     = errors.New("transcode: more than 4 GiB")
-	errTooLarge = errors.New("transcode: the JSON is larger than the bound")
+	errSize = errors.New("transcode: more than 4 GiB")
+	// ErrTooLarge is for JSON beyond Options.MaxJSON.
+	ErrTooLarge = errors.New("transcode: the JSON is larger than the bound")
 )
 
 // document appends the whole.
@@ -171,7 +172,7 @@ func (s *state) document(dst []byte, m *message) ([]byte, error) {
 		dst, err = s.unset(dst, &m.fields[m.shown()])
 	}
 	if err == nil && len(dst) > s.limit {
-		err = errTooLarge
+		err = ErrTooLarge
 	}
 	return dst, err
 }

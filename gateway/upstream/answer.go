@@ -114,6 +114,8 @@ func publicStatus(ctx context.Context, st *status.Status, asBytes bool) *status.
 		return status.New(codes.InvalidArgument, msgBadRequest)
 	case nonsense(st):
 		return badResponse()
+	case tooLargeRequest(st):
+		return requestTooLarge()
 	}
 	switch st.Code() {
 	case codes.Unauthenticated:
@@ -138,7 +140,7 @@ func publicStatus(ctx context.Context, st *status.Status, asBytes bool) *status.
 // unreadable recognizes what grpc-go, and gateway/wire in this process, say of
 // a message that cannot be parsed.
 func unreadable(st *status.Status) bool {
-	return st.Code() == codes.Internal && strings.HasPrefix(st.Message(), "grpc: failed to unmarshal the received message")
+	return st.Code() == codes.Internal && strings.HasPrefix(st.Message(), unparsed)
 }
 
 // nonsense recognizes what grpc-go makes of an answer it cannot read. The texts
@@ -152,7 +154,7 @@ func nonsense(st *status.Status) bool {
 			strings.HasPrefix(m, "cardinality violation: received no response message") ||
 			strings.HasPrefix(m, "server closed the stream without sending trailers")
 	case codes.ResourceExhausted:
-		return strings.HasPrefix(m, "grpc: received message larger than max")
+		return tooLargeAnswer(st)
 	case codes.Unavailable:
 		// The answers of a proxy before the service (429, 502, 503, 504) stay
 		// UNAVAILABLE: they mean it.
@@ -165,7 +167,7 @@ func nonsense(st *status.Status) bool {
 
 // notGRPC is an HTTP/2 answer without gRPC's content type.
 func notGRPC(m string) bool {
-	return strings.HasPrefix(m, "unexpected HTTP status code received from server")
+	return strings.HasPrefix(m, httpStatus)
 }
 
 // ours recognizes what this package, or the check of a credential, has said of

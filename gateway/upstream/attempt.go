@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/balance"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -44,7 +44,8 @@ type trip struct {
 	to       *place
 	md       sent
 	span     trace.Span
-	in, out  any
+	in       *wire.Frame
+	out      any
 	opts     []grpc.CallOption
 	timedOut bool // the last attempt was ended by its own bound
 }
@@ -81,7 +82,9 @@ func (t *trip) attempts(ctx context.Context) (resilience.Permit, error) {
 			ctx, cancel = context.WithDeadline(ctx, t.call.Ends)
 			defer cancel()
 		}
-		permit, err = t.to.class.AcquireAgain(first)
+		if permit, err = t.to.class.AcquireAgain(first); err != nil {
+			t.to.service.ReturnRetry()
+		}
 	}
 }
 
@@ -141,11 +144,7 @@ func (t *trip) keepRequest() {
 	if retry := &t.r.method.Rule.Retry; t.to.here == nil || retry.MaxAttempts < 2 || retry.AttemptTimeout <= 0 {
 		return
 	}
-	if f, ok := t.in.(*wire.Frame); ok {
-		if own, err := ownBytes(f); err == nil {
-			t.in = own
-		}
-	}
+	t.in = ownBytes(t.in)
 }
 
 // mayRepeat says whether the rule lets a call be tried again after such a failure. What
@@ -175,6 +174,7 @@ func (t *trip) repeat(ctx context.Context, st *status.Status) bool {
 			attribute.String("sluice.code", counted(st.Code())), attribute.String("sluice.backend", t.call.Backend)))
 	}
 	if !sleep(ctx, wait) {
+		t.to.service.ReturnRetry()
 		return false
 	}
 	t.count("sent")
@@ -214,42 +214,6 @@ func clean(out any, opts []grpc.CallOption) {
 			*o.TrailerAddr = metadata.MD(nil)
 		}
 	}
-}
-
-// failure is the status of what a connection returned. A stream that another process
-// has reset is a backend that went away, whatever code of HTTP/2 it gave.
-func failure(r *route, err error) *status.Status {
-	st := statusOf(err)
-	if strings.HasPrefix(st.Message(), "stream terminated by RST_STREAM") && st.Code() != codes.DeadlineExceeded {
-		return status.New(codes.Unavailable, st.Message())
-	}
-	return st
-}
-
-// tells is what a failed attempt tells of the service. ctx is the call's, which a
-// bound of a single attempt does not end.
-func tells(ctx context.Context, call *policy.Call, st *status.Status) resilience.Outcome {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return resilience.Ignored
-	case ctx.Err() != nil, st.Code() == codes.DeadlineExceeded:
-		if call.Hurried { // The service may have noticed before we did.
-			return resilience.Ignored
-		}
-		return resilience.Overload
-	case call.Edge == policy.EdgeGRPC && unreadable(st):
-		return resilience.Success // The caller's bytes were no message: it has read them.
-	case nonsense(st):
-		return resilience.Failure
-	}
-	switch st.Code() {
-	case codes.Unavailable, codes.Internal, codes.Unknown, codes.DataLoss:
-		return resilience.Failure
-	case codes.ResourceExhausted, codes.Canceled:
-		// The former may be one caller's quota, and must not shut out the others.
-		return resilience.Ignored
-	}
-	return resilience.Success
 }
 
 // refused is the answer to a call that was not sent.
@@ -294,7 +258,10 @@ func (t *trip) await(permit resilience.Permit, start time.Time) {
 func (a *answered) AnswerRead(err error) {
 	o := resilience.Success
 	if err != nil {
-		o, err = resilience.Failure, badResponse().Err()
+		if o = resilience.Failure; errors.Is(err, transcode.ErrTooLarge) { // Its size was asked for.
+			o = resilience.Ignored
+		}
+		err = badResponse().Err()
 	}
 	a.permit.Done(o)
 	a.c.done(a.r, a.to, a.call.Attempts, a.span, a.start, err)

@@ -91,6 +91,7 @@ type route struct {
 	place            // the service itself
 	traffic *traffic // nil where there is nothing beside sending
 	ending  ending
+	request *transcode.Plan // tells bytes that are no request
 	// answer is the plan of the response, which checks what is passed on unread;
 	// nil where nothing is: the method streams, or answers google.protobuf.Empty.
 	answer *transcode.Plan
@@ -117,13 +118,15 @@ func New(o Options) (*Conn, error) {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
 		r := &route{method: m, place: newPlace(m, t, "", nil), pass: o.Pass[m.FullName]}
+		var err error
+		if r.request, err = plans.Plan(m.Descriptor.Input()); err != nil {
+			return nil, fmt.Errorf("%s: the request: %w", m.FullName, err)
+		}
 		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
-			var err error
 			if r.answer, err = plans.Plan(out); err != nil {
 				return nil, fmt.Errorf("%s: the response: %w", m.FullName, err)
 			}
 		}
-		var err error
 		if r.kept, err = newKept(o.Cache, m, cached); err != nil {
 			return nil, err
 		}
@@ -160,6 +163,11 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	if ctx, err = c.enter(ctx, call, in); err != nil {
 		return err
 	}
+	if f, ok := in.(*wire.Frame); ok {
+		if err := r.readable(call, f); err != nil {
+			return err
+		}
+	}
 	if r.kept != nil {
 		err = c.cached(ctx, call, r, in, out, opts...)
 	} else {
@@ -169,9 +177,21 @@ func (c *Conn) Invoke(ctx context.Context, method string, in, out any, opts ...g
 	return err
 }
 
-// call sends a unary call whose message may go: deadline, span, variant, assertion,
-// attempts, and the error made public.
+// call sends a unary call whose message may go: its bytes, deadline, span, variant,
+// assertion, attempts, and the error made public.
 func (c *Conn) call(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
+	f, own, err := r.encoded(in)
+	if err != nil {
+		return err
+	}
+	err = c.callBytes(ctx, call, r, f, out, opts...)
+	if own && err == nil {
+		f.Free()
+	}
+	return err
+}
+
+func (c *Conn) callBytes(ctx context.Context, call *policy.Call, r *route, in *wire.Frame, out any, opts ...grpc.CallOption) error {
 	start := time.Now()
 	most, hurried := r.most(call, start)
 	r.ends(ctx, call, start, most, hurried)

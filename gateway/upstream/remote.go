@@ -2,9 +2,11 @@ package upstream
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +16,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/sluice-gateway/sluice/gateway/balance"
 	"github.com/sluice-gateway/sluice/gateway/discovery"
@@ -45,6 +46,11 @@ type RemoteOptions struct {
 	// Discovery looks the target up; nil means one of its own, for which there is
 	// neither etcd nor Consul.
 	Discovery *discovery.Registry
+	// Keepalive says how silent backends are found.
+	Keepalive KeepaliveOptions
+	// IdleTimeout closes the connections when there was no call for so long; the next
+	// call waits for new ones. 0 means that they stay.
+	IdleTimeout time.Duration
 	// Deadlines bound the unary calls of methods, as Deadlines makes them. What is not
 	// named is bounded by the context of its call alone. They mean nothing with xds:///.
 	Deadlines map[string]time.Duration
@@ -52,6 +58,9 @@ type RemoteOptions struct {
 	Log *slog.Logger
 	// Metrics counts backends; nil means nobody.
 	Metrics *balance.Metrics
+
+	// dial connects to a backend; nil means discovery.Dial. Tests have networks in memory.
+	dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 // BalancingOptions say how calls are spread over backends.
@@ -100,13 +109,6 @@ const (
 	connectBackoff    = 100 * time.Millisecond
 	connectBackoffMax = 700 * time.Millisecond
 	connectTimeout    = time.Second
-)
-
-// A connection on which nothing comes back is closed: with calls on it after
-// keepaliveTimeout (TCP_USER_TIMEOUT on Linux), without them after both.
-const (
-	keepaliveTime    = 20 * time.Second
-	keepaliveTimeout = 4 * time.Second
 )
 
 // Balanced is a Target that knows its backends: those that Remote returns do.
@@ -186,7 +188,7 @@ func (r *remote) dial(o *RemoteOptions) (*grpc.ClientConn, error) {
 		r.closers = append(r.closers, files.Close)
 		creds = files.Credentials()
 	}
-	opts := append(dialOptions(), grpc.WithTransportCredentials(creds))
+	opts := append(o.dialOptions(), grpc.WithTransportCredentials(creds))
 	if target.Scheme == discovery.XDS {
 		uri, err := xdsTarget(target)
 		if err != nil {
@@ -194,7 +196,9 @@ func (r *remote) dial(o *RemoteOptions) (*grpc.ClientConn, error) {
 		}
 		return grpc.NewClient(uri, opts...)
 	}
-	r.deadlines = o.Deadlines
+	if o.IdleTimeout == 0 {
+		r.deadlines = o.Deadlines // Otherwise a call may wait for the lookup, which grpc-go does not bound.
+	}
 	lookup, err := r.lookup(o, target)
 	if err != nil {
 		return nil, err
@@ -210,7 +214,7 @@ func (r *remote) dial(o *RemoteOptions) (*grpc.ClientConn, error) {
 	})
 	return grpc.NewClient(remoteScheme+":///backends", append(opts,
 		grpc.WithResolvers(&resolverBuilder{remote: r, lookup: lookup, target: target, check: o.HealthCheck != nil}),
-		grpc.WithDefaultServiceConfig(serviceConfig(o.HealthCheck, o.Deadlines)),
+		grpc.WithDefaultServiceConfig(serviceConfig(o.HealthCheck, r.deadlines)),
 		// Service config from elsewhere could change policy behind the operator's back.
 		grpc.WithDisableServiceConfig(),
 		// The gateway calls its backends itself, whatever HTTPS_PROXY says.
@@ -249,8 +253,13 @@ func (r *remote) lookup(o *RemoteOptions, target discovery.Target) (discovery.Re
 	return d.Resolve(o.Target)
 }
 
-func dialOptions() []grpc.DialOption {
+func (o *RemoteOptions) dialOptions() []grpc.DialOption {
+	dial := o.dial
+	if dial == nil {
+		dial = discovery.Dial
+	}
 	return []grpc.DialOption{
+		grpc.WithContextDialer(dial),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(wire.Codec{}), grpc.MaxCallRecvMsgSize(MaxMessageBytes)),
 		// Retries are a wrapper of ours, the same in-process.
 		grpc.WithDisableRetry(),
@@ -258,8 +267,8 @@ func dialOptions() []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: connectBackoff, Multiplier: 1.6, Jitter: 0.2, MaxDelay: connectBackoffMax},
 			MinConnectTimeout: connectTimeout,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.WithIdleTimeout(0),
+		grpc.WithKeepaliveParams(o.Keepalive.parameters()),
+		grpc.WithIdleTimeout(o.IdleTimeout),
 		// Windows of grpc-go's own choice grow to 16 MiB a stream: so much would be
 		// held for a caller that reads slowly.
 		grpc.WithStaticStreamWindowSize(streamWindow),

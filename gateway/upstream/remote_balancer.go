@@ -78,8 +78,8 @@ func (s *spreader) UpdateClientConnState(state balancer.ClientConnState) error {
 
 func (s *spreader) open(k *known, m *balance.Member[*backend], to discovery.Backend) *backend {
 	b := &backend{
-		done:        func(d balancer.DoneInfo) { m.Done(outcome(d)) },
-		doneCallers: func(d balancer.DoneInfo) { m.Done(outcomeCallers(d)) },
+		done:        func(d balancer.DoneInfo) { m.Done(outcome(d, false)) },
+		doneCallers: func(d balancer.DoneInfo) { m.Done(outcome(d, true)) },
 	}
 	//nolint:staticcheck // Deprecated are several addresses; there is no other way to one.
 	conn, err := s.cc.NewSubConn([]resolver.Address{k.address(to)}, balancer.NewSubConnOptions{

@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -72,7 +70,7 @@ func (c *Conn) newShadower(service string, s *Shadow) *shadower {
 
 // copy sends a copy of a call that is about to be sent. It returns at once, and before
 // the call: the request's bytes are lent for no longer.
-func (s *shadower) copy(r *route, md sent, in any) {
+func (s *shadower) copy(r *route, md sent, in *wire.Frame) {
 	if s == nil || !drawn(s.percent) {
 		return
 	}
@@ -80,14 +78,8 @@ func (s *shadower) copy(r *route, md sent, in any) {
 		s.dropped.Inc()
 		return
 	}
-	frame, err := ownBytes(in)
-	if err != nil {
-		s.running.leave()
-		s.dropped.Inc()
-		return
-	}
 	md.more = append(md.more[:len(md.more):len(md.more)], MetadataShadow, "1")
-	go s.send(r, md, frame)
+	go s.send(r, md, ownBytes(in))
 }
 
 func (s *shadower) send(r *route, md sent, in *wire.Frame) {
@@ -105,17 +97,8 @@ func (s *shadower) send(r *route, md sent, in *wire.Frame) {
 	s.ok.Inc()
 }
 
-// ownBytes is a message's wire form in memory of its own.
-func ownBytes(in any) (*wire.Frame, error) {
-	switch m := in.(type) {
-	case *wire.Frame:
-		return &wire.Frame{Data: bytes.Clone(m.Data)}, nil
-	case proto.Message:
-		b, err := proto.Marshal(m)
-		return &wire.Frame{Data: b}, err
-	}
-	return nil, errors.New("upstream: neither message nor frame")
-}
+// ownBytes is a request in memory of its own.
+func ownBytes(in *wire.Frame) *wire.Frame { return &wire.Frame{Data: bytes.Clone(in.Data)} }
 
 // crew counts goroutines, to bound them and to wait for them.
 type crew struct {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // NewStream opens a streaming call. A call with one request message is opened
@@ -24,6 +25,10 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	call, r, err := c.admitted(ctx, method)
 	if err != nil {
 		return nil, err
+	}
+	// Rules do not bound streams by a deadline, so one is the caller's; a branch has its own word on it.
+	if _, bounded := ctx.Deadline(); bounded && call.Edge != policy.EdgeBranch {
+		call.Hurried = true
 	}
 	s := &stream{conn: c, call: call, route: r, desc: desc, opts: opts, start: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
@@ -36,7 +41,11 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	// asks: the timers must not outlive that.
 	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled), false).Err()) })
 	if desc.ClientStreams {
-		if err := s.open(nil); err != nil {
+		ctx, err := c.enter(s.ctx, call, nil)
+		if err == nil {
+			err = s.open(ctx)
+		}
+		if err != nil {
 			s.finish(err)
 			return nil, err
 		}
@@ -80,11 +89,8 @@ type stream struct {
 	changes   changes // of what is cached
 }
 
-func (s *stream) open(first any) error {
-	ctx, err := s.conn.enter(s.ctx, s.call, first)
-	if err != nil {
-		return err
-	}
+// open calls the service. ctx is what the entry checks made of the stream's.
+func (s *stream) open(ctx context.Context) error {
 	to, err := s.conn.prepare(s.ctx, s.call, s.route)
 	if err != nil {
 		return err
@@ -110,14 +116,15 @@ func (s *stream) open(first any) error {
 }
 
 func (s *stream) SendMsg(m any) error {
-	if s.inner == nil {
-		if err := s.open(m); err != nil {
-			s.finish(err)
-			return err
-		}
+	f, own, err := s.message(m)
+	if err != nil {
+		return err
 	}
 	s.changes.add(s.route.kept, s.call, m)
-	err := s.inner.SendMsg(m)
+	err = s.inner.SendMsg(f)
+	if own { // What is not written yet has a reference of grpc-go's.
+		f.Free()
+	}
 	switch {
 	case err == nil:
 		s.idle.Reset(s.idleAfter)
@@ -126,6 +133,28 @@ func (s *stream) SendMsg(m any) error {
 		return err
 	}
 	return s.fail(err)
+}
+
+// message is m in wire form. The only one of a caller opens the stream, once it may go;
+// another that is no message ends the call, and whoever receives is told why.
+func (s *stream) message(m any) (f *wire.Frame, own bool, err error) {
+	if s.inner != nil {
+		if f, own, err = s.route.message(s.call, m); err != nil {
+			s.cancel(err)
+		}
+		return f, own, err
+	}
+	ctx, err := s.conn.enter(s.ctx, s.call, m)
+	if err == nil {
+		f, own, err = s.route.message(s.call, m)
+	}
+	if err == nil {
+		err = s.open(ctx)
+	}
+	if err != nil {
+		s.finish(err)
+	}
+	return f, own, err
 }
 
 func (s *stream) RecvMsg(m any) error {

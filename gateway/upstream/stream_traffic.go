@@ -34,7 +34,8 @@ func (s *stream) acquire(to *place) error {
 // settle tells, once, what came of opening the stream.
 func (s *stream) settle(o resilience.Outcome) {
 	if permit := s.permit.Swap(nil); permit != nil {
-		permit.Done(o)
+		// When there is something to say to who watches, its first message too, is no matter of load.
+		permit.Untimed().Done(o)
 	}
 }
 
@@ -56,7 +57,7 @@ func (s *stream) begin(ctx context.Context, to *place) (grpc.ClientStream, error
 	if to.here != nil || s.route.traffic == nil {
 		return to.target.NewStream(ctx, s.desc, s.route.method.FullName, s.opts...)
 	}
-	picked := &balance.Carried{Context: ctx}
+	picked := &balance.Carried{Context: ctx, Pick: balance.Pick{CallersDeadline: s.call.Hurried}}
 	inner, err := to.target.NewStream(picked, s.desc, s.route.method.FullName, s.opts...)
 	s.call.Backend = picked.Pick.Chosen
 	return inner, err

@@ -71,8 +71,9 @@ func Announce(o Options) (*Announcement, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: o.Endpoints, DialTimeout: requestTime, DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		Logger: zap.NewNop(),
+		Endpoints: o.Endpoints, DialTimeout: requestTime, DialKeepAliveTimeout: 2 * time.Second,
+		DialKeepAliveTime: 10 * time.Second, // The least of grpc-go's; etcd allows a ping every 5 s.
+		Logger:            zap.NewNop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("announce: etcd: %w", err)

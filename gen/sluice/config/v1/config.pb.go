@@ -2161,7 +2161,13 @@ type Upstream struct {
 	// call falls into counts.
 	Canaries []*Canary `protobuf:"bytes,7,rep,name=canaries,proto3" json:"canaries,omitempty"`
 	// A target that gets copies of calls, and whose answers nobody sees.
-	Shadow        *Shadow `protobuf:"bytes,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow *Shadow `protobuf:"bytes,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// HTTP/2 pings, which find a backend that is silent. Canaries and the shadow have
+	// the same.
+	Keepalive *Keepalive `protobuf:"bytes,10,opt,name=keepalive,proto3" json:"keepalive,omitempty"`
+	// How long connections stay open without calls. The first call behind it waits for
+	// new ones. Default 0s: they stay. Canaries and the shadow have the same.
+	IdleTimeout   *durationpb.Duration `protobuf:"bytes,11,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2252,6 +2258,88 @@ func (x *Upstream) GetShadow() *Shadow {
 	return nil
 }
 
+func (x *Upstream) GetKeepalive() *Keepalive {
+	if x != nil {
+		return x.Keepalive
+	}
+	return nil
+}
+
+func (x *Upstream) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+// HTTP/2 pings on the connections to gRPC backends. A server closes connections on which
+// they come too often (GOAWAY too_many_pings): more of them, or any without calls, are
+// for backends that allow them.
+type Keepalive struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A ping goes out when nothing has come for so long. Servers allow one in 5m, unless
+	// they are told otherwise. Default 5m20s.
+	Time *durationpb.Duration `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// How long its answer may take; on Linux also how long anything that was sent may stay
+	// without TCP's acknowledgement. The connection is closed then. Default 4s.
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Ping without calls, too. Servers allow that only if they are told to.
+	PermitWithoutStream bool `protobuf:"varint,3,opt,name=permit_without_stream,json=permitWithoutStream,proto3" json:"permit_without_stream,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *Keepalive) Reset() {
+	*x = Keepalive{}
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Keepalive) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Keepalive) ProtoMessage() {}
+
+func (x *Keepalive) ProtoReflect() protoreflect.Message {
+	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Keepalive.ProtoReflect.Descriptor instead.
+func (*Keepalive) Descriptor() ([]byte, []int) {
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Keepalive) GetTime() *durationpb.Duration {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Keepalive) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Keepalive) GetPermitWithoutStream() bool {
+	if x != nil {
+		return x.PermitWithoutStream
+	}
+	return false
+}
+
 // One backend of a service.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2265,7 +2353,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2365,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[25]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2378,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{25}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -2323,7 +2411,7 @@ type Balancing struct {
 
 func (x *Balancing) Reset() {
 	*x = Balancing{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2423,7 @@ func (x *Balancing) String() string {
 func (*Balancing) ProtoMessage() {}
 
 func (x *Balancing) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[26]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2436,7 @@ func (x *Balancing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Balancing.ProtoReflect.Descriptor instead.
 func (*Balancing) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{26}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Balancing) GetPolicy() string {
@@ -2376,7 +2464,7 @@ type GrpcHealthCheck struct {
 
 func (x *GrpcHealthCheck) Reset() {
 	*x = GrpcHealthCheck{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2476,7 @@ func (x *GrpcHealthCheck) String() string {
 func (*GrpcHealthCheck) ProtoMessage() {}
 
 func (x *GrpcHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[27]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2489,7 @@ func (x *GrpcHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpcHealthCheck.ProtoReflect.Descriptor instead.
 func (*GrpcHealthCheck) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{27}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GrpcHealthCheck) GetService() string {
@@ -2430,7 +2518,7 @@ type Resilience struct {
 
 func (x *Resilience) Reset() {
 	*x = Resilience{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2530,7 @@ func (x *Resilience) String() string {
 func (*Resilience) ProtoMessage() {}
 
 func (x *Resilience) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[28]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2543,7 @@ func (x *Resilience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resilience.ProtoReflect.Descriptor instead.
 func (*Resilience) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{28}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Resilience) GetRetryBudget() *RetryBudget {
@@ -2508,7 +2596,7 @@ type RetryBudget struct {
 
 func (x *RetryBudget) Reset() {
 	*x = RetryBudget{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2520,7 +2608,7 @@ func (x *RetryBudget) String() string {
 func (*RetryBudget) ProtoMessage() {}
 
 func (x *RetryBudget) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[29]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2533,7 +2621,7 @@ func (x *RetryBudget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryBudget.ProtoReflect.Descriptor instead.
 func (*RetryBudget) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{29}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RetryBudget) GetPercent() int32 {
@@ -2581,7 +2669,7 @@ type Breaker struct {
 
 func (x *Breaker) Reset() {
 	*x = Breaker{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2681,7 @@ func (x *Breaker) String() string {
 func (*Breaker) ProtoMessage() {}
 
 func (x *Breaker) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[30]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2694,7 @@ func (x *Breaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Breaker.ProtoReflect.Descriptor instead.
 func (*Breaker) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{30}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Breaker) GetOff() bool {
@@ -2677,7 +2765,7 @@ type Outlier struct {
 
 func (x *Outlier) Reset() {
 	*x = Outlier{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2777,7 @@ func (x *Outlier) String() string {
 func (*Outlier) ProtoMessage() {}
 
 func (x *Outlier) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[31]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2790,7 @@ func (x *Outlier) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outlier.ProtoReflect.Descriptor instead.
 func (*Outlier) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{31}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Outlier) GetOff() bool {
@@ -2758,7 +2846,7 @@ type Concurrency struct {
 
 func (x *Concurrency) Reset() {
 	*x = Concurrency{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2770,7 +2858,7 @@ func (x *Concurrency) String() string {
 func (*Concurrency) ProtoMessage() {}
 
 func (x *Concurrency) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[32]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2783,7 +2871,7 @@ func (x *Concurrency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
 func (*Concurrency) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{32}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Concurrency) GetOff() bool {
@@ -2835,7 +2923,7 @@ type Fault struct {
 
 func (x *Fault) Reset() {
 	*x = Fault{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +2935,7 @@ func (x *Fault) String() string {
 func (*Fault) ProtoMessage() {}
 
 func (x *Fault) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[33]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +2948,7 @@ func (x *Fault) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fault.ProtoReflect.Descriptor instead.
 func (*Fault) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{33}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Fault) GetDelay() *durationpb.Duration {
@@ -2931,7 +3019,7 @@ type Canary struct {
 
 func (x *Canary) Reset() {
 	*x = Canary{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3031,7 @@ func (x *Canary) String() string {
 func (*Canary) ProtoMessage() {}
 
 func (x *Canary) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[34]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3044,7 @@ func (x *Canary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Canary.ProtoReflect.Descriptor instead.
 func (*Canary) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{34}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Canary) GetName() string {
@@ -3030,7 +3118,7 @@ type CanaryMatch struct {
 
 func (x *CanaryMatch) Reset() {
 	*x = CanaryMatch{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3042,7 +3130,7 @@ func (x *CanaryMatch) String() string {
 func (*CanaryMatch) ProtoMessage() {}
 
 func (x *CanaryMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[35]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3055,7 +3143,7 @@ func (x *CanaryMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CanaryMatch.ProtoReflect.Descriptor instead.
 func (*CanaryMatch) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{35}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CanaryMatch) GetHeader() string {
@@ -3102,7 +3190,7 @@ type Shadow struct {
 
 func (x *Shadow) Reset() {
 	*x = Shadow{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3202,7 @@ func (x *Shadow) String() string {
 func (*Shadow) ProtoMessage() {}
 
 func (x *Shadow) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[36]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3215,7 @@ func (x *Shadow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shadow.ProtoReflect.Descriptor instead.
 func (*Shadow) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{36}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Shadow) GetTarget() string {
@@ -3187,7 +3275,7 @@ type ResponseCache struct {
 
 func (x *ResponseCache) Reset() {
 	*x = ResponseCache{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3287,7 @@ func (x *ResponseCache) String() string {
 func (*ResponseCache) ProtoMessage() {}
 
 func (x *ResponseCache) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[37]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3300,7 @@ func (x *ResponseCache) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseCache.ProtoReflect.Descriptor instead.
 func (*ResponseCache) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{37}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ResponseCache) GetOff() bool {
@@ -3252,7 +3340,7 @@ type Discovery struct {
 
 func (x *Discovery) Reset() {
 	*x = Discovery{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3264,7 +3352,7 @@ func (x *Discovery) String() string {
 func (*Discovery) ProtoMessage() {}
 
 func (x *Discovery) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[38]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3277,7 +3365,7 @@ func (x *Discovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Discovery.ProtoReflect.Descriptor instead.
 func (*Discovery) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{38}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Discovery) GetEtcd() *EtcdDiscovery {
@@ -3320,7 +3408,7 @@ type EtcdDiscovery struct {
 
 func (x *EtcdDiscovery) Reset() {
 	*x = EtcdDiscovery{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3420,7 @@ func (x *EtcdDiscovery) String() string {
 func (*EtcdDiscovery) ProtoMessage() {}
 
 func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[39]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3433,7 @@ func (x *EtcdDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EtcdDiscovery.ProtoReflect.Descriptor instead.
 func (*EtcdDiscovery) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{39}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *EtcdDiscovery) GetEndpoints() []string {
@@ -3400,7 +3488,7 @@ type ConsulDiscovery struct {
 
 func (x *ConsulDiscovery) Reset() {
 	*x = ConsulDiscovery{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3500,7 @@ func (x *ConsulDiscovery) String() string {
 func (*ConsulDiscovery) ProtoMessage() {}
 
 func (x *ConsulDiscovery) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[40]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3513,7 @@ func (x *ConsulDiscovery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsulDiscovery.ProtoReflect.Descriptor instead.
 func (*ConsulDiscovery) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{40}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ConsulDiscovery) GetAddress() string {
@@ -3480,14 +3568,18 @@ type HttpUpstream struct {
 	// Send X-User-ID, the caller's subject, beside the assertion.
 	UserIdHeader bool `protobuf:"varint,10,opt,name=user_id_header,json=userIdHeader,proto3" json:"user_id_header,omitempty"`
 	// Do not send the assertion: for services of others.
-	NoAssertion   bool `protobuf:"varint,11,opt,name=no_assertion,json=noAssertion,proto3" json:"no_assertion,omitempty"`
+	NoAssertion bool `protobuf:"varint,11,opt,name=no_assertion,json=noAssertion,proto3" json:"no_assertion,omitempty"`
+	// How long a connection without requests is kept for the next one. It should be less
+	// than what the backend, and what is before it, allows: a request can meet a connection
+	// that is just being closed there. Default 90s. Canaries and the shadow have the same.
+	IdleTimeout   *durationpb.Duration `protobuf:"bytes,12,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HttpUpstream) Reset() {
 	*x = HttpUpstream{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3591,7 @@ func (x *HttpUpstream) String() string {
 func (*HttpUpstream) ProtoMessage() {}
 
 func (x *HttpUpstream) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[41]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3604,7 @@ func (x *HttpUpstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpUpstream.ProtoReflect.Descriptor instead.
 func (*HttpUpstream) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{41}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HttpUpstream) GetTarget() string {
@@ -3592,6 +3684,13 @@ func (x *HttpUpstream) GetNoAssertion() bool {
 	return false
 }
 
+func (x *HttpUpstream) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
 // Health of a plain HTTP backend: a GET that must be answered with 200 to 299.
 type HttpHealthCheck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3611,7 +3710,7 @@ type HttpHealthCheck struct {
 
 func (x *HttpHealthCheck) Reset() {
 	*x = HttpHealthCheck{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3722,7 @@ func (x *HttpHealthCheck) String() string {
 func (*HttpHealthCheck) ProtoMessage() {}
 
 func (x *HttpHealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[42]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3735,7 @@ func (x *HttpHealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpHealthCheck.ProtoReflect.Descriptor instead.
 func (*HttpHealthCheck) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{42}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *HttpHealthCheck) GetPath() string {
@@ -3720,7 +3819,7 @@ type HttpRoute struct {
 
 func (x *HttpRoute) Reset() {
 	*x = HttpRoute{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +3831,7 @@ func (x *HttpRoute) String() string {
 func (*HttpRoute) ProtoMessage() {}
 
 func (x *HttpRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[43]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +3844,7 @@ func (x *HttpRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpRoute.ProtoReflect.Descriptor instead.
 func (*HttpRoute) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{43}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *HttpRoute) GetName() string {
@@ -3891,7 +3990,7 @@ type HttpMatch struct {
 
 func (x *HttpMatch) Reset() {
 	*x = HttpMatch{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +4002,7 @@ func (x *HttpMatch) String() string {
 func (*HttpMatch) ProtoMessage() {}
 
 func (x *HttpMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[44]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3916,7 +4015,7 @@ func (x *HttpMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpMatch.ProtoReflect.Descriptor instead.
 func (*HttpMatch) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{44}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HttpMatch) GetHosts() []string {
@@ -4029,7 +4128,7 @@ type HeaderMatch struct {
 
 func (x *HeaderMatch) Reset() {
 	*x = HeaderMatch{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4041,7 +4140,7 @@ func (x *HeaderMatch) String() string {
 func (*HeaderMatch) ProtoMessage() {}
 
 func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[45]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4054,7 +4153,7 @@ func (x *HeaderMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderMatch.ProtoReflect.Descriptor instead.
 func (*HeaderMatch) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{45}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *HeaderMatch) GetName() string {
@@ -4084,7 +4183,7 @@ type PathRewrite struct {
 
 func (x *PathRewrite) Reset() {
 	*x = PathRewrite{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4195,7 @@ func (x *PathRewrite) String() string {
 func (*PathRewrite) ProtoMessage() {}
 
 func (x *PathRewrite) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[46]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4208,7 @@ func (x *PathRewrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathRewrite.ProtoReflect.Descriptor instead.
 func (*PathRewrite) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{46}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PathRewrite) GetPrefix() string {
@@ -4144,7 +4243,7 @@ type HeaderRules struct {
 
 func (x *HeaderRules) Reset() {
 	*x = HeaderRules{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4255,7 @@ func (x *HeaderRules) String() string {
 func (*HeaderRules) ProtoMessage() {}
 
 func (x *HeaderRules) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[47]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4268,7 @@ func (x *HeaderRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeaderRules.ProtoReflect.Descriptor instead.
 func (*HeaderRules) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{47}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *HeaderRules) GetSet() map[string]string {
@@ -4210,7 +4309,7 @@ type JsonRules struct {
 
 func (x *JsonRules) Reset() {
 	*x = JsonRules{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4222,7 +4321,7 @@ func (x *JsonRules) String() string {
 func (*JsonRules) ProtoMessage() {}
 
 func (x *JsonRules) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[48]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4235,7 +4334,7 @@ func (x *JsonRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JsonRules.ProtoReflect.Descriptor instead.
 func (*JsonRules) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{48}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *JsonRules) GetSet() map[string]string {
@@ -4277,7 +4376,7 @@ type Tls struct {
 
 func (x *Tls) Reset() {
 	*x = Tls{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4289,7 +4388,7 @@ func (x *Tls) String() string {
 func (*Tls) ProtoMessage() {}
 
 func (x *Tls) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[49]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4302,7 +4401,7 @@ func (x *Tls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tls.ProtoReflect.Descriptor instead.
 func (*Tls) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{49}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Tls) GetCaFile() string {
@@ -4371,7 +4470,7 @@ type MethodOverride struct {
 
 func (x *MethodOverride) Reset() {
 	*x = MethodOverride{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4383,7 +4482,7 @@ func (x *MethodOverride) String() string {
 func (*MethodOverride) ProtoMessage() {}
 
 func (x *MethodOverride) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[50]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4396,7 +4495,7 @@ func (x *MethodOverride) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOverride.ProtoReflect.Descriptor instead.
 func (*MethodOverride) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{50}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *MethodOverride) GetDeadline() *durationpb.Duration {
@@ -4514,7 +4613,7 @@ type Defaults struct {
 
 func (x *Defaults) Reset() {
 	*x = Defaults{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4526,7 +4625,7 @@ func (x *Defaults) String() string {
 func (*Defaults) ProtoMessage() {}
 
 func (x *Defaults) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[51]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4539,7 +4638,7 @@ func (x *Defaults) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Defaults.ProtoReflect.Descriptor instead.
 func (*Defaults) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{51}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Defaults) GetDeadline() *durationpb.Duration {
@@ -4582,7 +4681,7 @@ type Database struct {
 
 func (x *Database) Reset() {
 	*x = Database{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4594,7 +4693,7 @@ func (x *Database) String() string {
 func (*Database) ProtoMessage() {}
 
 func (x *Database) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[52]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4607,7 +4706,7 @@ func (x *Database) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Database.ProtoReflect.Descriptor instead.
 func (*Database) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{52}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Database) GetDsn() string {
@@ -4631,7 +4730,7 @@ type Shutdown struct {
 
 func (x *Shutdown) Reset() {
 	*x = Shutdown{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +4742,7 @@ func (x *Shutdown) String() string {
 func (*Shutdown) ProtoMessage() {}
 
 func (x *Shutdown) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[53]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +4755,7 @@ func (x *Shutdown) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shutdown.ProtoReflect.Descriptor instead.
 func (*Shutdown) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{53}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Shutdown) GetGrace() *durationpb.Duration {
@@ -4687,7 +4786,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4699,7 +4798,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_sluice_config_v1_config_proto_msgTypes[54]
+	mi := &file_sluice_config_v1_config_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4712,7 +4811,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{54}
+	return file_sluice_config_v1_config_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Log) GetLevel() string {
@@ -4939,7 +5038,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05files\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\x05files\"d\n" +
 	"\tAssertion\x12\x19\n" +
 	"\bkey_file\x18\x01 \x01(\tR\akeyFile\x12<\n" +
-	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x05R\x03ttl\"\x9b\x04\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x05R\x03ttl\"\x9e\x05\n" +
 	"\bUpstream\x12 \n" +
 	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x12'\n" +
 	"\x03tls\x18\x02 \x01(\v2\x15.sluice.config.v1.TlsR\x03tls\x128\n" +
@@ -4950,8 +5049,18 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"resilience\x18\x06 \x01(\v2\x1c.sluice.config.v1.ResilienceR\n" +
 	"resilience\x124\n" +
 	"\bcanaries\x18\a \x03(\v2\x18.sluice.config.v1.CanaryR\bcanaries\x120\n" +
-	"\x06shadow\x18\b \x01(\v2\x18.sluice.config.v1.ShadowR\x06shadow:c\xbaH`\x1a^\n" +
-	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"T\n" +
+	"\x06shadow\x18\b \x01(\v2\x18.sluice.config.v1.ShadowR\x06shadow\x129\n" +
+	"\tkeepalive\x18\n" +
+	" \x01(\v2\x1b.sluice.config.v1.KeepaliveR\tkeepalive\x12F\n" +
+	"\fidle_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\vidleTimeout:c\xbaH`\x1a^\n" +
+	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\xbb\x01\n" +
+	"\tKeepalive\x129\n" +
+	"\x04time\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\n" +
+	"R\x04time\x12?\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\n" +
+	"\xbaH\a\xaa\x01\x042\x02\b\x01R\atimeout\x122\n" +
+	"\x15permit_without_stream\x18\x03 \x01(\bR\x13permitWithoutStream\"T\n" +
 	"\bEndpoint\x12$\n" +
 	"\aaddress\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\bR\aaddress\x12\"\n" +
@@ -5047,7 +5156,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"token_file\x18\x03 \x01(\tR\ttokenFile\x12\x1e\n" +
 	"\n" +
 	"datacenter\x18\x04 \x01(\tR\n" +
-	"datacenter\"\x86\x05\n" +
+	"datacenter\"\xce\x05\n" +
 	"\fHttpUpstream\x12 \n" +
 	"\x06target\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06target\x128\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x1a.sluice.config.v1.EndpointR\tendpoints\x12'\n" +
@@ -5062,7 +5171,8 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x04host\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x04host\x12$\n" +
 	"\x0euser_id_header\x18\n" +
 	" \x01(\bR\fuserIdHeader\x12!\n" +
-	"\fno_assertion\x18\v \x01(\bR\vnoAssertion:c\xbaH`\x1a^\n" +
+	"\fno_assertion\x18\v \x01(\bR\vnoAssertion\x12F\n" +
+	"\fidle_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout:c\xbaH`\x1a^\n" +
 	"\x06target\x12 state either target or endpoints\x1a2(this.target == '') != (size(this.endpoints) == 0)\"\x9c\x02\n" +
 	"\x0fHttpHealthCheck\x12$\n" +
 	"\x04path\x18\x01 \x01(\tB\x10\xbaH\rr\v2\t^/[!-~]*$R\x04path\x12D\n" +
@@ -5184,7 +5294,7 @@ func file_sluice_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_sluice_config_v1_config_proto_rawDescData
 }
 
-var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_sluice_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*Config)(nil),                // 0: sluice.config.v1.Config
 	(*Http)(nil),                  // 1: sluice.config.v1.Http
@@ -5211,52 +5321,53 @@ var file_sluice_config_v1_config_proto_goTypes = []any{
 	(*PublicKeys)(nil),            // 22: sluice.config.v1.PublicKeys
 	(*Assertion)(nil),             // 23: sluice.config.v1.Assertion
 	(*Upstream)(nil),              // 24: sluice.config.v1.Upstream
-	(*Endpoint)(nil),              // 25: sluice.config.v1.Endpoint
-	(*Balancing)(nil),             // 26: sluice.config.v1.Balancing
-	(*GrpcHealthCheck)(nil),       // 27: sluice.config.v1.GrpcHealthCheck
-	(*Resilience)(nil),            // 28: sluice.config.v1.Resilience
-	(*RetryBudget)(nil),           // 29: sluice.config.v1.RetryBudget
-	(*Breaker)(nil),               // 30: sluice.config.v1.Breaker
-	(*Outlier)(nil),               // 31: sluice.config.v1.Outlier
-	(*Concurrency)(nil),           // 32: sluice.config.v1.Concurrency
-	(*Fault)(nil),                 // 33: sluice.config.v1.Fault
-	(*Canary)(nil),                // 34: sluice.config.v1.Canary
-	(*CanaryMatch)(nil),           // 35: sluice.config.v1.CanaryMatch
-	(*Shadow)(nil),                // 36: sluice.config.v1.Shadow
-	(*ResponseCache)(nil),         // 37: sluice.config.v1.ResponseCache
-	(*Discovery)(nil),             // 38: sluice.config.v1.Discovery
-	(*EtcdDiscovery)(nil),         // 39: sluice.config.v1.EtcdDiscovery
-	(*ConsulDiscovery)(nil),       // 40: sluice.config.v1.ConsulDiscovery
-	(*HttpUpstream)(nil),          // 41: sluice.config.v1.HttpUpstream
-	(*HttpHealthCheck)(nil),       // 42: sluice.config.v1.HttpHealthCheck
-	(*HttpRoute)(nil),             // 43: sluice.config.v1.HttpRoute
-	(*HttpMatch)(nil),             // 44: sluice.config.v1.HttpMatch
-	(*HeaderMatch)(nil),           // 45: sluice.config.v1.HeaderMatch
-	(*PathRewrite)(nil),           // 46: sluice.config.v1.PathRewrite
-	(*HeaderRules)(nil),           // 47: sluice.config.v1.HeaderRules
-	(*JsonRules)(nil),             // 48: sluice.config.v1.JsonRules
-	(*Tls)(nil),                   // 49: sluice.config.v1.Tls
-	(*MethodOverride)(nil),        // 50: sluice.config.v1.MethodOverride
-	(*Defaults)(nil),              // 51: sluice.config.v1.Defaults
-	(*Database)(nil),              // 52: sluice.config.v1.Database
-	(*Shutdown)(nil),              // 53: sluice.config.v1.Shutdown
-	(*Log)(nil),                   // 54: sluice.config.v1.Log
-	nil,                           // 55: sluice.config.v1.Config.UpstreamsEntry
-	nil,                           // 56: sluice.config.v1.Config.MethodsEntry
-	nil,                           // 57: sluice.config.v1.Config.DatabasesEntry
-	nil,                           // 58: sluice.config.v1.Config.HttpUpstreamsEntry
-	nil,                           // 59: sluice.config.v1.Limits.ClassesEntry
-	nil,                           // 60: sluice.config.v1.HeaderRules.SetEntry
-	nil,                           // 61: sluice.config.v1.HeaderRules.AddEntry
-	nil,                           // 62: sluice.config.v1.JsonRules.SetEntry
-	nil,                           // 63: sluice.config.v1.JsonRules.RenameEntry
-	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
-	(*v1.Require)(nil),            // 66: sluice.policy.v1.Require
-	(*v1.Limit)(nil),              // 67: sluice.policy.v1.Limit
-	(*v1.Retry)(nil),              // 68: sluice.policy.v1.Retry
-	(*v1.Cache)(nil),              // 69: sluice.policy.v1.Cache
-	(*v1.Metadata)(nil),           // 70: sluice.policy.v1.Metadata
+	(*Keepalive)(nil),             // 25: sluice.config.v1.Keepalive
+	(*Endpoint)(nil),              // 26: sluice.config.v1.Endpoint
+	(*Balancing)(nil),             // 27: sluice.config.v1.Balancing
+	(*GrpcHealthCheck)(nil),       // 28: sluice.config.v1.GrpcHealthCheck
+	(*Resilience)(nil),            // 29: sluice.config.v1.Resilience
+	(*RetryBudget)(nil),           // 30: sluice.config.v1.RetryBudget
+	(*Breaker)(nil),               // 31: sluice.config.v1.Breaker
+	(*Outlier)(nil),               // 32: sluice.config.v1.Outlier
+	(*Concurrency)(nil),           // 33: sluice.config.v1.Concurrency
+	(*Fault)(nil),                 // 34: sluice.config.v1.Fault
+	(*Canary)(nil),                // 35: sluice.config.v1.Canary
+	(*CanaryMatch)(nil),           // 36: sluice.config.v1.CanaryMatch
+	(*Shadow)(nil),                // 37: sluice.config.v1.Shadow
+	(*ResponseCache)(nil),         // 38: sluice.config.v1.ResponseCache
+	(*Discovery)(nil),             // 39: sluice.config.v1.Discovery
+	(*EtcdDiscovery)(nil),         // 40: sluice.config.v1.EtcdDiscovery
+	(*ConsulDiscovery)(nil),       // 41: sluice.config.v1.ConsulDiscovery
+	(*HttpUpstream)(nil),          // 42: sluice.config.v1.HttpUpstream
+	(*HttpHealthCheck)(nil),       // 43: sluice.config.v1.HttpHealthCheck
+	(*HttpRoute)(nil),             // 44: sluice.config.v1.HttpRoute
+	(*HttpMatch)(nil),             // 45: sluice.config.v1.HttpMatch
+	(*HeaderMatch)(nil),           // 46: sluice.config.v1.HeaderMatch
+	(*PathRewrite)(nil),           // 47: sluice.config.v1.PathRewrite
+	(*HeaderRules)(nil),           // 48: sluice.config.v1.HeaderRules
+	(*JsonRules)(nil),             // 49: sluice.config.v1.JsonRules
+	(*Tls)(nil),                   // 50: sluice.config.v1.Tls
+	(*MethodOverride)(nil),        // 51: sluice.config.v1.MethodOverride
+	(*Defaults)(nil),              // 52: sluice.config.v1.Defaults
+	(*Database)(nil),              // 53: sluice.config.v1.Database
+	(*Shutdown)(nil),              // 54: sluice.config.v1.Shutdown
+	(*Log)(nil),                   // 55: sluice.config.v1.Log
+	nil,                           // 56: sluice.config.v1.Config.UpstreamsEntry
+	nil,                           // 57: sluice.config.v1.Config.MethodsEntry
+	nil,                           // 58: sluice.config.v1.Config.DatabasesEntry
+	nil,                           // 59: sluice.config.v1.Config.HttpUpstreamsEntry
+	nil,                           // 60: sluice.config.v1.Limits.ClassesEntry
+	nil,                           // 61: sluice.config.v1.HeaderRules.SetEntry
+	nil,                           // 62: sluice.config.v1.HeaderRules.AddEntry
+	nil,                           // 63: sluice.config.v1.JsonRules.SetEntry
+	nil,                           // 64: sluice.config.v1.JsonRules.RenameEntry
+	(*durationpb.Duration)(nil),   // 65: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 66: google.protobuf.Timestamp
+	(*v1.Require)(nil),            // 67: sluice.policy.v1.Require
+	(*v1.Limit)(nil),              // 68: sluice.policy.v1.Limit
+	(*v1.Retry)(nil),              // 69: sluice.policy.v1.Retry
+	(*v1.Cache)(nil),              // 70: sluice.policy.v1.Cache
+	(*v1.Metadata)(nil),           // 71: sluice.policy.v1.Metadata
 }
 var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	1,   // 0: sluice.config.v1.Config.http:type_name -> sluice.config.v1.Http
@@ -5264,127 +5375,132 @@ var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	13,  // 2: sluice.config.v1.Config.admin:type_name -> sluice.config.v1.Admin
 	14,  // 3: sluice.config.v1.Config.auth:type_name -> sluice.config.v1.Auth
 	23,  // 4: sluice.config.v1.Config.assertion:type_name -> sluice.config.v1.Assertion
-	55,  // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
-	56,  // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
-	51,  // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
-	57,  // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
-	53,  // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
-	54,  // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
+	56,  // 5: sluice.config.v1.Config.upstreams:type_name -> sluice.config.v1.Config.UpstreamsEntry
+	57,  // 6: sluice.config.v1.Config.methods:type_name -> sluice.config.v1.Config.MethodsEntry
+	52,  // 7: sluice.config.v1.Config.defaults:type_name -> sluice.config.v1.Defaults
+	58,  // 8: sluice.config.v1.Config.databases:type_name -> sluice.config.v1.Config.DatabasesEntry
+	54,  // 9: sluice.config.v1.Config.shutdown:type_name -> sluice.config.v1.Shutdown
+	55,  // 10: sluice.config.v1.Config.log:type_name -> sluice.config.v1.Log
 	6,   // 11: sluice.config.v1.Config.limits:type_name -> sluice.config.v1.Limits
 	5,   // 12: sluice.config.v1.Config.client_address:type_name -> sluice.config.v1.ClientAddress
-	28,  // 13: sluice.config.v1.Config.resilience:type_name -> sluice.config.v1.Resilience
-	37,  // 14: sluice.config.v1.Config.cache:type_name -> sluice.config.v1.ResponseCache
-	38,  // 15: sluice.config.v1.Config.discovery:type_name -> sluice.config.v1.Discovery
-	58,  // 16: sluice.config.v1.Config.http_upstreams:type_name -> sluice.config.v1.Config.HttpUpstreamsEntry
-	43,  // 17: sluice.config.v1.Config.http_routes:type_name -> sluice.config.v1.HttpRoute
-	64,  // 18: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
-	64,  // 19: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
-	64,  // 20: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
+	29,  // 13: sluice.config.v1.Config.resilience:type_name -> sluice.config.v1.Resilience
+	38,  // 14: sluice.config.v1.Config.cache:type_name -> sluice.config.v1.ResponseCache
+	39,  // 15: sluice.config.v1.Config.discovery:type_name -> sluice.config.v1.Discovery
+	59,  // 16: sluice.config.v1.Config.http_upstreams:type_name -> sluice.config.v1.Config.HttpUpstreamsEntry
+	44,  // 17: sluice.config.v1.Config.http_routes:type_name -> sluice.config.v1.HttpRoute
+	65,  // 18: sluice.config.v1.Http.read_header_timeout:type_name -> google.protobuf.Duration
+	65,  // 19: sluice.config.v1.Http.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 20: sluice.config.v1.Http.read_timeout:type_name -> google.protobuf.Duration
 	3,   // 21: sluice.config.v1.Http.tls:type_name -> sluice.config.v1.ServerTls
 	4,   // 22: sluice.config.v1.Http.cors:type_name -> sluice.config.v1.Cors
-	64,  // 23: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
-	64,  // 24: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
+	65,  // 23: sluice.config.v1.Http.max_connection_age:type_name -> google.protobuf.Duration
+	65,  // 24: sluice.config.v1.Http.hsts_max_age:type_name -> google.protobuf.Duration
 	2,   // 25: sluice.config.v1.Http.compression:type_name -> sluice.config.v1.Compression
-	64,  // 26: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
-	59,  // 27: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
+	65,  // 26: sluice.config.v1.Cors.max_age:type_name -> google.protobuf.Duration
+	60,  // 27: sluice.config.v1.Limits.classes:type_name -> sluice.config.v1.Limits.ClassesEntry
 	10,  // 28: sluice.config.v1.Limits.address:type_name -> sluice.config.v1.AddressLimit
 	11,  // 29: sluice.config.v1.Limits.redis:type_name -> sluice.config.v1.RedisStore
 	8,   // 30: sluice.config.v1.LimitClass.rates:type_name -> sluice.config.v1.Rate
 	9,   // 31: sluice.config.v1.LimitClass.quotas:type_name -> sluice.config.v1.Quota
-	64,  // 32: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
-	64,  // 33: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
+	65,  // 32: sluice.config.v1.Rate.interval:type_name -> google.protobuf.Duration
+	65,  // 33: sluice.config.v1.RedisStore.timeout:type_name -> google.protobuf.Duration
 	3,   // 34: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
-	64,  // 35: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
-	64,  // 36: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
+	65,  // 35: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 36: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
 	19,  // 37: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
 	15,  // 38: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
 	18,  // 39: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
 	17,  // 40: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
 	17,  // 41: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
-	65,  // 42: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
+	66,  // 42: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
 	22,  // 43: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
 	20,  // 44: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
-	64,  // 45: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	64,  // 46: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
+	65,  // 45: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	65,  // 46: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
 	21,  // 47: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
-	64,  // 48: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
-	49,  // 49: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
-	25,  // 50: sluice.config.v1.Upstream.endpoints:type_name -> sluice.config.v1.Endpoint
-	26,  // 51: sluice.config.v1.Upstream.balancing:type_name -> sluice.config.v1.Balancing
-	27,  // 52: sluice.config.v1.Upstream.health_check:type_name -> sluice.config.v1.GrpcHealthCheck
-	28,  // 53: sluice.config.v1.Upstream.resilience:type_name -> sluice.config.v1.Resilience
-	34,  // 54: sluice.config.v1.Upstream.canaries:type_name -> sluice.config.v1.Canary
-	36,  // 55: sluice.config.v1.Upstream.shadow:type_name -> sluice.config.v1.Shadow
-	64,  // 56: sluice.config.v1.Balancing.slow_start:type_name -> google.protobuf.Duration
-	29,  // 57: sluice.config.v1.Resilience.retry_budget:type_name -> sluice.config.v1.RetryBudget
-	30,  // 58: sluice.config.v1.Resilience.breaker:type_name -> sluice.config.v1.Breaker
-	31,  // 59: sluice.config.v1.Resilience.outlier:type_name -> sluice.config.v1.Outlier
-	32,  // 60: sluice.config.v1.Resilience.concurrency:type_name -> sluice.config.v1.Concurrency
-	33,  // 61: sluice.config.v1.Resilience.faults:type_name -> sluice.config.v1.Fault
-	64,  // 62: sluice.config.v1.Breaker.window:type_name -> google.protobuf.Duration
-	64,  // 63: sluice.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	64,  // 64: sluice.config.v1.Outlier.base_ejection:type_name -> google.protobuf.Duration
-	64,  // 65: sluice.config.v1.Outlier.max_ejection:type_name -> google.protobuf.Duration
-	64,  // 66: sluice.config.v1.Fault.delay:type_name -> google.protobuf.Duration
-	25,  // 67: sluice.config.v1.Canary.endpoints:type_name -> sluice.config.v1.Endpoint
-	49,  // 68: sluice.config.v1.Canary.tls:type_name -> sluice.config.v1.Tls
-	35,  // 69: sluice.config.v1.Canary.match:type_name -> sluice.config.v1.CanaryMatch
-	25,  // 70: sluice.config.v1.Shadow.endpoints:type_name -> sluice.config.v1.Endpoint
-	49,  // 71: sluice.config.v1.Shadow.tls:type_name -> sluice.config.v1.Tls
-	39,  // 72: sluice.config.v1.Discovery.etcd:type_name -> sluice.config.v1.EtcdDiscovery
-	40,  // 73: sluice.config.v1.Discovery.consul:type_name -> sluice.config.v1.ConsulDiscovery
-	64,  // 74: sluice.config.v1.Discovery.dns_interval:type_name -> google.protobuf.Duration
-	49,  // 75: sluice.config.v1.EtcdDiscovery.tls:type_name -> sluice.config.v1.Tls
-	49,  // 76: sluice.config.v1.ConsulDiscovery.tls:type_name -> sluice.config.v1.Tls
-	25,  // 77: sluice.config.v1.HttpUpstream.endpoints:type_name -> sluice.config.v1.Endpoint
-	49,  // 78: sluice.config.v1.HttpUpstream.tls:type_name -> sluice.config.v1.Tls
-	26,  // 79: sluice.config.v1.HttpUpstream.balancing:type_name -> sluice.config.v1.Balancing
-	42,  // 80: sluice.config.v1.HttpUpstream.health_check:type_name -> sluice.config.v1.HttpHealthCheck
-	28,  // 81: sluice.config.v1.HttpUpstream.resilience:type_name -> sluice.config.v1.Resilience
-	34,  // 82: sluice.config.v1.HttpUpstream.canaries:type_name -> sluice.config.v1.Canary
-	36,  // 83: sluice.config.v1.HttpUpstream.shadow:type_name -> sluice.config.v1.Shadow
-	64,  // 84: sluice.config.v1.HttpHealthCheck.interval:type_name -> google.protobuf.Duration
-	64,  // 85: sluice.config.v1.HttpHealthCheck.timeout:type_name -> google.protobuf.Duration
-	44,  // 86: sluice.config.v1.HttpRoute.match:type_name -> sluice.config.v1.HttpMatch
-	66,  // 87: sluice.config.v1.HttpRoute.require:type_name -> sluice.policy.v1.Require
-	67,  // 88: sluice.config.v1.HttpRoute.limit:type_name -> sluice.policy.v1.Limit
-	64,  // 89: sluice.config.v1.HttpRoute.deadline:type_name -> google.protobuf.Duration
-	68,  // 90: sluice.config.v1.HttpRoute.retry:type_name -> sluice.policy.v1.Retry
-	69,  // 91: sluice.config.v1.HttpRoute.cache:type_name -> sluice.policy.v1.Cache
-	46,  // 92: sluice.config.v1.HttpRoute.rewrite:type_name -> sluice.config.v1.PathRewrite
-	47,  // 93: sluice.config.v1.HttpRoute.request_headers:type_name -> sluice.config.v1.HeaderRules
-	47,  // 94: sluice.config.v1.HttpRoute.response_headers:type_name -> sluice.config.v1.HeaderRules
-	48,  // 95: sluice.config.v1.HttpRoute.request_json:type_name -> sluice.config.v1.JsonRules
-	48,  // 96: sluice.config.v1.HttpRoute.response_json:type_name -> sluice.config.v1.JsonRules
-	64,  // 97: sluice.config.v1.HttpRoute.stream_idle:type_name -> google.protobuf.Duration
-	45,  // 98: sluice.config.v1.HttpMatch.headers:type_name -> sluice.config.v1.HeaderMatch
-	60,  // 99: sluice.config.v1.HeaderRules.set:type_name -> sluice.config.v1.HeaderRules.SetEntry
-	61,  // 100: sluice.config.v1.HeaderRules.add:type_name -> sluice.config.v1.HeaderRules.AddEntry
-	62,  // 101: sluice.config.v1.JsonRules.set:type_name -> sluice.config.v1.JsonRules.SetEntry
-	63,  // 102: sluice.config.v1.JsonRules.rename:type_name -> sluice.config.v1.JsonRules.RenameEntry
-	64,  // 103: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
-	64,  // 104: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
-	64,  // 105: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
-	68,  // 106: sluice.config.v1.MethodOverride.retry:type_name -> sluice.policy.v1.Retry
-	69,  // 107: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
-	47,  // 108: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
-	47,  // 109: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
-	70,  // 110: sluice.config.v1.MethodOverride.metadata:type_name -> sluice.policy.v1.Metadata
-	64,  // 111: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	64,  // 112: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	64,  // 113: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	64,  // 114: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	64,  // 115: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	24,  // 116: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	50,  // 117: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	52,  // 118: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	41,  // 119: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
-	7,   // 120: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
-	121, // [121:121] is the sub-list for method output_type
-	121, // [121:121] is the sub-list for method input_type
-	121, // [121:121] is the sub-list for extension type_name
-	121, // [121:121] is the sub-list for extension extendee
-	0,   // [0:121] is the sub-list for field type_name
+	65,  // 48: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
+	50,  // 49: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
+	26,  // 50: sluice.config.v1.Upstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	27,  // 51: sluice.config.v1.Upstream.balancing:type_name -> sluice.config.v1.Balancing
+	28,  // 52: sluice.config.v1.Upstream.health_check:type_name -> sluice.config.v1.GrpcHealthCheck
+	29,  // 53: sluice.config.v1.Upstream.resilience:type_name -> sluice.config.v1.Resilience
+	35,  // 54: sluice.config.v1.Upstream.canaries:type_name -> sluice.config.v1.Canary
+	37,  // 55: sluice.config.v1.Upstream.shadow:type_name -> sluice.config.v1.Shadow
+	25,  // 56: sluice.config.v1.Upstream.keepalive:type_name -> sluice.config.v1.Keepalive
+	65,  // 57: sluice.config.v1.Upstream.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 58: sluice.config.v1.Keepalive.time:type_name -> google.protobuf.Duration
+	65,  // 59: sluice.config.v1.Keepalive.timeout:type_name -> google.protobuf.Duration
+	65,  // 60: sluice.config.v1.Balancing.slow_start:type_name -> google.protobuf.Duration
+	30,  // 61: sluice.config.v1.Resilience.retry_budget:type_name -> sluice.config.v1.RetryBudget
+	31,  // 62: sluice.config.v1.Resilience.breaker:type_name -> sluice.config.v1.Breaker
+	32,  // 63: sluice.config.v1.Resilience.outlier:type_name -> sluice.config.v1.Outlier
+	33,  // 64: sluice.config.v1.Resilience.concurrency:type_name -> sluice.config.v1.Concurrency
+	34,  // 65: sluice.config.v1.Resilience.faults:type_name -> sluice.config.v1.Fault
+	65,  // 66: sluice.config.v1.Breaker.window:type_name -> google.protobuf.Duration
+	65,  // 67: sluice.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	65,  // 68: sluice.config.v1.Outlier.base_ejection:type_name -> google.protobuf.Duration
+	65,  // 69: sluice.config.v1.Outlier.max_ejection:type_name -> google.protobuf.Duration
+	65,  // 70: sluice.config.v1.Fault.delay:type_name -> google.protobuf.Duration
+	26,  // 71: sluice.config.v1.Canary.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 72: sluice.config.v1.Canary.tls:type_name -> sluice.config.v1.Tls
+	36,  // 73: sluice.config.v1.Canary.match:type_name -> sluice.config.v1.CanaryMatch
+	26,  // 74: sluice.config.v1.Shadow.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 75: sluice.config.v1.Shadow.tls:type_name -> sluice.config.v1.Tls
+	40,  // 76: sluice.config.v1.Discovery.etcd:type_name -> sluice.config.v1.EtcdDiscovery
+	41,  // 77: sluice.config.v1.Discovery.consul:type_name -> sluice.config.v1.ConsulDiscovery
+	65,  // 78: sluice.config.v1.Discovery.dns_interval:type_name -> google.protobuf.Duration
+	50,  // 79: sluice.config.v1.EtcdDiscovery.tls:type_name -> sluice.config.v1.Tls
+	50,  // 80: sluice.config.v1.ConsulDiscovery.tls:type_name -> sluice.config.v1.Tls
+	26,  // 81: sluice.config.v1.HttpUpstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 82: sluice.config.v1.HttpUpstream.tls:type_name -> sluice.config.v1.Tls
+	27,  // 83: sluice.config.v1.HttpUpstream.balancing:type_name -> sluice.config.v1.Balancing
+	43,  // 84: sluice.config.v1.HttpUpstream.health_check:type_name -> sluice.config.v1.HttpHealthCheck
+	29,  // 85: sluice.config.v1.HttpUpstream.resilience:type_name -> sluice.config.v1.Resilience
+	35,  // 86: sluice.config.v1.HttpUpstream.canaries:type_name -> sluice.config.v1.Canary
+	37,  // 87: sluice.config.v1.HttpUpstream.shadow:type_name -> sluice.config.v1.Shadow
+	65,  // 88: sluice.config.v1.HttpUpstream.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 89: sluice.config.v1.HttpHealthCheck.interval:type_name -> google.protobuf.Duration
+	65,  // 90: sluice.config.v1.HttpHealthCheck.timeout:type_name -> google.protobuf.Duration
+	45,  // 91: sluice.config.v1.HttpRoute.match:type_name -> sluice.config.v1.HttpMatch
+	67,  // 92: sluice.config.v1.HttpRoute.require:type_name -> sluice.policy.v1.Require
+	68,  // 93: sluice.config.v1.HttpRoute.limit:type_name -> sluice.policy.v1.Limit
+	65,  // 94: sluice.config.v1.HttpRoute.deadline:type_name -> google.protobuf.Duration
+	69,  // 95: sluice.config.v1.HttpRoute.retry:type_name -> sluice.policy.v1.Retry
+	70,  // 96: sluice.config.v1.HttpRoute.cache:type_name -> sluice.policy.v1.Cache
+	47,  // 97: sluice.config.v1.HttpRoute.rewrite:type_name -> sluice.config.v1.PathRewrite
+	48,  // 98: sluice.config.v1.HttpRoute.request_headers:type_name -> sluice.config.v1.HeaderRules
+	48,  // 99: sluice.config.v1.HttpRoute.response_headers:type_name -> sluice.config.v1.HeaderRules
+	49,  // 100: sluice.config.v1.HttpRoute.request_json:type_name -> sluice.config.v1.JsonRules
+	49,  // 101: sluice.config.v1.HttpRoute.response_json:type_name -> sluice.config.v1.JsonRules
+	65,  // 102: sluice.config.v1.HttpRoute.stream_idle:type_name -> google.protobuf.Duration
+	46,  // 103: sluice.config.v1.HttpMatch.headers:type_name -> sluice.config.v1.HeaderMatch
+	61,  // 104: sluice.config.v1.HeaderRules.set:type_name -> sluice.config.v1.HeaderRules.SetEntry
+	62,  // 105: sluice.config.v1.HeaderRules.add:type_name -> sluice.config.v1.HeaderRules.AddEntry
+	63,  // 106: sluice.config.v1.JsonRules.set:type_name -> sluice.config.v1.JsonRules.SetEntry
+	64,  // 107: sluice.config.v1.JsonRules.rename:type_name -> sluice.config.v1.JsonRules.RenameEntry
+	65,  // 108: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
+	65,  // 109: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
+	65,  // 110: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
+	69,  // 111: sluice.config.v1.MethodOverride.retry:type_name -> sluice.policy.v1.Retry
+	70,  // 112: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
+	48,  // 113: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
+	48,  // 114: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
+	71,  // 115: sluice.config.v1.MethodOverride.metadata:type_name -> sluice.policy.v1.Metadata
+	65,  // 116: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	65,  // 117: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	65,  // 118: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	65,  // 119: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	65,  // 120: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	24,  // 121: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	51,  // 122: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	53,  // 123: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	42,  // 124: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
+	7,   // 125: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	126, // [126:126] is the sub-list for method output_type
+	126, // [126:126] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }
@@ -5403,7 +5519,7 @@ func file_sluice_config_v1_config_proto_init() {
 		(*Issuer_HmacSecretFile)(nil),
 		(*Issuer_OidcDiscovery)(nil),
 	}
-	file_sluice_config_v1_config_proto_msgTypes[44].OneofWrappers = []any{
+	file_sluice_config_v1_config_proto_msgTypes[45].OneofWrappers = []any{
 		(*HttpMatch_Prefix)(nil),
 		(*HttpMatch_Exact)(nil),
 		(*HttpMatch_Template)(nil),
@@ -5415,7 +5531,7 @@ func file_sluice_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_config_v1_config_proto_rawDesc), len(file_sluice_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

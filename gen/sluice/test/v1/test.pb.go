@@ -1324,7 +1324,7 @@ var File_sluice_test_v1_test_proto protoreflect.FileDescriptor
 
 const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\n" +
-	"\x19sluice/test/v1/test.proto\x12\x0esluice.test.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dsluice/policy/v1/policy.proto\"\xcb\x02\n" +
+	"\x19sluice/test/v1/test.proto\x12\x0esluice.test.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dsluice/policy/v1/policy.proto\x1a\x1bsluice/test/v1/legacy.proto\"\xcb\x02\n" +
 	"\vEchoRequest\x12\x17\n" +
 	"\x02id\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x18dR\x02id\x12+\n" +
 	"\x05kinds\x18\x02 \x01(\v2\x15.sluice.test.v1.KindsR\x05kinds\x12&\n" +
@@ -1460,8 +1460,7 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"\n" +
 	"\b_o_int32B\v\n" +
 	"\t_o_stringB\t\n" +
-	"\a_o_enum2\xac\n" +
-	"\n" +
+	"\a_o_enum2\xf8\v\n" +
 	"\vTestService\x12\xaf\x01\n" +
 	"\x04Echo\x12\x1b.sluice.test.v1.EchoRequest\x1a\x1c.sluice.test.v1.EchoResponse\"l\xca\xf3\x18\x12\n" +
 	"\x02\x10\x01\x12\x06\n" +
@@ -1493,7 +1492,13 @@ const file_sluice_test_v1_test_proto_rawDesc = "" +
 	"o2\ttest.read2\n" +
 	"test.audit:\ttenant_idBK\n" +
 	"\vsmall-pages\x12<request.page_size <= 100 || 'test.audit' in principal.scopes\x12\x06\n" +
-	"\x04read \x01\x82\xd3\xe4\x93\x02%\x12#/test/v1/tenants/{tenant_id}/thingsB<Z:github.com/sluice-gateway/sluice/gen/sluice/test/v1;testv1b\x06proto3"
+	"\x04read \x01\x82\xd3\xe4\x93\x02%\x12#/test/v1/tenants/{tenant_id}/things\x12[\n" +
+	"\x03Old\x12\x16.sluice.test.v1.Legacy\x1a\x16.sluice.test.v1.Legacy\"$\xca\xf3\x18\f\n" +
+	"\x02\b\x01\x12\x06\n" +
+	"\x04read\x82\xd3\xe4\x93\x02\x0e\x12\f/test/v1/old\x12m\n" +
+	"\aOldChat\x12\x16.sluice.test.v1.Legacy\x1a\x16.sluice.test.v1.Legacy\".\xca\xf3\x18\x0e\n" +
+	"\x02\b\x01\x12\b\n" +
+	"\x06stream\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/test/v1/old-chat(\x010\x01B<Z:github.com/sluice-gateway/sluice/gen/sluice/test/v1;testv1b\x06proto3"
 
 var (
 	file_sluice_test_v1_test_proto_rawDescOnce sync.Once
@@ -1544,7 +1549,8 @@ var file_sluice_test_v1_test_proto_goTypes = []any{
 	(*wrapperspb.StringValue)(nil),  // 31: google.protobuf.StringValue
 	(*wrapperspb.UInt32Value)(nil),  // 32: google.protobuf.UInt32Value
 	(*wrapperspb.UInt64Value)(nil),  // 33: google.protobuf.UInt64Value
-	(*httpbody.HttpBody)(nil),       // 34: google.api.HttpBody
+	(*Legacy)(nil),                  // 34: sluice.test.v1.Legacy
+	(*httpbody.HttpBody)(nil),       // 35: google.api.HttpBody
 }
 var file_sluice_test_v1_test_proto_depIdxs = []int32{
 	10, // 0: sluice.test.v1.EchoRequest.kinds:type_name -> sluice.test.v1.Kinds
@@ -1597,17 +1603,21 @@ var file_sluice_test_v1_test_proto_depIdxs = []int32{
 	7,  // 47: sluice.test.v1.TestService.Download:input_type -> sluice.test.v1.DownRequest
 	9,  // 48: sluice.test.v1.TestService.Nothing:input_type -> sluice.test.v1.NothingRequest
 	8,  // 49: sluice.test.v1.TestService.ListTenantThings:input_type -> sluice.test.v1.ListTenantThingsRequest
-	2,  // 50: sluice.test.v1.TestService.Echo:output_type -> sluice.test.v1.EchoResponse
-	5,  // 51: sluice.test.v1.TestService.ListNames:output_type -> sluice.test.v1.ListNamesResponse
-	2,  // 52: sluice.test.v1.TestService.GetNamed:output_type -> sluice.test.v1.EchoResponse
-	2,  // 53: sluice.test.v1.TestService.Down:output_type -> sluice.test.v1.EchoResponse
-	2,  // 54: sluice.test.v1.TestService.Up:output_type -> sluice.test.v1.EchoResponse
-	2,  // 55: sluice.test.v1.TestService.Chat:output_type -> sluice.test.v1.EchoResponse
-	34, // 56: sluice.test.v1.TestService.Download:output_type -> google.api.HttpBody
-	24, // 57: sluice.test.v1.TestService.Nothing:output_type -> google.protobuf.Empty
-	2,  // 58: sluice.test.v1.TestService.ListTenantThings:output_type -> sluice.test.v1.EchoResponse
-	50, // [50:59] is the sub-list for method output_type
-	41, // [41:50] is the sub-list for method input_type
+	34, // 50: sluice.test.v1.TestService.Old:input_type -> sluice.test.v1.Legacy
+	34, // 51: sluice.test.v1.TestService.OldChat:input_type -> sluice.test.v1.Legacy
+	2,  // 52: sluice.test.v1.TestService.Echo:output_type -> sluice.test.v1.EchoResponse
+	5,  // 53: sluice.test.v1.TestService.ListNames:output_type -> sluice.test.v1.ListNamesResponse
+	2,  // 54: sluice.test.v1.TestService.GetNamed:output_type -> sluice.test.v1.EchoResponse
+	2,  // 55: sluice.test.v1.TestService.Down:output_type -> sluice.test.v1.EchoResponse
+	2,  // 56: sluice.test.v1.TestService.Up:output_type -> sluice.test.v1.EchoResponse
+	2,  // 57: sluice.test.v1.TestService.Chat:output_type -> sluice.test.v1.EchoResponse
+	35, // 58: sluice.test.v1.TestService.Download:output_type -> google.api.HttpBody
+	24, // 59: sluice.test.v1.TestService.Nothing:output_type -> google.protobuf.Empty
+	2,  // 60: sluice.test.v1.TestService.ListTenantThings:output_type -> sluice.test.v1.EchoResponse
+	34, // 61: sluice.test.v1.TestService.Old:output_type -> sluice.test.v1.Legacy
+	34, // 62: sluice.test.v1.TestService.OldChat:output_type -> sluice.test.v1.Legacy
+	52, // [52:63] is the sub-list for method output_type
+	41, // [41:52] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -1618,6 +1628,7 @@ func file_sluice_test_v1_test_proto_init() {
 	if File_sluice_test_v1_test_proto != nil {
 		return
 	}
+	file_sluice_test_v1_legacy_proto_init()
 	file_sluice_test_v1_test_proto_msgTypes[9].OneofWrappers = []any{
 		(*Kinds_CString)(nil),
 		(*Kinds_CInt64)(nil),

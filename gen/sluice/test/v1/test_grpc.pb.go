@@ -33,6 +33,8 @@ const (
 	TestService_Download_FullMethodName         = "/sluice.test.v1.TestService/Download"
 	TestService_Nothing_FullMethodName          = "/sluice.test.v1.TestService/Nothing"
 	TestService_ListTenantThings_FullMethodName = "/sluice.test.v1.TestService/ListTenantThings"
+	TestService_Old_FullMethodName              = "/sluice.test.v1.TestService/Old"
+	TestService_OldChat_FullMethodName          = "/sluice.test.v1.TestService/OldChat"
 )
 
 // TestServiceClient is the client API for TestService service.
@@ -60,6 +62,10 @@ type TestServiceClient interface {
 	// Asks for what the shop's rules do not: any of several scopes, a tenant, a
 	// condition.
 	ListTenantThings(ctx context.Context, in *ListTenantThingsRequest, opts ...grpc.CallOption) (*EchoResponse, error)
+	// Answers a request that has a required field.
+	Old(ctx context.Context, in *Legacy, opts ...grpc.CallOption) (*Legacy, error)
+	// Answers each request with it.
+	OldChat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Legacy, Legacy], error)
 }
 
 type testServiceClient struct {
@@ -184,6 +190,29 @@ func (c *testServiceClient) ListTenantThings(ctx context.Context, in *ListTenant
 	return out, nil
 }
 
+func (c *testServiceClient) Old(ctx context.Context, in *Legacy, opts ...grpc.CallOption) (*Legacy, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Legacy)
+	err := c.cc.Invoke(ctx, TestService_Old_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *testServiceClient) OldChat(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Legacy, Legacy], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TestService_ServiceDesc.Streams[4], TestService_OldChat_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[Legacy, Legacy]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TestService_OldChatClient = grpc.BidiStreamingClient[Legacy, Legacy]
+
 // TestServiceServer is the server API for TestService service.
 // All implementations must embed UnimplementedTestServiceServer
 // for forward compatibility.
@@ -209,6 +238,10 @@ type TestServiceServer interface {
 	// Asks for what the shop's rules do not: any of several scopes, a tenant, a
 	// condition.
 	ListTenantThings(context.Context, *ListTenantThingsRequest) (*EchoResponse, error)
+	// Answers a request that has a required field.
+	Old(context.Context, *Legacy) (*Legacy, error)
+	// Answers each request with it.
+	OldChat(grpc.BidiStreamingServer[Legacy, Legacy]) error
 	mustEmbedUnimplementedTestServiceServer()
 }
 
@@ -245,6 +278,12 @@ func (UnimplementedTestServiceServer) Nothing(context.Context, *NothingRequest) 
 }
 func (UnimplementedTestServiceServer) ListTenantThings(context.Context, *ListTenantThingsRequest) (*EchoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListTenantThings not implemented")
+}
+func (UnimplementedTestServiceServer) Old(context.Context, *Legacy) (*Legacy, error) {
+	return nil, status.Error(codes.Unimplemented, "method Old not implemented")
+}
+func (UnimplementedTestServiceServer) OldChat(grpc.BidiStreamingServer[Legacy, Legacy]) error {
+	return status.Error(codes.Unimplemented, "method OldChat not implemented")
 }
 func (UnimplementedTestServiceServer) mustEmbedUnimplementedTestServiceServer() {}
 func (UnimplementedTestServiceServer) testEmbeddedByValue()                     {}
@@ -393,6 +432,31 @@ func _TestService_ListTenantThings_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TestService_Old_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Legacy)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TestServiceServer).Old(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TestService_Old_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TestServiceServer).Old(ctx, req.(*Legacy))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TestService_OldChat_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TestServiceServer).OldChat(&grpc.GenericServerStream[Legacy, Legacy]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TestService_OldChatServer = grpc.BidiStreamingServer[Legacy, Legacy]
+
 // TestService_ServiceDesc is the grpc.ServiceDesc for TestService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -420,6 +484,10 @@ var TestService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListTenantThings",
 			Handler:    _TestService_ListTenantThings_Handler,
 		},
+		{
+			MethodName: "Old",
+			Handler:    _TestService_Old_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -442,6 +510,12 @@ var TestService_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Download",
 			Handler:       _TestService_Download_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "OldChat",
+			Handler:       _TestService_OldChat_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "sluice/test/v1/test.proto",

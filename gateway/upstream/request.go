@@ -1,0 +1,82 @@
+package upstream
+
+import (
+	"errors"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/transcode"
+	"github.com/sluice-gateway/sluice/gateway/wire"
+)
+
+// ReasonTooLarge marks a request that is too large. Both edges have it, too.
+const ReasonTooLarge = "BODY_TOO_LARGE"
+
+// A request that no service can read is refused before anything is asked to take it: sent,
+// it would come back as INTERNAL, and anyone could have a service's breaker opened, or its
+// backends left out, by requests that are none.
+
+// readable refuses bytes of a caller that are no message of the method. Composites make
+// their own requests.
+func (r *route) readable(call *policy.Call, f *wire.Frame) error {
+	if call.Edge == policy.EdgeBranch {
+		return nil
+	}
+	return badRequest(r.request.CheckRequest(f.Data))
+}
+
+// encoded is a request in wire form. A message that has none, for a required field is not
+// set or text is not UTF-8, is refused.
+func (r *route) encoded(in any) (f *wire.Frame, own bool, err error) {
+	switch in := in.(type) {
+	case *wire.Frame:
+		return in, false, nil
+	case proto.Message:
+		f = &wire.Frame{}
+		if (wire.Cloner{}).Copy(f, in) != nil {
+			return nil, false, badRequest(transcode.Unwritable(in))
+		}
+		return f, true, nil
+	}
+	return nil, false, status.Error(codes.Internal, msgInternal)
+}
+
+// message is a message of a stream, which may be sent as it is returned.
+func (r *route) message(call *policy.Call, m any) (f *wire.Frame, own bool, err error) {
+	if f, own, err = r.encoded(m); err == nil && !own {
+		err = r.readable(call, f)
+	}
+	return f, own, err
+}
+
+// badRequest is the answer to a request that is not valid.
+func badRequest(err error) error {
+	if err == nil {
+		return nil
+	}
+	st := status.New(codes.InvalidArgument, msgBadRequest)
+	var e *transcode.Error
+	if !errors.As(err, &e) || e.Field == "" {
+		return st.Err()
+	}
+	with, err := st.WithDetails(&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: e.Field, Description: e.Reason}}})
+	if err != nil {
+		return st.Err()
+	}
+	return with.Err()
+}
+
+// requestTooLarge is the answer to a request that is larger than its service takes: 413
+// over REST, as for one that is larger than its method's rule allows.
+func requestTooLarge() *status.Status {
+	st := status.New(codes.ResourceExhausted, "the request is larger than the service takes")
+	info := &errdetails.ErrorInfo{Reason: ReasonTooLarge, Domain: policy.ErrorDomain, Metadata: map[string]string{"http_status": "413"}}
+	if with, err := st.WithDetails(info); err == nil {
+		st = with
+	}
+	return st
+}
