@@ -67,9 +67,10 @@ func (d *drain) ready() error {
 }
 
 // last makes the answers of h the last on their connections once the gateway
-// drains.
+// drains, and where nothing may be read behind a request.
 func (d *drain) last(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		listen.Settle(w, r)
 		if d.closing() {
 			w.Header().Set("Connection", "close")
 		}

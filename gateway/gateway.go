@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/limit"
+	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/tlsfile"
@@ -235,6 +236,7 @@ func (g *Gateway) holdRPC() (*rpc.State, rpc.Releaser) {
 
 // ServeHTTP is the REST edge: of one snapshot, from the first byte to the last.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	listen.Settle(w, r)
 	h := g.current.take()
 	defer h.Release()
 	s := h.of.snapshot

@@ -45,17 +45,14 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &servers{ls: ls, http: g.httpServer(), admin: &http.Server{Handler: g.drain.last(g.admin), ConnState: listen.State, ReadHeaderTimeout: 10 * time.Second}}
+	s := &servers{ls: ls, http: g.httpServer(), admin: g.adminServer()}
 	failed := make(chan error, 3)
 	serve := func(f func() error) { go func() { failed <- served(f()) }() }
-	serve(func() error {
-		if g.httpTLS != nil {
-			return s.http.ServeTLS(ls.http, "", "")
-		}
-		return s.http.Serve(ls.http)
-	})
+	serve(func() error { return s.http.Serve(listen.HTTP(ls.http, g.httpOptions())) })
 	serve(func() error { return g.rpc.GRPC().Serve(ls.grpc) })
-	serve(func() error { return s.admin.Serve(ls.admin) })
+	serve(func() error {
+		return s.admin.Serve(listen.HTTP(ls.admin, listen.HTTPOptions{HeadTimeout: s.admin.ReadHeaderTimeout}))
+	})
 	var following sync.WaitGroup
 	defer following.Wait()
 	follow, unfollow := context.WithCancel(ctx)
@@ -101,9 +98,8 @@ func (g *Gateway) httpServer() *http.Server {
 	c := g.cfg.GetHttp()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	srv := &http.Server{
+	protocols.SetUnencryptedHTTP2(true) // TLS is the listener's: see listen.HTTP.
+	return &http.Server{
 		Handler:                      g,
 		DisableGeneralOptionsHandler: true, // net/http would answer `OPTIONS *` past every check and log.
 		Protocols:                    protocols,
@@ -112,7 +108,7 @@ func (g *Gateway) httpServer() *http.Server {
 			SendPingTimeout:      time.Minute, // A peer that is gone without a word is noticed.
 		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return rest.ConnContext(rest.CorkContext(ctx, c), c)
+			return listen.ConnContext(rest.ConnContext(rest.CorkContext(ctx, c), c), c)
 		},
 		ConnState:         listen.State,
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.
@@ -121,10 +117,21 @@ func (g *Gateway) httpServer() *http.Server {
 		WriteTimeout:      g.patience,
 		MaxHeaderBytes:    int(c.GetMaxHeaderBytes()),
 	}
+}
+
+func (g *Gateway) httpOptions() listen.HTTPOptions {
+	o := listen.HTTPOptions{HeadTimeout: g.cfg.GetHttp().GetReadHeaderTimeout().AsDuration()}
 	if g.httpTLS != nil {
-		srv.TLSConfig = g.httpTLS.Config("h2", "http/1.1")
+		o.TLS = g.httpTLS.Config("h2", "http/1.1")
 	}
-	return srv
+	return o
+}
+
+func (g *Gateway) adminServer() *http.Server {
+	return &http.Server{
+		Handler: g.drain.last(g.admin), ConnContext: listen.ConnContext, ConnState: listen.State,
+		ReadHeaderTimeout: 10 * time.Second,
+	}
 }
 
 // TLS says whether the HTTP and the gRPC listener speak TLS.

@@ -311,6 +311,7 @@ func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain)
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
 		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: s.corsOptions(),
+		Health:       rest.Health{Path: c.GetHealthPath(), Ready: s.gateway.drain.ready},
 		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Closing: s.gateway.drain.closing,
 		Compression: rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
 	}
@@ -326,6 +327,11 @@ func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain)
 	}
 	if pages != nil {
 		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: pages}, {Path: portal.DocsPath + "/", Handler: pages}, {Path: portal.DocumentPath, Handler: pages}}
+	}
+	if s.proxy != nil && o.Health.Path != "" {
+		if name, ok := s.proxy.Meant(o.Health.Path); ok {
+			return fmt.Errorf("http.health_path %s: the plain HTTP route %s is meant by it", o.Health.Path, name)
+		}
 	}
 	s.rest, err = rest.New(o)
 	return err

@@ -87,11 +87,13 @@ type page struct {
 	handler     http.Handler
 }
 
+const healthPath, readyPath = "/healthz", "/readyz"
+
 // New makes the handler of the admin listener.
 func New(o Options) http.Handler {
 	pages := []page{
-		{"/healthz", "200 while the process lives", http.HandlerFunc(healthz)},
-		{"/readyz", "200 while the gateway takes calls; 503 with the reasons", readyz(o.Ready)},
+		{healthPath, "200 while the process lives", http.HandlerFunc(healthz)},
+		{readyPath, "200 while the gateway takes calls; 503 with the reasons", readyz(o.Ready)},
 	}
 	if o.Metrics != nil {
 		pages = append(pages, page{"/metrics", "Prometheus metrics", o.Metrics})

@@ -13,12 +13,13 @@ import (
 // then, so on loopback only names of loopback are served. On other addresses any
 // name is, for probes and scrapers use addresses and names that we do not know.
 // What a browser says to come from another site (Fetch Metadata) is refused
-// everywhere.
+// everywhere. No browser sends a request without a Host, and checks of load
+// balancers in HTTP/1.0 do (RFC 9112, 3.2): health and readiness answer them.
 func guard(addr string, next http.Handler) http.Handler {
 	local := Loopback(addr)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case local && !loopback(hostOf(r.Host)):
+		case local && !loopback(hostOf(r.Host)) && (r.Host != "" || !probed(r.URL.Path)):
 			plain(w, http.StatusForbidden, "the admin listener is on loopback, and answers to localhost and loopback addresses alone\n")
 		case r.Header.Get("Sec-Fetch-Site") == "cross-site":
 			plain(w, http.StatusForbidden, "the admin listener answers no other site\n")
@@ -27,6 +28,8 @@ func guard(addr string, next http.Handler) http.Handler {
 		}
 	})
 }
+
+func probed(path string) bool { return path == healthPath || path == readyPath }
 
 // Loopback says whether an address, host:port, is one that only this machine
 // reaches: a loopback address or localhost.

@@ -39,6 +39,9 @@ func TestGuard(t *testing.T) {
 		{":9901", "10.1.2.3:9901", "cross-site", 403},
 	} {
 		for _, target := range []string{"/healthz", "/metrics", "/debug/pprof/cmdline"} {
+			if tc.host == "" && target == "/healthz" {
+				continue // See TestGuardWithoutHost.
+			}
 			o := options(nil)
 			o.Addr = tc.addr
 			r := httptest.NewRequest("GET", target, nil)
@@ -50,6 +53,21 @@ func TestGuard(t *testing.T) {
 			if admin.New(o).ServeHTTP(w, r); w.Code != tc.status {
 				t.Errorf("%s on %s, Host %q, from %q: %d, want %d", target, tc.addr, tc.host, tc.site, w.Code, tc.status)
 			}
+		}
+	}
+}
+
+// TestGuardWithoutHost: a check in HTTP/1.0, which names no Host, is answered, and
+// nothing else is.
+func TestGuardWithoutHost(t *testing.T) {
+	for target, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 403, "/": 403, "/healthz/": 403, "/debug/pprof/cmdline": 403} {
+		o := options(nil)
+		o.Addr = "127.0.0.1:9901"
+		r := httptest.NewRequest("GET", target, nil)
+		r.Host, r.Proto, r.ProtoMinor = "", "HTTP/1.0", 0
+		w := httptest.NewRecorder()
+		if admin.New(o).ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%s: %d, want %d", target, w.Code, want)
 		}
 	}
 }

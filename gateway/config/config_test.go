@@ -150,7 +150,7 @@ func TestDefaults(t *testing.T) {
 // its zero value, means something.
 const optional = `
 	Config.upstreams Config.methods Config.client_address
-	Http.tls Http.cors Grpc.tls Grpc.reflection Log.access_off
+	Http.tls Http.cors Http.health_path Grpc.tls Grpc.reflection Log.access_off
 	ServerTls.client_ca_file ServerTls.require_client_cert Cors.allow_credentials Cors.allowed_headers
 	ClientAddress.trusted_proxies ClientAddress.header ClientAddress.proxy_protocol
 	Compression.off Auth.issuers Auth.api_keys Auth.client_certificates ApiKeys.keys ApiKeys.file

@@ -3,7 +3,8 @@
 // the client's address from the PROXY protocol where proxies in front of the
 // gateway speak it.
 //
-// TLS, where there is any, goes around what this package returns: a connection
+// HTTP adds what net/http does not do: it looks at heads and frames as they are
+// read. TLS goes around what Listen returns: a connection
 // that is one too many costs no handshake, and the PROXY header comes first
 // (https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt).
 package listen

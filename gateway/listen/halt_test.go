@@ -115,7 +115,7 @@ func idleServer(t *testing.T, http2 bool) *Listener {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = srv.Serve(l)
+		_ = srv.Serve(HTTP(l, HTTPOptions{}))
 	}()
 	t.Cleanup(func() {
 		if err := srv.Close(); err != nil {

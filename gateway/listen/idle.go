@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -34,39 +33,28 @@ const graceToRead = 5 * time.Second
 // rest is what is known of a connection between its requests.
 type rest struct {
 	since atomic.Int64
-	begun bool        // read from; the reader's
 	http2 atomic.Bool // it has begun with HTTP/2's preface
-	outer atomic.Pointer[tls.Conn]
-	mu    sync.Mutex // held while the deadline for retiring is set
+	mu    sync.Mutex  // held while the deadline for retiring is set
 }
 
 // State is for http.Server.ConnState: it notes which connections are at rest.
 func State(c net.Conn, s http.ConnState) {
+	h, ok := c.(*httpConn)
+	if !ok {
+		return
+	}
+	rest := &h.inner.rest
 	switch s { //nolint:exhaustive // What is read tells the rest.
 	case http.StateNew:
-		// Clients keep connections in stock that they have not used yet.
-		switch t := c.(type) {
-		case *tls.Conn:
-			if inner, ok := t.NetConn().(*conn); ok {
-				inner.rest.outer.Store(t)
-			}
-		case *conn:
-			t.rest.since.Store(resting)
+		if h.tls == nil { // Clients keep connections in stock that they have not used yet.
+			rest.since.Store(resting)
 		}
 	case http.StateActive:
-		if t, ok := c.(*tls.Conn); ok {
-			c = t.NetConn()
-		}
-		if inner, ok := c.(*conn); ok {
-			inner.rest.since.Store(busy)
-		}
+		rest.since.Store(busy)
 	case http.StateIdle:
-		if t, ok := c.(*tls.Conn); ok {
-			c = t.NetConn()
-		}
-		if inner, ok := c.(*conn); ok {
-			inner.rest.since.Store(resting)
-		}
+		rest.since.Store(resting)
+	case http.StateHijacked: // A WebSocket has no heads.
+		h.heads.doubt.Store(true)
 	}
 }
 
@@ -78,7 +66,7 @@ func (l *Listener) CloseIdle(after time.Duration) (left int) {
 	for _, c := range l.all() {
 		since := c.rest.since.Load()
 		switch {
-		case since == busy, since == retired, c.speaksHTTP2():
+		case since == busy, since == retired, c.rest.http2.Load():
 			continue
 		case since == asking: // To the server it is at rest still, and would be closed.
 			left++
@@ -92,13 +80,6 @@ func (l *Listener) CloseIdle(after time.Duration) (left int) {
 		}
 	}
 	return left
-}
-
-func (c *conn) speaksHTTP2() bool {
-	if t := c.rest.outer.Load(); t != nil { // At rest, so its handshake is over: this does not wait.
-		return t.ConnectionState().NegotiatedProtocol == "h2"
-	}
-	return c.rest.http2.Load()
 }
 
 // retire wakes the one who waits for a request, unless one has come.
@@ -118,10 +99,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if n <= 0 {
 		return n, err
-	}
-	if !c.rest.begun {
-		c.rest.begun = true
-		c.rest.http2.Store(n >= 3 && string(p[:3]) == "PRI") // RFC 9113, 3.4
 	}
 	if since := c.rest.since.Load(); since != busy && since != asking && c.rest.since.Swap(asking) == retired {
 		c.rest.mu.Lock() // The deadline has been set.

@@ -243,6 +243,18 @@ func (p *Proxy) Allowed(r *http.Request, path string, hosted bool) []string {
 	return slices.Compact(out)
 }
 
+// Meant names a route that a path of the gateway's own would take requests from. A
+// prefix is meant by its own path alone: what is below it may be anything, and the
+// path of the gateway's own is more exact.
+func (p *Proxy) Meant(path string) (name string, ok bool) {
+	for _, c := range slices.Concat(p.hosted, p.others) {
+		if m := c.matcher; m.byPrefix && m.prefix == path || !m.byPrefix && m.takesPath(path) {
+			return c.method.FullName[1:], true
+		}
+	}
+	return "", false
+}
+
 // EndStreams ends bodies that stream and WebSockets, and those that begin later: a
 // gateway that goes away cannot wait for streams without end.
 func (p *Proxy) EndStreams() { p.endStreams(errDraining) }

@@ -173,8 +173,8 @@ func TestSmuggling(t *testing.T) {
 		send  string
 		names int // how often the hidden request is served
 	}{
-		// RFC 9112, 6.3: chunks override the length. net/http does so, and reads on.
-		"TE and CL":                {post("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n") + hidden, 1},
+		// RFC 9112, 6.1: chunks override the length, and nothing is read behind them.
+		"TE and CL":                {post("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n") + hidden, 0},
 		"TE and CL by a proxy":     {post(proxied+"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n") + hidden, 0},
 		"CL and TE by a proxy":     {post(proxied+"Transfer-Encoding: chunked\r\nContent-Length: 100\r\n", "0\r\n\r\n") + hidden, 0},
 		"TE that is not chunked":   {post("Content-Length: 2\r\nTransfer-Encoding: xchunked\r\n", "{}") + hidden, 0},
@@ -187,6 +187,10 @@ func TestSmuggling(t *testing.T) {
 		"chunks end in LF":         {post(proxied+"Transfer-Encoding: chunked\r\n", "2\n{}\n0\n\n") + hidden, 0},
 		"an honest second one":     {post("Content-Length: 2\r\n", "{}") + hidden, 1},
 		"one by a proxy":           {post(proxied+"Content-Length: 2\r\n", "{}") + hidden, 1},
+		"the same CL twice":        {post("Content-Length: 2\r\nContent-Length: 2\r\n", "{}") + hidden, 0},
+		"a folded line":            {post("Content-Length: 2\r\nX-A: 1\r\n 2\r\n", "{}") + hidden, 0},
+		"a line that ends in LF":   {post("Content-Length: 2\r\nX-A: 1\n", "{}") + hidden, 0},
+		"chunks of a proxy":        {post(proxied+"Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n") + hidden, 1},
 		"chunks of a plain caller": {post("Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n") + hidden, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

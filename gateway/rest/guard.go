@@ -16,9 +16,6 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	if s.o.Client != nil {
 		x.observed.Client = s.o.Client(x.observed.Peer.Addr(), headers)
 	}
-	if ambiguous(x.r, &x.observed) {
-		x.w.Header()["Connection"] = connClose
-	}
 	if s.o.HTTP != nil {
 		x.webSocket = asksForWebSocket(x.r)
 	}

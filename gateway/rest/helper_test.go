@@ -23,6 +23,7 @@ import (
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -230,13 +231,20 @@ func (e *edge) serve(t testing.TB) (addr string) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	srv := &httptest.Server{Config: &http.Server{Handler: e, Protocols: protocols, ConnContext: ConnContext, DisableGeneralOptionsHandler: true, MaxHeaderBytes: 64 << 10,
+	settled := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		listen.Settle(w, r)
+		e.ServeHTTP(w, r)
+	})
+	srv := &httptest.Server{Config: &http.Server{Handler: settled, Protocols: protocols, DisableGeneralOptionsHandler: true, MaxHeaderBytes: 64 << 10,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return listen.ConnContext(ConnContext(ctx, c), c)
+		},
 		ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.Listener = l
+	srv.Listener = listen.HTTP(listen.Wrap(l, listen.Options{}), listen.HTTPOptions{})
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return l.Addr().String()

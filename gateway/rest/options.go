@@ -74,6 +74,8 @@ type Options struct {
 	HSTSMaxAge time.Duration
 	// HTTP are the routes to plain HTTP services; nil means none.
 	HTTP HTTPRoutes
+	// Health is the path that load balancers ask.
+	Health Health
 	// Mounts are handlers for plain paths, such as the docs.
 	Mounts []Mount
 	// Middlewares wrap the whole edge, the first outermost.

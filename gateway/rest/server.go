@@ -60,6 +60,9 @@ func New(o Options) (*Server, error) {
 		}
 		s.routes = append(s.routes, bound...)
 	}
+	if err := s.checkHealth(); err != nil {
+		return nil, err
+	}
 	s.methods = s.allMethods()
 	var err error
 	if s.compressor, err = newCompressor(o.Compression); err != nil {
@@ -130,6 +133,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if path == asterisk {
 		x.options(s.methods)
+		return
+	}
+	if path == s.o.Health.Path {
+		x.serveHealth(&s.o.Health)
 		return
 	}
 	if s.servePlain(ctx, x, path, HTTPWithHost) {

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/sluice-gateway/sluice/gateway/rest/route"
-	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
 
 // asterisk is the target of `OPTIONS *`, which asks about the server (RFC 9110,
@@ -107,21 +106,6 @@ func sentPath(r *http.Request) (path string, ok bool) {
 		return u.EscapedPath(), true
 	}
 	return u.RawPath, true
-}
-
-// ambiguous says whether another reader could see the end of a body elsewhere,
-// so that nothing may be read behind it (RFC 9112, 6.1). net/http takes chunks
-// beside a Content-Length without telling: so any chunks count that come through
-// a proxy, whose connections several callers share. In HTTP/1.0 it ignores chunks
-// and takes them out of the header, so that any request may have had some.
-func ambiguous(r *http.Request, o *telemetry.Request) bool {
-	switch {
-	case r.ProtoMajor != 1:
-		return false
-	case r.ProtoMinor == 0:
-		return true
-	}
-	return len(r.TransferEncoding) > 0 && o.Client != o.Peer.Addr().Unmap().WithZone("")
 }
 
 // dropHopByHop takes out the fields that Connection names: they were meant for

@@ -11,13 +11,15 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-gateway/sluice/gateway/frames"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // Limits are the bounds of this edge, as Options.Refused names them. What
 // grpc-go refuses by itself, before any of our code runs, is not among them:
 // docs/decisions/0011-listeners.md lists it.
-var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName, limitHealthWatches, limitReflections}
+var Limits = [...]string{limitMessageBytes, limitSlowMessage, limitSlowReader, limitMethodName, limitHealthWatches, limitReflections,
+	frames.LimitFrames, frames.LimitUnfinished}
 
 const (
 	limitMessageBytes = "message_bytes" // larger than its method takes, or than any does

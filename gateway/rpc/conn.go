@@ -13,6 +13,8 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+
+	"github.com/sluice-gateway/sluice/gateway/frames"
 )
 
 // conn is a connection that knows which of its streams have not ended, by the
@@ -26,7 +28,7 @@ type conn struct {
 
 	began time.Time // of its clock
 
-	reads, writes passing
+	guard *frames.Guard
 
 	mu      sync.Mutex
 	streams map[uint32]*lease // that have not ended
@@ -43,6 +45,7 @@ type wrap struct {
 	credentials.TransportCredentials // nil means plaintext
 
 	limit   time.Duration
+	patient time.Duration // how long a frame may take that has begun
 	refused func(string)
 }
 
@@ -55,7 +58,7 @@ func (w wrap) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 		}
 	}
 	c := &conn{Conn: raw, in: bufio.NewReaderSize(raw, 32<<10), limit: w.limit, refused: w.refused, began: time.Now(), streams: map[uint32]*lease{}}
-	c.reads.skip = len(http2.ClientPreface)
+	c.guard = frames.NewGuard(frames.Options{Timeout: w.patient, Refused: w.refused, Close: func() { _ = c.Close() }})
 	return c, info, nil
 }
 
@@ -99,7 +102,10 @@ func (c *conn) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		n, err := c.in.Read(p)
-		c.reads.feed(p[:n], c.hasRead)
+		if e := c.guard.Read(p[:n], c.hasRead); e != nil {
+			c.guard.End(c.Conn)
+			return 0, e
+		}
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && c.interrupted() {
 			continue
 		}
@@ -111,11 +117,11 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) said(p []byte) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.say) == 0 || !c.reads.between() {
+	if len(c.say) == 0 || !c.guard.Between() {
 		return 0
 	}
 	n := copy(p, c.say)
-	c.say = c.say[n:] // The rest is read next: reads does not see it, so that between stays true.
+	c.say = c.say[n:] // The rest is read next: the guard does not see it, so that Between stays true.
 	return n
 }
 
@@ -132,25 +138,23 @@ func (c *conn) interrupted() bool {
 
 // Write is for grpc-go's writing goroutine.
 func (c *conn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.writes.feed(p[:n], c.hasWritten)
-	return n, err
+	return c.guard.Write(c.Conn, p, c.hasWritten)
 }
 
-func (c *conn) hasRead(t http2.FrameType, _ http2.Flags, stream uint32) {
-	switch t { //nolint:exhaustive // The others neither begin nor end a stream.
+func (c *conn) hasRead(f frames.Frame) {
+	switch f.Type { //nolint:exhaustive // The others neither begin nor end a stream.
 	case http2.FrameHeaders:
 		c.mu.Lock()
-		c.newest = stream
+		c.newest = f.Stream
 		c.mu.Unlock()
 	case http2.FrameRSTStream:
-		c.end(stream)
+		c.end(f.Stream)
 	}
 }
 
-func (c *conn) hasWritten(t http2.FrameType, f http2.Flags, stream uint32) {
-	if t == http2.FrameRSTStream || (t == http2.FrameHeaders || t == http2.FrameData) && f.Has(http2.FlagDataEndStream) {
-		c.end(stream)
+func (c *conn) hasWritten(f frames.Frame) {
+	if f.Type == http2.FrameRSTStream || (f.Type == http2.FrameHeaders || f.Type == http2.FrameData) && f.Flags.Has(http2.FlagDataEndStream) {
+		c.end(f.Stream)
 	}
 }
 
@@ -261,41 +265,6 @@ func (c *conn) Close() error {
 	}
 	clear(c.streams)
 	c.mu.Unlock()
+	c.guard.Stop()
 	return c.Conn.Close()
 }
-
-// passing follows the frames of one direction of a connection.
-type passing struct {
-	skip  int // bytes until the next frame's head
-	head  [9]byte
-	have  int  // bytes of head
-	block bool // HEADERS go on in CONTINUATION: nothing may come between
-}
-
-// feed calls saw for each frame whose head is complete.
-func (f *passing) feed(p []byte, saw func(http2.FrameType, http2.Flags, uint32)) {
-	for len(p) > 0 {
-		if f.skip > 0 {
-			n := min(f.skip, len(p))
-			f.skip -= n
-			p = p[n:]
-			continue
-		}
-		n := copy(f.head[f.have:], p)
-		f.have += n
-		p = p[n:]
-		if f.have < len(f.head) {
-			return
-		}
-		f.have = 0
-		f.skip = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
-		t, flags := http2.FrameType(f.head[3]), http2.Flags(f.head[4])
-		if t == http2.FrameHeaders || t == http2.FrameContinuation {
-			f.block = !flags.Has(http2.FlagHeadersEndHeaders)
-		}
-		saw(t, flags, binary.BigEndian.Uint32(f.head[5:])&(1<<31-1))
-	}
-}
-
-// between says whether a frame ends here, and another may begin.
-func (f *passing) between() bool { return f.skip == 0 && f.have == 0 && !f.block }

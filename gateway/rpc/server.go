@@ -95,8 +95,9 @@ type Options struct {
 	// MaxConnectionAge is when a connection is asked to close, give or take a
 	// tenth; its calls end by themselves. 0 means 1h.
 	MaxConnectionAge time.Duration
-	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection; 0 means
-	// 10s.
+	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection, and later
+	// each frame other than DATA and each header block, from its first byte to its
+	// last; 0 means 10s.
 	HandshakeTimeout time.Duration
 	// ReflectionTime is how long a reflection stream may take; 0 means 5m.
 	ReflectionTime time.Duration
@@ -223,7 +224,7 @@ func (s *Server) options() []grpc.ServerOption {
 		// What is not offered is counted and logged too.
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errNoSuchMethod() }),
 	}
-	creds := wrap{limit: o.AnswerTimeout, refused: o.Refused}
+	creds := wrap{limit: o.AnswerTimeout, patient: o.HandshakeTimeout, refused: o.Refused}
 	if o.TLS != nil {
 		creds.TransportCredentials = credentials.NewTLS(o.TLS)
 	}

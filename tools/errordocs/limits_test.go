@@ -14,7 +14,7 @@ import (
 // or refuse, and the constants of those names.
 func named(t *testing.T, dirs ...string) map[string]string {
 	t.Helper()
-	limit := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	limit := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	found := map[string]string{}
 	for _, dir := range dirs {
 		p := newPackage(t, filepath.FromSlash(dir))
@@ -56,19 +56,19 @@ func TestEveryLimitIsDocumented(t *testing.T) {
 			seen[m[1]] = true
 		}
 	}
-	inSource := named(t, "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
+	inSource := named(t, "../../gateway/frames", "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
 	for name, at := range inSource {
 		if !seen[name] {
 			t.Errorf("%s: limit %s is not in docs/limits.md", at, name)
 		}
 	}
-	for _, name := range []string{"connections", "proxy_header", "url_bytes", "decoded_body_bytes", "message_bytes"} {
+	for _, name := range []string{"connections", "http2_frames", "http2_unfinished", "proxy_header", "url_bytes", "decoded_body_bytes", "message_bytes"} {
 		if inSource[name] == "" {
 			t.Errorf("limit %s was not found in the source: is this test still looking?", name)
 		}
 	}
 	// And the other way round, for what looks like such a name.
-	bare := regexp.MustCompile(`^[a-z]+(_[a-z]+)*$`)
+	bare := regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
 	for name := range seen {
 		if bare.MatchString(name) && !strings.HasPrefix(name, "sluice_") && inSource[name] == "" {
 			t.Errorf("docs/limits.md names the limit %s, which nothing refuses by", name)

@@ -50,7 +50,7 @@ var rules = []rule{
 		because:  "a check sees a policy.Call, the same from every edge; only jwks fetches",
 	},
 	{
-		packages: []string{"gateway/listen", "gateway/handover", "gateway/tlsfile", "gateway/clientaddr"},
+		packages: []string{"gateway/frames", "gateway/listen", "gateway/handover", "gateway/tlsfile", "gateway/clientaddr"},
 		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/policy/...", "gateway/auth/...", "gateway/limit/..."},
 		because:  "connections come before calls: these know bytes and addresses only",
 	},

@@ -278,7 +278,10 @@ type Http struct {
 	// Strict-Transport-Security's max-age on answers over TLS. Default 0: none.
 	HstsMaxAge *durationpb.Duration `protobuf:"bytes,15,opt,name=hsts_max_age,json=hstsMaxAge,proto3" json:"hsts_max_age,omitempty"`
 	// Answers compressed for callers that accept it. On unless it says otherwise.
-	Compression   *Compression `protobuf:"bytes,16,opt,name=compression,proto3" json:"compression,omitempty"`
+	Compression *Compression `protobuf:"bytes,16,opt,name=compression,proto3" json:"compression,omitempty"`
+	// Path on this listener that tells load balancers whether the gateway takes
+	// calls, such as `/healthz`: 200, or 503 while it drains. Default none.
+	HealthPath    string `protobuf:"bytes,17,opt,name=health_path,json=healthPath,proto3" json:"health_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,6 +426,13 @@ func (x *Http) GetCompression() *Compression {
 		return x.Compression
 	}
 	return nil
+}
+
+func (x *Http) GetHealthPath() string {
+	if x != nil {
+		return x.HealthPath
+	}
+	return ""
 }
 
 // Compression of answers over REST, by Accept-Encoding: zstd or gzip.
@@ -4868,7 +4878,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\v2\x1a.sluice.config.v1.DatabaseR\x05value:\x028\x01\x1a`\n" +
 	"\x12HttpUpstreamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\v2\x1e.sluice.config.v1.HttpUpstreamR\x05value:\x028\x01\"\xb7\b\n" +
+	"\x05value\x18\x02 \x01(\v2\x1e.sluice.config.v1.HttpUpstreamR\x05value:\x028\x01\"\xf3\t\n" +
 	"\x04Http\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :8080 or 127.0.0.1:8080\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12S\n" +
@@ -4891,7 +4901,10 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x16max_concurrent_streams\x18\x0e \x01(\rB\b\xbaH\x05*\x03\x18\x90NR\x14maxConcurrentStreams\x12E\n" +
 	"\fhsts_max_age\x18\x0f \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\n" +
 	"hstsMaxAge\x12?\n" +
-	"\vcompression\x18\x10 \x01(\v2\x1d.sluice.config.v1.CompressionR\vcompression\"E\n" +
+	"\vcompression\x18\x10 \x01(\v2\x1d.sluice.config.v1.CompressionR\vcompression\x12\xb9\x01\n" +
+	"\vhealth_path\x18\x11 \x01(\tB\x97\x01\xbaH\x93\x01\xba\x01\x8f\x01\n" +
+	"\vhealth_path\x12&must be a plain path, such as /healthz\x1aXthis == '' || (this.matches('^(/[a-zA-Z0-9_-][a-zA-Z0-9._-]*)+$') && this.size() <= 256)R\n" +
+	"healthPath\"E\n" +
 	"\vCompression\x12\x10\n" +
 	"\x03off\x18\x01 \x01(\bR\x03off\x12$\n" +
 	"\tmin_bytes\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bminBytes\"\xd3\x02\n" +

@@ -1,4 +1,4 @@
-package rpc
+package frames
 
 import (
 	"bytes"
@@ -9,15 +9,9 @@ import (
 	"golang.org/x/net/http2"
 )
 
-type seen struct {
-	t      http2.FrameType
-	flags  http2.Flags
-	stream uint32
-}
-
-// FuzzPassing: we see the frames that http2's own reader does, however the bytes
+// FuzzFollower: we see the frames that http2's own reader does, however the bytes
 // are cut.
-func FuzzPassing(f *testing.F) {
+func FuzzFollower(f *testing.F) {
 	var b bytes.Buffer
 	w := http2.NewFramer(&b, nil)
 	if err := errors.Join(w.WriteSettings(), w.WriteData(1, true, []byte("abc")), w.WriteRSTStream(3, http2.ErrCodeCancel),
@@ -28,10 +22,10 @@ func FuzzPassing(f *testing.F) {
 	f.Add(b.Bytes()[:20], uint8(7))
 	f.Add([]byte{0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff}, uint8(0))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
-		var got, want []seen
-		var p passing
+		var got, want []Frame
+		var p Follower
 		for part := range slices.Chunk(in, int(cut)+1) {
-			p.feed(part, func(t http2.FrameType, f http2.Flags, id uint32) { got = append(got, seen{t, f, id}) })
+			p.Feed(part, func(f Frame) { got = append(got, f) })
 		}
 		r := bytes.NewReader(in)
 		for {
@@ -39,7 +33,7 @@ func FuzzPassing(f *testing.F) {
 			if err != nil {
 				break
 			}
-			want = append(want, seen{h.Type, h.Flags, h.StreamID})
+			want = append(want, Frame{h.Type, h.Flags, h.StreamID, int(h.Length)})
 			if _, err := r.Seek(int64(h.Length), 1); err != nil {
 				break
 			}
