@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/auth/jwks"
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // errNoIssuer is what an operator reads who starts a gateway that could
@@ -29,11 +31,11 @@ var errNoIssuer = errors.New(`no issuer of tokens is configured, so nobody could
   - or give programs API keys: sluice apikey create --owner NAME --scope "..."
   - or try the gateway with a development key: sluice serve --demo`)
 
-// authenticator knows the configured issuers, API keys and certificates and,
+// newAuthenticator knows the configured issuers, API keys and certificates and,
 // with --demo, the development key.
-func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, error) {
+func (s *snapshot) newAuthenticator(ctx context.Context) (*auth.Authenticator, error) {
 	c := s.cfg.GetAuth()
-	var o auth.AuthenticatorOptions
+	o := auth.AuthenticatorOptions{Trusts: s.gateway.trusts}
 	var err error
 	if o.Tokens, err = s.verifier(ctx); err != nil {
 		return nil, err
@@ -52,6 +54,16 @@ func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, erro
 		return nil, errNoIssuer
 	}
 	return auth.NewAuthenticator(o)
+}
+
+// trusts says whether a listener would still accept a client certificate that it
+// verified when its connection began.
+func (g *Gateway) trusts(e policy.Edge, chains [][]*x509.Certificate) bool {
+	listener := g.httpTLS
+	if e == policy.EdgeGRPC {
+		listener = g.grpcTLS
+	}
+	return listener == nil || listener.Trusts(chains) // Without TLS of ours there are no chains.
 }
 
 // verifier is nil where no issuer is configured. It remembers the tokens that it
@@ -110,7 +122,7 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 		if len(issuers) == 0 {
 			return nil, nil
 		}
-		return auth.NewVerifier(auth.Options{Issuers: issuers})
+		return auth.NewVerifier(auth.Options{Issuers: issuers, Changed: s.gateway.openCalls.Changed})
 	}()
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
@@ -199,7 +211,7 @@ func (s *snapshot) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
 }
 
 func (s *snapshot) newAPIKeys(c *configv1.ApiKeys, r prometheus.Registerer) (*auth.APIKeys, func() error, error) {
-	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Log: s.log, Metrics: r}
+	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Changed: s.gateway.openCalls.Changed, Log: s.log, Metrics: r}
 	if file, check := c.GetFile(), s.checkStandIn; file != "" {
 		o.Load = func() ([]auth.APIKey, error) { return loadAPIKeys(file, check) }
 	}

@@ -141,10 +141,20 @@ func (k *APIKey) store() (*storedKey, error) {
 // IDs returns the ids of the keys that can be shown now, sorted.
 func (k *APIKeys) IDs() []string { return slices.Sorted(maps.Keys(*k.keys.Load())) }
 
-// Verify returns whom a key stands for, or a status error to answer with. Why is
-// for the operator alone, where there is an error: a caller is not told whether
-// a key's id is known.
+// Verify returns whom a key stands for, or a status error to answer with, and counts
+// its use. Why is for the operator alone, where there is an error: a caller is not
+// told whether a key's id is known.
 func (k *APIKeys) Verify(key string) (p *policy.Principal, why string, err error) {
+	stored, why, err := k.find(key)
+	if err != nil {
+		return nil, why, err
+	}
+	stored.used.Inc()
+	return stored.principal, "", nil
+}
+
+// find is Verify that counts nothing.
+func (k *APIKeys) find(key string) (good *storedKey, why string, err error) {
 	id, ok := keyID(key)
 	if !ok {
 		return nil, "the API key is malformed", refuse(reasonKeyInvalid, "the API key is not valid")
@@ -167,12 +177,10 @@ func (k *APIKeys) Verify(key string) (p *policy.Principal, why string, err error
 		return nil, "the file of the API key " + id + " cannot be read for " + k.o.MaxAge.String() + " and longer",
 			refuse(reasonKeyInvalid, "the API key is not valid")
 	}
-	p = stored.principal
-	if !p.Expires.IsZero() && !k.o.Now().Before(p.Expires) {
+	if p := stored.principal; !p.Expires.IsZero() && !k.o.Now().Before(p.Expires) {
 		return nil, "the API key " + id + " has expired", refuse(reasonKeyExpired, "the API key has expired")
 	}
-	stored.used.Inc()
-	return p, "", nil
+	return stored, "", nil
 }
 
 // keyID reads the id of a key that has the form of one.

@@ -52,6 +52,8 @@ type Issuer struct {
 type Options struct {
 	// Issuers whose tokens are accepted; at least one.
 	Issuers []Issuer
+	// Changed is called after keys in files have changed; nil means nobody is told.
+	Changed func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// CacheSize is the most verified tokens that are remembered; 0 means 16384.
@@ -95,6 +97,9 @@ func NewVerifier(o Options) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
 	if o.CacheSize <= 0 {
 		o.CacheSize = 16384
 	}
@@ -120,7 +125,7 @@ func NewVerifier(o Options) (*Verifier, error) {
 		if !ok {
 			continue
 		}
-		if err := files.use(keyUser{check: i.checkKeys, changed: func() { v.changes.Add(1) }}); err != nil {
+		if err := files.use(keyUser{check: i.checkKeys, changed: func() { v.changes.Add(1); o.Changed() }}); err != nil {
 			errs = append(errs, fmt.Errorf("issuer %q: %w", i.Name, err))
 		}
 	}

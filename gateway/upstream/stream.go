@@ -32,6 +32,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	s.idle = time.AfterFunc(s.idleAfter, func() { s.cancel(errIdle) })
 	s.age = s.endOfAge()
 	s.undrain = context.AfterFunc(c.draining, func() { s.cancel(errDraining) })
+	s.unwatch = c.o.Watch(call, func(why error) { s.cancel(why) })
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
 	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled), false).Err()) })
@@ -77,6 +78,7 @@ type stream struct {
 	permit    atomic.Pointer[resilience.Permit] // until the first answer
 	received  bool                              // a message; who receives asks
 	undrain   func() bool
+	unwatch   func() // of the caller's credentials
 }
 
 func (s *stream) open(first any) error {
@@ -193,6 +195,7 @@ func (s *stream) finish(err error) {
 		s.idle.Stop()
 		s.age.Stop()
 		s.undrain()
+		s.unwatch()
 		s.cancel(nil)
 		s.settle(resilience.Ignored)
 		if to := s.to.Load(); to != nil {
