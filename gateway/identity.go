@@ -73,7 +73,7 @@ func (s *snapshot) verifier(ctx context.Context) (*auth.Verifier, error) {
 	sets := map[string]*jwks.Source{}
 	ctx, cancel := context.WithTimeout(ctx, keysWait)
 	defer cancel()
-	from := []any{s.o.demo, s.cfg.GetDataDir()}
+	from := []any{s.o.demo, s.cfg.GetDataDir(), s.cfg.GetAuth().GetMaxTokenBytes()}
 	for _, c := range s.cfg.GetAuth().GetIssuers() {
 		from = append(from, c)
 		set, err := s.keySet(ctx, c)
@@ -122,7 +122,7 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 		if len(issuers) == 0 {
 			return nil, nil
 		}
-		return auth.NewVerifier(auth.Options{Issuers: issuers, Changed: s.gateway.openCalls.Changed})
+		return auth.NewVerifier(auth.Options{Issuers: issuers, MaxTokenBytes: int(s.cfg.GetAuth().GetMaxTokenBytes()), Changed: s.gateway.openCalls.Changed})
 	}()
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
@@ -134,7 +134,8 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 func (s *snapshot) issuer(c *configv1.Issuer) (is auth.Issuer, keys *auth.KeyFiles, err error) {
 	is = auth.Issuer{Name: c.GetIssuer(), Audiences: c.GetAudiences(), Algorithms: c.GetAlgorithms(), Leeway: c.GetLeeway().AsDuration()}
 	if m := c.GetClaims(); m != nil {
-		is.Claims = auth.ClaimPaths{Subject: m.GetSubject(), Scopes: m.GetScopes(), Tenant: m.GetTenant(), SubjectPrefix: m.GetSubjectPrefix()}
+		is.Claims = auth.ClaimPaths{Subject: m.GetSubject(), Scopes: m.GetScopes(), Tenant: m.GetTenant(), SubjectPrefix: m.GetSubjectPrefix(),
+			Audience: m.GetAudience(), SubjectSpaces: m.GetSubjectSpaces(), SubjectMaxBytes: int(m.GetSubjectMaxBytes())}
 	}
 	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_PublicKeys:

@@ -286,7 +286,9 @@ func openStream(ctx context.Context, t *testing.T, g *gatewaytest.Gateway, key s
 // TestReloadsLeaveOpenCallsAlone: a reload that leaves a credential as it is ends nothing.
 func TestReloadsLeaveOpenCallsAlone(t *testing.T) {
 	key, stored := newKey(t, "mine", "ada")
-	g := gatewaytest.Start(t, func(c *configv1.Config) { c.Auth = &configv1.Auth{ApiKeys: &configv1.ApiKeys{Keys: []*configv1.ApiKey{stored}}} },
+	g := gatewaytest.Start(t, func(c *configv1.Config) {
+		c.Auth = &configv1.Auth{ApiKeys: &configv1.ApiKeys{Keys: []*configv1.ApiKey{stored}}}
+	},
 		gateway.WithServices(gatewaytest.TestService(&gatewaytest.Server{})))
 	stays := openStream(t.Context(), t, g, key)
 	_, more := newKey(t, "more", "bob")

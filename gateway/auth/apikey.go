@@ -94,8 +94,8 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 	switch {
 	case err != nil:
 		return sum, err
-	case !validSubject(k.Owner):
-		return sum, fmt.Errorf("API key %s: the owner must have 1 to 255 characters, and no spaces", k.ID)
+	case !written.valid(k.Owner):
+		return sum, fmt.Errorf("API key %s: the owner must have 1 to %d bytes, no control characters, and no space at an end", k.ID, MaxSubjectBytes)
 	case k.Tenant != "" && !validSubject(k.Tenant):
 		return sum, fmt.Errorf("API key %s: a tenant has up to 255 characters, and no spaces", k.ID)
 	}
@@ -104,7 +104,21 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 			return sum, fmt.Errorf("API key %s: a scope is a word without spaces and quotes (RFC 6749), not %q", k.ID, s)
 		}
 	}
+	if scopeBytes(k.Scopes) > maxScopeBytes {
+		return sum, fmt.Errorf("API key %s: scopes of %d bytes; want %d at most", k.ID, scopeBytes(k.Scopes), maxScopeBytes)
+	}
 	return sum, nil
+}
+
+// maxScopeBytes bounds the scopes of a credential that the configuration names, as the
+// size of a token bounds its own: services must be able to read the assertion.
+const maxScopeBytes = MaxToken / 4 * 3
+
+func scopeBytes(scopes []string) (n int) {
+	for _, s := range scopes {
+		n += len(s) + 1
+	}
+	return n
 }
 
 // sum reads the hash.

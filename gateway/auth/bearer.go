@@ -32,7 +32,7 @@ var authorization = policy.NewHeader("Authorization")
 
 var (
 	errMalformed = errors.New("malformed token")
-	errTooLong   = errors.New("the token is longer than 8 KiB")
+	errTooLong   = errors.New("the token is longer than is accepted")
 )
 
 // Authenticate is the policy.Check of a gateway that takes bearer tokens alone.
@@ -61,8 +61,10 @@ func (v *Verifier) fromHeader(ctx context.Context, values []string) (p *policy.P
 		return nil, "the authorization header comes more than once, or holds no bearer token",
 			refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
 	}
-	p, err = v.Verify(ctx, token)
-	return p, Why(err), err
+	if p, err = v.Verify(ctx, token); err != nil {
+		return nil, Why(err), err
+	}
+	return p, "", nil
 }
 
 func bearer(values []string) (string, bool) {
