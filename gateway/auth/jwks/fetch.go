@@ -14,7 +14,7 @@ import (
 
 const (
 	maxBody = 512 << 10 // Bytes of an answer, unpacked.
-	maxKeys = 64        // Of a set.
+	maxKeys = 64        // Of a set, that can be used.
 	// A token without a kid is tried with each key of its algorithm, and a forged
 	// one costs all of them. OpenID Connect Core, 10.1, wants a kid as soon as
 	// there are two.
@@ -144,9 +144,6 @@ func parse(raw []byte) (*keySet, error) {
 	if err != nil {
 		return nil, failure{outcomeMalformed, err}
 	}
-	if len(list) > maxKeys {
-		return nil, failure{outcomeTooLarge, fmt.Errorf("answered %d keys; at most %d are taken", len(list), maxKeys)}
-	}
 	set := &keySet{byID: map[string][]keyOfSet{}}
 	for i, rawKey := range list {
 		kid, k, err := parseKey(rawKey)
@@ -158,6 +155,9 @@ func parse(raw []byte) (*keySet, error) {
 		if kid != "" {
 			set.byID[kid] = append(set.byID[kid], k)
 		}
+	}
+	if len(set.all) > maxKeys {
+		return nil, failure{outcomeTooLarge, fmt.Errorf("answered %d keys that can be used; at most %d are taken", len(set.all), maxKeys)}
 	}
 	if len(set.all) == 0 {
 		return nil, failure{outcomeUnusable, noneUsable(set.skipped)}

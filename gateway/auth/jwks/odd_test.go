@@ -224,6 +224,23 @@ func TestSkippedKeysAreNamedOnce(t *testing.T) {
 	}
 }
 
+// However many keys are skipped, those that can be used are, and the log stays short.
+func TestManyUnusableKeys(t *testing.T) {
+	key := edKey(t)
+	keys := make([]jwk, 1000)
+	for i := range keys {
+		keys[i] = jwk{"kty": "AKP", "kid": strings.Repeat("k", 1+i%200)}
+	}
+	srv := newServer(t, set(append(keys, edJWK("good", key))...))
+	var log bytes.Buffer
+	src := newSource(t, jwks.Options{URL: srv.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	expect(t, newVerifier(t, src), token(t, jwt.SigningMethodEdDSA, key, "good"), codes.OK)
+	src.Close()
+	if n := strings.Count(log.String(), "\n"); n > 64 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // A set of which nothing is left is no good answer: the one before stays, and the error
 // says of a key what is wrong.
 func TestSetOfUnusableKeys(t *testing.T) {

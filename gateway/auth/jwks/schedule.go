@@ -129,7 +129,7 @@ func (s *Source) note(set *keySet, err error) {
 // fetch goes on at a time. A key for something else than signatures is no mistake.
 func (s *Source) tellSkipped(set *keySet) {
 	now := map[string]bool{}
-	for _, k := range set.skipped {
+	for _, k := range set.skipped[:min(len(set.skipped), maxKeys)] { // A long list is not worth its lines.
 		text := k.String()
 		now[text] = true
 		if s.skipped[text] {
