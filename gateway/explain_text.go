@@ -113,6 +113,9 @@ func (p ExplainedPrincipal) String() string {
 		return "anonymous"
 	}
 	words := []string{p.Subject}
+	if strings.Contains(p.Subject, " ") { // Or "ada of tenant acme" could be one subject.
+		words[0] = strconv.Quote(p.Subject)
+	}
 	for _, part := range []struct{ name, value string }{
 		{"of tenant", p.Tenant}, {"with the API key", p.APIKey}, {"by issuer", p.Issuer}, {"with scopes", strings.Join(p.Scopes, " ")},
 	} {

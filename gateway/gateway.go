@@ -56,6 +56,7 @@ type Gateway struct {
 	parts     *parts
 	inFlight  *limit.InFlight
 	current   current
+	openCalls *auth.OpenCalls
 	signers   atomic.Pointer[[]*auth.Signer] // of living snapshots
 	reload    reloading
 	rpcBounds rpcBounds
@@ -105,6 +106,11 @@ func (g *Gateway) build(ctx context.Context) error {
 	if err := g.metrics.Registry().Register(partMetrics{&g.current}); err != nil {
 		return err
 	}
+	if g.openCalls, err = auth.NewOpenCalls(auth.OpenCallsOptions{
+		Authenticator: func() *auth.Authenticator { return g.serving().authenticator }, Log: g.log, Metrics: g.metrics.Registry(),
+	}); err != nil {
+		return err
+	}
 	first, err := g.newSnapshot(ctx, g.cfg)
 	if err != nil {
 		return err
@@ -112,6 +118,7 @@ func (g *Gateway) build(ctx context.Context) error {
 	g.onClose(g.closeSnapshots)
 	g.patience, g.rpcBounds = first.patience, boundsOf(first)
 	g.swap(first)
+	g.watchOpenCalls()
 	if err := g.reload.start(g); err != nil {
 		return err
 	}
@@ -124,6 +131,19 @@ func (g *Gateway) build(ctx context.Context) error {
 		Config: g.Status, State: g.state, Actions: g.actions(),
 	})
 	return nil
+}
+
+// watchOpenCalls looks after the credentials of streams until the gateway closes: while it
+// drains, too.
+func (g *Gateway) watchOpenCalls() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { g.openCalls.Run(ctx) })
+	g.onClose(func() error {
+		cancel()
+		running.Wait()
+		return nil
+	})
 }
 
 // swap makes a snapshot the one that new requests get. The one before is closed

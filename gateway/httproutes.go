@@ -112,7 +112,7 @@ func firstDuration(own, otherwise *durationpb.Duration) *durationpb.Duration {
 func (s *snapshot) proxyOptions() proxy.Options {
 	return proxy.Options{
 		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Observer: s.metrics, Tracer: s.gateway.tracers.Tracer("sluice/proxy"),
-		Logger: s.log, Offline: s.o.explain != nil, Counters: s.metrics.Registry(),
+		Watch: s.gateway.openCalls.Watch, Logger: s.log, Offline: s.o.explain != nil, Counters: s.metrics.Registry(),
 	}
 }
 

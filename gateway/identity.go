@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/auth"
 	"github.com/sluice-gateway/sluice/gateway/auth/jwks"
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // errNoIssuer is what an operator reads who starts a gateway that could
@@ -29,11 +31,11 @@ var errNoIssuer = errors.New(`no issuer of tokens is configured, so nobody could
   - or give programs API keys: sluice apikey create --owner NAME --scope "..."
   - or try the gateway with a development key: sluice serve --demo`)
 
-// authenticator knows the configured issuers, API keys and certificates and,
+// newAuthenticator knows the configured issuers, API keys and certificates and,
 // with --demo, the development key.
-func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, error) {
+func (s *snapshot) newAuthenticator(ctx context.Context) (*auth.Authenticator, error) {
 	c := s.cfg.GetAuth()
-	var o auth.AuthenticatorOptions
+	o := auth.AuthenticatorOptions{Trusts: s.gateway.trusts}
 	var err error
 	if o.Tokens, err = s.verifier(ctx); err != nil {
 		return nil, err
@@ -54,6 +56,16 @@ func (s *snapshot) authenticator(ctx context.Context) (*auth.Authenticator, erro
 	return auth.NewAuthenticator(o)
 }
 
+// trusts says whether a listener would still accept a client certificate that it
+// verified when its connection began.
+func (g *Gateway) trusts(e policy.Edge, chains [][]*x509.Certificate) bool {
+	listener := g.httpTLS
+	if e == policy.EdgeGRPC {
+		listener = g.grpcTLS
+	}
+	return listener == nil || listener.Trusts(chains) // Without TLS of ours there are no chains.
+}
+
 // verifier is nil where no issuer is configured. It remembers the tokens that it
 // has verified, so it outlives a reload that changes no issuer; the key sets
 // outlive it.
@@ -61,7 +73,7 @@ func (s *snapshot) verifier(ctx context.Context) (*auth.Verifier, error) {
 	sets := map[string]*jwks.Source{}
 	ctx, cancel := context.WithTimeout(ctx, keysWait)
 	defer cancel()
-	from := []any{s.o.demo, s.cfg.GetDataDir()}
+	from := []any{s.o.demo, s.cfg.GetDataDir(), s.cfg.GetAuth().GetMaxTokenBytes()}
 	for _, c := range s.cfg.GetAuth().GetIssuers() {
 		from = append(from, c)
 		set, err := s.keySet(ctx, c)
@@ -110,7 +122,7 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 		if len(issuers) == 0 {
 			return nil, nil
 		}
-		return auth.NewVerifier(auth.Options{Issuers: issuers})
+		return auth.NewVerifier(auth.Options{Issuers: issuers, MaxTokenBytes: int(s.cfg.GetAuth().GetMaxTokenBytes()), Changed: s.gateway.openCalls.Changed})
 	}()
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
@@ -122,7 +134,8 @@ func (s *snapshot) newVerifier(sets map[string]*jwks.Source) (*auth.Verifier, fu
 func (s *snapshot) issuer(c *configv1.Issuer) (is auth.Issuer, keys *auth.KeyFiles, err error) {
 	is = auth.Issuer{Name: c.GetIssuer(), Audiences: c.GetAudiences(), Algorithms: c.GetAlgorithms(), Leeway: c.GetLeeway().AsDuration()}
 	if m := c.GetClaims(); m != nil {
-		is.Claims = auth.ClaimPaths{Subject: m.GetSubject(), Scopes: m.GetScopes(), Tenant: m.GetTenant(), SubjectPrefix: m.GetSubjectPrefix()}
+		is.Claims = auth.ClaimPaths{Subject: m.GetSubject(), Scopes: m.GetScopes(), Tenant: m.GetTenant(), SubjectPrefix: m.GetSubjectPrefix(),
+			Audience: m.GetAudience(), SubjectSpaces: m.GetSubjectSpaces(), SubjectMaxBytes: int(m.GetSubjectMaxBytes())}
 	}
 	switch k := c.GetKeys().(type) {
 	case *configv1.Issuer_PublicKeys:
@@ -199,7 +212,7 @@ func (s *snapshot) apiKeys(c *configv1.ApiKeys) (*auth.APIKeys, error) {
 }
 
 func (s *snapshot) newAPIKeys(c *configv1.ApiKeys, r prometheus.Registerer) (*auth.APIKeys, func() error, error) {
-	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Log: s.log, Metrics: r}
+	o := auth.APIKeysOptions{Header: c.GetHeader(), Keys: apiKeyList(c.GetKeys()), Changed: s.gateway.openCalls.Changed, Log: s.log, Metrics: r}
 	if file, check := c.GetFile(), s.checkStandIn; file != "" {
 		o.Load = func() ([]auth.APIKey, error) { return loadAPIKeys(file, check) }
 	}

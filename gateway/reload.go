@@ -201,6 +201,7 @@ func (g *Gateway) applied(cfg *configv1.Config, s *snapshot, restart []string) {
 		g.setLevel(cfg.GetLog().GetLevel())
 	}
 	g.swap(s)
+	g.openCalls.Changed()
 	g.reload.count.Add(1)
 	g.reload.wanted = cfg
 	restart = append(restart, g.outgrown(s)...)

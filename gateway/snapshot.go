@@ -59,18 +59,21 @@ type snapshot struct {
 	patience     time.Duration // the most that an exchange which is no stream takes
 	quotas       *quotaUsage   // nil without quotas
 	keys         *auth.APIKeys // nil without API keys
-	client       *clientaddr.Resolver
-	upstream     *upstream.Conn
-	cache        *cache.Cache             // nil where nothing is kept
-	branches     grpc.ClientConnInterface // what composites call
-	proxy        *proxy.Proxy             // nil without routes to plain HTTP services
-	targets      map[string]upstream.Target
-	called       []called // for operators: targets, those of canaries too
-	plain        map[string]*proxy.Service
-	services     []known  // what is known of services, their canaries and plain HTTP upstreams
-	inForce      []func() // what is done when the snapshot comes into force
-	rest         *rest.Server
-	rpc          rpc.State
+	// authenticator is asked again about calls that stay open, those of snapshots
+	// before it, too.
+	authenticator *auth.Authenticator
+	client        *clientaddr.Resolver
+	upstream      *upstream.Conn
+	cache         *cache.Cache             // nil where nothing is kept
+	branches      grpc.ClientConnInterface // what composites call
+	proxy         *proxy.Proxy             // nil without routes to plain HTTP services
+	targets       map[string]upstream.Target
+	called        []called // for operators: targets, those of canaries too
+	plain         map[string]*proxy.Service
+	services      []known  // what is known of services, their canaries and plain HTTP upstreams
+	inForce       []func() // what is done when the snapshot comes into force
+	rest          *rest.Server
+	rpc           rpc.State
 }
 
 // newSnapshot builds a snapshot, or nothing.
@@ -95,8 +98,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	if s.limits, err = s.limiter(ctx); err != nil {
 		return err
 	}
-	authenticator, err := s.authenticator(ctx)
-	if err != nil {
+	if s.authenticator, err = s.newAuthenticator(ctx); err != nil {
 		return err
 	}
 	signer, err := s.signer()
@@ -111,7 +113,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	}
 	t := telemetry.New(s.observe(s.gateway.tracers.Tracer("sluice")))
 	arrival := s.o.explain.watch(phaseArrival, arrivalChain(s.limits))
-	edge := s.o.explain.watch(phaseEdge, edgeChain(authenticator, s.limits, s.o))
+	edge := s.o.explain.watch(phaseEdge, edgeChain(s.authenticator, s.limits, s.o))
 	s.client = s.clientResolver()
 	if err := s.buildREST(t, arrival, edge); err != nil {
 		return err
@@ -246,7 +248,7 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 	conn, err := upstream.New(upstream.Options{
 		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
-		Signer: signer, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
+		Signer: signer, Watch: s.gateway.openCalls.Watch, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
 	})
 	if err != nil {
 		return err

@@ -94,8 +94,8 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 	switch {
 	case err != nil:
 		return sum, err
-	case !validSubject(k.Owner):
-		return sum, fmt.Errorf("API key %s: the owner must have 1 to 255 characters, and no spaces", k.ID)
+	case !written.valid(k.Owner):
+		return sum, fmt.Errorf("API key %s: the owner must have 1 to %d bytes, no control characters, and no space at an end", k.ID, MaxSubjectBytes)
 	case k.Tenant != "" && !validSubject(k.Tenant):
 		return sum, fmt.Errorf("API key %s: a tenant has up to 255 characters, and no spaces", k.ID)
 	}
@@ -104,7 +104,21 @@ func (k *APIKey) check() (sum [sha256.Size]byte, err error) {
 			return sum, fmt.Errorf("API key %s: a scope is a word without spaces and quotes (RFC 6749), not %q", k.ID, s)
 		}
 	}
+	if scopeBytes(k.Scopes) > maxScopeBytes {
+		return sum, fmt.Errorf("API key %s: scopes of %d bytes; want %d at most", k.ID, scopeBytes(k.Scopes), maxScopeBytes)
+	}
 	return sum, nil
+}
+
+// maxScopeBytes bounds the scopes of a credential that the configuration names, as the
+// size of a token bounds its own: services must be able to read the assertion.
+const maxScopeBytes = MaxToken / 4 * 3
+
+func scopeBytes(scopes []string) (n int) {
+	for _, s := range scopes {
+		n += len(s) + 1
+	}
+	return n
 }
 
 // sum reads the hash.
@@ -141,10 +155,20 @@ func (k *APIKey) store() (*storedKey, error) {
 // IDs returns the ids of the keys that can be shown now, sorted.
 func (k *APIKeys) IDs() []string { return slices.Sorted(maps.Keys(*k.keys.Load())) }
 
-// Verify returns whom a key stands for, or a status error to answer with. Why is
-// for the operator alone, where there is an error: a caller is not told whether
-// a key's id is known.
+// Verify returns whom a key stands for, or a status error to answer with, and counts
+// its use. Why is for the operator alone, where there is an error: a caller is not
+// told whether a key's id is known.
 func (k *APIKeys) Verify(key string) (p *policy.Principal, why string, err error) {
+	stored, why, err := k.find(key)
+	if err != nil {
+		return nil, why, err
+	}
+	stored.used.Inc()
+	return stored.principal, "", nil
+}
+
+// find is Verify that counts nothing.
+func (k *APIKeys) find(key string) (good *storedKey, why string, err error) {
 	id, ok := keyID(key)
 	if !ok {
 		return nil, "the API key is malformed", refuse(reasonKeyInvalid, "the API key is not valid")
@@ -167,12 +191,10 @@ func (k *APIKeys) Verify(key string) (p *policy.Principal, why string, err error
 		return nil, "the file of the API key " + id + " cannot be read for " + k.o.MaxAge.String() + " and longer",
 			refuse(reasonKeyInvalid, "the API key is not valid")
 	}
-	p = stored.principal
-	if !p.Expires.IsZero() && !k.o.Now().Before(p.Expires) {
+	if p := stored.principal; !p.Expires.IsZero() && !k.o.Now().Before(p.Expires) {
 		return nil, "the API key " + id + " has expired", refuse(reasonKeyExpired, "the API key has expired")
 	}
-	stored.used.Inc()
-	return p, "", nil
+	return stored, "", nil
 }
 
 // keyID reads the id of a key that has the form of one.

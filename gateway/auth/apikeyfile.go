@@ -28,6 +28,9 @@ type APIKeysOptions struct {
 	Load func() ([]APIKey, error)
 	// MaxAge is how long keys of Load are used while it fails; 0 means 24 hours.
 	MaxAge time.Duration
+	// Changed is called after the keys have changed, or have all become too old; nil
+	// means nobody is told.
+	Changed func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log takes what goes wrong with a reload; nil means slog.Default().
@@ -74,6 +77,9 @@ func NewAPIKeys(o APIKeysOptions) (*APIKeys, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 24 * time.Hour
@@ -128,6 +134,7 @@ func (k *APIKeys) Reload() error {
 	if k.tooOld() && !k.ended {
 		k.ended = true
 		k.o.Log.Error("the file of API keys could not be read for too long; its keys stop working", "max_age", k.o.MaxAge, "error", err)
+		k.o.Changed()
 	}
 	return err
 }
@@ -223,6 +230,7 @@ func (k *APIKeys) swap(keys map[string]*storedKey) {
 				k.used.DeleteLabelValues(id) // The labels stay those of the keys.
 			}
 		}
+		k.o.Changed()
 	}
 }
 

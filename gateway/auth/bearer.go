@@ -17,6 +17,8 @@ import (
 const (
 	reasonConflict    = "CREDENTIALS_CONFLICT"
 	reasonCertExpired = "CERTIFICATE_EXPIRED"
+	reasonUntrusted   = "CERTIFICATE_UNTRUSTED"
+	reasonChanged     = "CREDENTIAL_CHANGED"
 	reasonKeyExpired  = "API_KEY_EXPIRED"
 	reasonKeyInvalid  = "API_KEY_INVALID"
 	reasonExpired     = "TOKEN_EXPIRED"
@@ -30,14 +32,15 @@ var authorization = policy.NewHeader("Authorization")
 
 var (
 	errMalformed = errors.New("malformed token")
-	errTooLong   = errors.New("the token is longer than 8 KiB")
+	errTooLong   = errors.New("the token is longer than is accepted")
 )
 
 // Authenticate is the policy.Check of a gateway that takes bearer tokens alone.
 // [Authenticator] knows the other credentials too.
 func (v *Verifier) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
-	p, err := v.fromHeader(ctx, c)
+	p, why, err := v.fromHeader(ctx, c.Headers(authorization.On(c.Edge)))
 	if err != nil {
+		c.Why = why
 		return ctx, err
 	}
 	c.Principal = policy.Anonymous
@@ -47,23 +50,21 @@ func (v *Verifier) Authenticate(ctx context.Context, c *policy.Call) (context.Co
 	return ctx, nil
 }
 
-// fromHeader returns whom the call's authorization header (RFC 6750) stands for:
-// nil where there is none.
-func (v *Verifier) fromHeader(ctx context.Context, c *policy.Call) (*policy.Principal, error) {
-	values := c.Headers(authorization.On(c.Edge))
+// fromHeader returns whom the values of an authorization header (RFC 6750) stand for:
+// nil where there is none. Why is for the operator, beside an error.
+func (v *Verifier) fromHeader(ctx context.Context, values []string) (p *policy.Principal, why string, err error) {
 	if len(values) == 0 {
-		return nil, nil
+		return nil, "", nil
 	}
 	token, ok := bearer(values)
 	if !ok {
-		c.Why = "the authorization header comes more than once, or holds no bearer token"
-		return nil, refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
+		return nil, "the authorization header comes more than once, or holds no bearer token",
+			refuse(reasonMalformed, "the credential is malformed: send one `Authorization: Bearer <token>`")
 	}
-	p, err := v.Verify(ctx, token)
-	if err != nil {
-		c.Why = Why(err)
+	if p, err = v.Verify(ctx, token); err != nil {
+		return nil, Why(err), err
 	}
-	return p, err
+	return p, "", nil
 }
 
 func bearer(values []string) (string, bool) {

@@ -31,6 +31,15 @@ type ClaimPaths struct {
 	Scopes []string
 	// Tenant is the path of the tenant. A token without it is of no tenant.
 	Tenant string
+	// Audience is the path of the claim that names whom a token is for, in place of
+	// `aud`, such as `client_id`. A token without it is refused, and an `aud` beside it
+	// must hold too.
+	Audience string
+	// SubjectSpaces accepts spaces within subjects.
+	SubjectSpaces bool
+	// SubjectMaxBytes bounds subjects, with their prefix, in bytes, [MaxSubjectBytes] at
+	// most; 0 means 255 characters.
+	SubjectMaxBytes int
 	// SubjectPrefix is put before each subject, so that the issuer cannot speak
 	// for another's: at most 64 printable characters.
 	SubjectPrefix string
@@ -159,11 +168,17 @@ type mapping struct {
 	scopes  []ClaimPath
 	strict  bool // Refuse what is no scope-token.
 	tenant  ClaimPath
-	prefix  string
+	// audience has no names where it is aud.
+	audience ClaimPath
+	prefix   string
+	form     subjectForm
 }
 
 func (p ClaimPaths) compile() (*mapping, error) {
-	m := &mapping{prefix: p.SubjectPrefix, strict: len(p.Scopes) == 0}
+	m := &mapping{prefix: p.SubjectPrefix, strict: len(p.Scopes) == 0, form: subjectForm{p.SubjectSpaces, p.SubjectMaxBytes}}
+	if p.SubjectMaxBytes < 0 || p.SubjectMaxBytes > MaxSubjectBytes {
+		return nil, fmt.Errorf("subjects of up to %d bytes; want %d at most", p.SubjectMaxBytes, MaxSubjectBytes)
+	}
 	if len(m.prefix) > maxSubjectPrefix || (m.prefix != "" && !validSubject(m.prefix)) {
 		return nil, errors.New("the prefix of subjects has " + strconv.Itoa(maxSubjectPrefix) + " bytes at most, and no spaces")
 	}
@@ -184,6 +199,11 @@ func (p ClaimPaths) compile() (*mapping, error) {
 			return nil, fmt.Errorf("scopes: %w", err)
 		}
 		m.scopes = append(m.scopes, path)
+	}
+	if p.Audience != "" {
+		if m.audience, err = CompileClaimPath(p.Audience); err != nil {
+			return nil, fmt.Errorf("audience: %w", err)
+		}
 	}
 	if p.Tenant != "" {
 		if m.tenant, err = CompileClaimPath(p.Tenant); err != nil {
@@ -206,11 +226,11 @@ func (m *mapping) identity(c *claims) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
-	if raw == nil || text(raw, &id.subject) != nil || !validSubject(id.subject) {
+	if raw == nil || text(raw, &id.subject) != nil || !m.form.valid(id.subject) {
 		return id, jwt.ErrTokenInvalidSubject
 	}
 	// With the prefix, too, it must be one that services accept.
-	if id.subject = m.prefix + id.subject; !validSubject(id.subject) {
+	if id.subject = m.prefix + id.subject; !m.form.valid(id.subject) {
 		return id, jwt.ErrTokenInvalidSubject
 	}
 	if raw, err = m.tenant.find(c.members); err != nil {

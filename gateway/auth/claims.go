@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -20,6 +22,8 @@ import (
 type claims struct {
 	issuer        string
 	audience      []string
+	audienceAt    ClaimPath // In place of aud, where it has names; set before reading.
+	instead       []string  // What stands there.
 	exp, nbf, iat *jwt.NumericDate
 	members       map[string]json.RawMessage
 }
@@ -49,6 +53,16 @@ func (c *claims) UnmarshalJSON(raw []byte) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+	}
+	if len(c.audienceAt.names) == 0 {
+		return nil
+	}
+	v, err := c.audienceAt.find(members)
+	if err != nil || v == nil {
+		return err
+	}
+	if c.instead, err = texts(v); err != nil {
+		return fmt.Errorf("%s: %w", c.audienceAt, err)
 	}
 	return nil
 }
@@ -159,19 +173,44 @@ func validScope(s string) bool {
 	return s != ""
 }
 
-// validSubject says whether s has 1 to 255 characters and no space or control
-// character. Tenants have the same form. The replacement character stands for what JSON could not carry,
-// so two subjects could meet in it.
-func validSubject(s string) bool {
+// MaxSubjectBytes is the longest subject that a setting allows.
+const MaxSubjectBytes = 1024
+
+// subjectForm says which subjects are acceptable. The zero value is the form that issuers
+// have by default: 1 to 255 characters and no spaces.
+type subjectForm struct {
+	spaces   bool // within; never at an end, where HTTP would cut them off
+	maxBytes int  // 0 is 255 characters
+}
+
+// written is the form of subjects that an operator writes down: of API keys and of
+// certificates.
+var written = subjectForm{spaces: true, maxBytes: MaxSubjectBytes}
+
+// valid says whether s has the form. Control characters and line breaks are in none: a
+// subject goes into headers and logs. The replacement character stands for what JSON
+// could not carry, so two subjects could meet in it.
+func (f subjectForm) valid(s string) bool {
+	first, _ := utf8.DecodeRuneInString(s)
+	last, _ := utf8.DecodeLastRuneInString(s)
+	if s == "" || unicode.IsSpace(first) || unicode.IsSpace(last) {
+		return false
+	}
 	n := 0
 	for _, r := range s {
-		if r <= ' ' || r == 0x7f || r == utf8.RuneError {
+		if (r == ' ' && !f.spaces) || unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r == utf8.RuneError {
 			return false
 		}
 		n++
 	}
-	return n >= 1 && n <= 255
+	if f.maxBytes > 0 {
+		return len(s) <= f.maxBytes
+	}
+	return n <= 255
 }
+
+// validSubject says whether s has the default form. Tenants have it always.
+func validSubject(s string) bool { return subjectForm{}.valid(s) }
 
 // The methods of jwt.Claims.
 
@@ -180,4 +219,22 @@ func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.iat, n
 func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.nbf, nil }
 func (c *claims) GetIssuer() (string, error)                   { return c.issuer, nil }
 func (c *claims) GetSubject() (string, error)                  { return "", nil } // Read by the mapping.
-func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.audience, nil }
+
+// GetAudience returns what one of the issuer's audiences must be among: aud, or the claim
+// that is configured in its place.
+func (c *claims) GetAudience() (jwt.ClaimStrings, error) {
+	if len(c.audienceAt.names) > 0 {
+		return c.instead, nil
+	}
+	return c.audience, nil
+}
+
+// audienceHolds says whether an aud beside the claim in its place names one of the
+// audiences, too: a token whose aud is somebody else is not for us (RFC 7519, 4.1.3),
+// whichever client it was given to.
+func (c *claims) audienceHolds(audiences []string) bool {
+	if _, ok := c.members["aud"]; !ok || len(c.audienceAt.names) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(c.audience, func(a string) bool { return slices.Contains(audiences, a) })
+}

@@ -123,8 +123,10 @@ func (r CertificateRule) compile() (sanRule, error) {
 		return c, fmt.Errorf("%q has more than one *", pattern)
 	case c.kind == sanEmail && strings.Count(pattern, "@") != 1:
 		return c, fmt.Errorf("%q is no mail address: it needs one @, which * does not stand for", pattern)
-	case r.Subject != "" && !validSubject(r.Subject):
-		return c, errors.New("the subject must have up to 255 characters, and no spaces")
+	case r.Subject != "" && !written.valid(r.Subject):
+		return c, fmt.Errorf("the subject must have up to %d bytes, no control characters, and no space at an end", MaxSubjectBytes)
+	case scopeBytes(r.Scopes) > maxScopeBytes:
+		return c, fmt.Errorf("scopes of %d bytes; want %d at most", scopeBytes(r.Scopes), maxScopeBytes)
 	case r.Tenant != "" && !validSubject(r.Tenant):
 		return c, errors.New("a tenant has up to 255 characters, and no spaces")
 	}
@@ -159,7 +161,7 @@ func (cs *ClientCertificates) match(cert *x509.Certificate) *policy.Principal {
 			if !ok {
 				continue
 			}
-			if !validSubject(subject) {
+			if !validSubject(subject) && !written.valid(r.Subject) {
 				return nil // The rule counts, and names nobody that can be.
 			}
 			p := policy.NewPrincipal(subject, certificateIssuer, r.Scopes, cert.NotAfter)

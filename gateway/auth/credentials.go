@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -22,6 +23,9 @@ type AuthenticatorOptions struct {
 	// Certificates knows client certificates; nil means that they stand for
 	// nobody.
 	Certificates *ClientCertificates
+	// Trusts says whether a client certificate that was verified by one of the chains
+	// when its connection began would be now; nil means that it always would.
+	Trusts func(e policy.Edge, chains [][]*x509.Certificate) bool
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -66,65 +70,99 @@ func NewAuthenticator(o AuthenticatorOptions) (*Authenticator, error) {
 // stands. Without a credential the call is Anonymous's.
 func (a *Authenticator) Authenticate(ctx context.Context, c *policy.Call) (context.Context, error) {
 	c.Principal = policy.Anonymous
-	token, err := a.token(ctx, c)
+	s := shown{edge: c.Edge, authorization: c.Headers(authorization.On(c.Edge)), certificate: c.PeerCertificate, chains: c.PeerChains}
+	if a.o.Keys != nil {
+		s.apiKey = a.o.Keys.values(c)
+	}
+	p, why, err := a.principal(ctx, &s)
 	if err != nil {
+		c.Why = why
 		return ctx, err
 	}
-	key, err := a.key(c)
-	if err != nil {
-		return ctx, err
+	if p != nil {
+		c.Principal = p
+		c.Shown = policy.Shown{Authorization: s.authorization, APIKey: s.apiKey, Principal: p}
 	}
-	cert, err := a.certificate(c)
-	if err != nil {
-		return ctx, err
-	}
-	who, err := agree(c, agreed{"token", token}, agreed{"API key", key}, agreed{"client certificate", cert})
-	if err != nil || who == nil {
-		return ctx, err
-	}
-	c.Principal = a.merge(who, together{token, key, cert})
 	return ctx, nil
 }
 
-func (a *Authenticator) token(ctx context.Context, c *policy.Call) (*policy.Principal, error) {
-	if a.o.Tokens != nil {
-		return a.o.Tokens.fromHeader(ctx, c)
-	}
-	if len(c.Headers(authorization.On(c.Edge))) > 0 {
-		return nil, refuse(reasonInvalid, "the token is not valid: tokens are not accepted here")
-	}
-	return nil, nil
+// shown is what a call shows of itself. Again says that the call was let in already, and
+// is not counted another time.
+type shown struct {
+	edge                  policy.Edge
+	authorization, apiKey []string
+	certificate           *x509.Certificate
+	chains                [][]*x509.Certificate
+	again                 bool
 }
 
-func (a *Authenticator) key(c *policy.Call) (*policy.Principal, error) {
-	if a.o.Keys == nil {
-		return nil, nil
-	}
-	values := a.o.Keys.values(c)
-	switch len(values) {
-	case 0:
-		return nil, nil
-	case 1:
-	default:
-		c.Why = "several API keys"
-		return nil, refuse(reasonKeyInvalid, "the API key is not valid: send one")
-	}
-	p, why, err := a.o.Keys.Verify(values[0])
+// principal returns for whom the credentials stand, nil where there are none. Why is for
+// the operator, beside an error.
+func (a *Authenticator) principal(ctx context.Context, s *shown) (p *policy.Principal, why string, err error) {
+	token, why, err := a.token(ctx, s)
 	if err != nil {
-		c.Why = why
+		return nil, why, err
 	}
-	return p, err
+	key, why, err := a.key(s)
+	if err != nil {
+		return nil, why, err
+	}
+	cert, err := a.certificate(s)
+	if err != nil {
+		return nil, "", err
+	}
+	who, why, err := agree(agreed{"token", token}, agreed{"API key", key}, agreed{"client certificate", cert})
+	if err != nil || who == nil {
+		return nil, why, err
+	}
+	return a.merge(who, together{token, key, cert}), "", nil
 }
 
-func (a *Authenticator) certificate(c *policy.Call) (*policy.Principal, error) {
-	if a.o.Certificates == nil || c.PeerCertificate == nil {
+func (a *Authenticator) token(ctx context.Context, s *shown) (p *policy.Principal, why string, err error) {
+	if a.o.Tokens != nil {
+		return a.o.Tokens.fromHeader(ctx, s.authorization)
+	}
+	if len(s.authorization) > 0 {
+		return nil, "", refuse(reasonInvalid, "the token is not valid: tokens are not accepted here")
+	}
+	return nil, "", nil
+}
+
+func (a *Authenticator) key(s *shown) (p *policy.Principal, why string, err error) {
+	switch {
+	case len(s.apiKey) == 0:
+		return nil, "", nil
+	case len(s.apiKey) > 1:
+		return nil, "several API keys", refuse(reasonKeyInvalid, "the API key is not valid: send one")
+	case a.o.Keys == nil: // A configuration before this one had some.
+		return nil, "there are no API keys any more", refuse(reasonKeyInvalid, "the API key is not valid")
+	case !s.again:
+		return a.o.Keys.Verify(s.apiKey[0])
+	}
+	stored, why, err := a.o.Keys.find(s.apiKey[0])
+	if err != nil {
+		return nil, why, err
+	}
+	return stored.principal, "", nil
+}
+
+// certificate is looked at with each call, for its connection may be older than what is
+// known of it now.
+func (a *Authenticator) certificate(s *shown) (*policy.Principal, error) {
+	if s.certificate == nil {
 		return nil, nil
 	}
-	p, ok := a.o.Certificates.Principal(c.PeerCertificate)
+	if a.o.Trusts != nil && !a.o.Trusts(s.edge, s.chains) {
+		return nil, refuse(reasonUntrusted, "the authority of the client certificate is not trusted any more")
+	}
+	if a.o.Certificates == nil {
+		return nil, nil
+	}
+	p, ok := a.o.Certificates.Principal(s.certificate)
 	if !ok {
 		return nil, nil
 	}
-	if !a.o.Now().Before(p.Expires) { // The connection may be older than that.
+	if !a.o.Now().Before(p.Expires) {
 		return nil, refuse(reasonCertExpired, "the client certificate has expired")
 	}
 	return p, nil
@@ -138,7 +176,7 @@ type agreed struct {
 
 // agree returns the first principal that there is, if all are of one subject and
 // tenant.
-func agree(c *policy.Call, said ...agreed) (*policy.Principal, error) {
+func agree(said ...agreed) (who *policy.Principal, why string, err error) {
 	var first agreed
 	for _, s := range said {
 		switch {
@@ -146,12 +184,12 @@ func agree(c *policy.Call, said ...agreed) (*policy.Principal, error) {
 		case first.who == nil:
 			first = s
 		case s.who.Subject != first.who.Subject || s.who.Tenant != first.who.Tenant:
-			c.Why = fmt.Sprintf("the %s names %q of tenant %q, the %s %q of tenant %q",
+			why := fmt.Sprintf("the %s names %q of tenant %q, the %s %q of tenant %q",
 				first.kind, first.who.Subject, first.who.Tenant, s.kind, s.who.Subject, s.who.Tenant)
-			return nil, refuse(reasonConflict, "the credentials name different callers: send one of them")
+			return nil, why, refuse(reasonConflict, "the credentials name different callers: send one of them")
 		}
 	}
-	return first.who, nil
+	return first.who, "", nil
 }
 
 // merge lets first speak and keeps what the others say about limits: the key's

@@ -158,11 +158,14 @@ func curveOf(k *ecdsa.PublicKey) string {
 // Suits says whether key may verify alg: a key of one kind is never used as
 // another, which is how forgeries with a public key as HMAC secret work.
 func Suits(alg string, key any) bool {
+	if !slices.Contains(algorithms, alg) { // RSA-OAEP is none for signatures, whatever it begins with.
+		return false
+	}
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
 	case *ecdsa.PublicKey:
-		return alg != "" && alg == curveOf(k)
+		return alg == curveOf(k)
 	case ed25519.PublicKey:
 		return alg == "EdDSA"
 	case []byte:

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -20,7 +21,7 @@ import (
 // AssertionIssuer is the iss claim of the gateway's assertions.
 const AssertionIssuer = "sluice"
 
-// The most assertions that are remembered.
+// The most assertions that are remembered. One with many scopes counts for several.
 const maxAssertions = 16384
 
 // Signer makes the assertions by which services know the caller: JSON Web
@@ -113,7 +114,10 @@ func (s *Signer) use(keys []ed25519.PrivateKey) error {
 	}
 	// A cache of its own: no call that still signs with the keys from before can
 	// leave its assertion to those that come after.
-	cache, err := otter.New(&otter.Options[assertionKey, assertion]{MaximumSize: maxAssertions})
+	cache, err := otter.New(&otter.Options[assertionKey, assertion]{
+		MaximumWeight: maxAssertions,
+		Weigher:       func(_ assertionKey, a assertion) uint32 { return 1 + uint32(len(a.token)/1024) }, //nolint:gosec // Of 100 KiB at most.
+	})
 	if err != nil {
 		return fmt.Errorf("cache of assertions: %w", err)
 	}
@@ -194,12 +198,16 @@ func sign(key ed25519.PrivateKey, kid string, c signedClaims) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	body, err := json.Marshal(c)
-	if err != nil {
+	// Not escaped for HTML, which would make six bytes of one: what fits into a token must
+	// fit into the assertion.
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(c); err != nil {
 		return "", err
 	}
 	b64 := base64.RawURLEncoding
-	text := b64.EncodeToString(h) + "." + b64.EncodeToString(body)
+	text := b64.EncodeToString(h) + "." + b64.EncodeToString(bytes.TrimSuffix(body.Bytes(), []byte("\n")))
 	return text + "." + b64.EncodeToString(ed25519.Sign(key, []byte(text))), nil
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,9 +19,12 @@ import (
 )
 
 const (
-	maxToken  = 8 << 10          // Bytes of a token.
-	maxLeeway = 60 * time.Second // Of an issuer.
-	maxKeyID  = 256              // Bytes of a kid.
+	// Bytes of a token, by default and at most: what is more does not fit beside other
+	// headers, nor as an assertion into a service's.
+	defaultToken = 8 << 10
+	MaxToken     = 64 << 10
+	maxLeeway    = 60 * time.Second // Of an issuer.
+	maxKeyID     = 256              // Bytes of a kid.
 	// A key that an issuer withdraws stops working after this at the latest: a
 	// cached token does not ask for its key.
 	maxCached = 5 * time.Minute
@@ -35,7 +39,8 @@ var algorithms = []string{
 type Issuer struct {
 	// Name is the exact value of the iss claim.
 	Name string
-	// Audiences: the aud claim must contain one of them.
+	// Audiences: the aud claim, or the one that Claims names in its place, must contain
+	// one of them.
 	Audiences []string
 	// Algorithms are the accepted values of the alg header. HS256, HS384 and
 	// HS512 go with a secret, all others with public keys.
@@ -52,6 +57,11 @@ type Issuer struct {
 type Options struct {
 	// Issuers whose tokens are accepted; at least one.
 	Issuers []Issuer
+	// MaxTokenBytes is the longest token that is looked at; 0 means 8 KiB, [MaxToken] is
+	// the most.
+	MaxTokenBytes int
+	// Changed is called after keys in files have changed; nil means nobody is told.
+	Changed func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// CacheSize is the most verified tokens that are remembered; 0 means 16384.
@@ -63,6 +73,7 @@ type Options struct {
 // is safe for concurrent use.
 type Verifier struct {
 	issuers map[string]*issuer
+	most    int // Bytes of a token.
 	now     func() time.Time
 	cache   *otter.Cache[[sha256.Size]byte, *verified]
 	// changes counts those of key files. A token counts as verified as long as
@@ -84,24 +95,31 @@ type verified struct {
 	changes   uint64 // Of the verifier, before.
 }
 
-// weight is 1 for every 256 bytes of scopes: what a token may hold of them is
+// weight is 1 for every 256 bytes of whom the token names: what it may hold is
 // thirty times what most do, and memory is what the cache is bounded for.
-func (e *verified) weight() uint32 {
-	return 1 + uint32(len(e.principal.Scope())/256) //nolint:gosec // Of 8 KiB at most.
-}
+func (e *verified) weight() uint32 { return 1 + uint32(nameBytes(e.principal)/256) } //nolint:gosec // Of 64 KiB at most.
+
+// nameBytes is how much text a principal has.
+func nameBytes(p *policy.Principal) int { return len(p.Subject) + len(p.Tenant) + len(p.Scope()) }
 
 // NewVerifier checks the issuers and makes a verifier for them.
 func NewVerifier(o Options) (*Verifier, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Changed == nil {
+		o.Changed = func() {}
+	}
 	if o.CacheSize <= 0 {
 		o.CacheSize = 16384
 	}
-	if len(o.Issuers) == 0 {
+	switch {
+	case len(o.Issuers) == 0:
 		return nil, errors.New("no issuer of tokens")
+	case o.MaxTokenBytes < 0 || o.MaxTokenBytes > MaxToken:
+		return nil, fmt.Errorf("tokens of up to %d bytes; want %d at most", o.MaxTokenBytes, MaxToken)
 	}
-	v := &Verifier{issuers: map[string]*issuer{}, now: o.Now}
+	v := &Verifier{issuers: map[string]*issuer{}, most: cmp.Or(o.MaxTokenBytes, defaultToken), now: o.Now}
 	var errs []error
 	for _, i := range o.Issuers {
 		paths, err := i.Claims.compile()
@@ -120,7 +138,7 @@ func NewVerifier(o Options) (*Verifier, error) {
 		if !ok {
 			continue
 		}
-		if err := files.use(keyUser{check: i.checkKeys, changed: func() { v.changes.Add(1) }}); err != nil {
+		if err := files.use(keyUser{check: i.checkKeys, changed: func() { v.changes.Add(1); o.Changed() }}); err != nil {
 			errs = append(errs, fmt.Errorf("issuer %q: %w", i.Name, err))
 		}
 	}
@@ -203,8 +221,8 @@ func (i *Issuer) checkKeys(keys []any) error {
 // its exp and the issuer's leeway. A token that was good is not verified again
 // for 5 minutes, or until it expires or a key file changes if that is sooner.
 func (v *Verifier) Verify(ctx context.Context, token string) (*policy.Principal, error) {
-	if len(token) > maxToken {
-		return nil, answer(errTooLong)
+	if len(token) > v.most {
+		return nil, answer(fmt.Errorf("%w: %d bytes, of %d", errTooLong, len(token), v.most))
 	}
 	// Sum256 only reads, so the token is not copied for it.
 	key := sha256.Sum256(unsafe.Slice(unsafe.StringData(token), len(token))) //nolint:gosec // As said.
@@ -240,9 +258,12 @@ func (v *Verifier) verify(ctx context.Context, token string) (*policy.Principal,
 	if err != nil {
 		return nil, err
 	}
-	var c claims
+	c := claims{audienceAt: iss.claims.audience}
 	if _, err := iss.parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return keys, nil }); err != nil {
 		return nil, err
+	}
+	if !c.audienceHolds(iss.Audiences) {
+		return nil, jwt.ErrTokenInvalidAudience
 	}
 	id, err := iss.claims.identity(&c)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 )
 
 func (f *file) crossCheckAuth(c *configv1.Config) {
+	f.crossCheckTokenSize(c)
 	issuers := map[string]int{}
 	for i, issuer := range c.GetAuth().GetIssuers() {
 		at := func(path ...any) []any { return append([]any{"auth", "issuers", i}, path...) }
@@ -30,6 +31,22 @@ func (f *file) crossCheckAuth(c *configv1.Config) {
 		if name := cert.GetUri() + cert.GetDns() + cert.GetEmail(); strings.Count(name, "*") > 1 {
 			f.at([]any{"auth", "client_certificates", i}, "%q has more than one *", name)
 		}
+	}
+}
+
+// crossCheckTokenSize finds tokens that no listener would let through: other headers need
+// room beside them.
+func (f *file) crossCheckTokenSize(c *configv1.Config) {
+	const beside, byDefault = 4096, 8192
+	most, at := int64(c.GetAuth().GetMaxTokenBytes()), []any{"auth", "max_token_bytes"}
+	if most <= byDefault { // Who makes listeners stricter than that does not ask for longer tokens.
+		return
+	}
+	if bound := int64(c.GetHttp().GetMaxHeaderBytes()); most+beside > bound {
+		f.at(at, "tokens of %d bytes do not fit into http.max_header_bytes (%d): expected %d less at least", most, bound, beside)
+	}
+	if bound := int64(c.GetGrpc().GetMaxMetadataBytes()); most+beside > bound {
+		f.at(at, "tokens of %d bytes do not fit into grpc.max_metadata_bytes (%d): expected %d less at least", most, bound, beside)
 	}
 }
 
@@ -82,6 +99,7 @@ func (f *file) crossCheckClaims(c *configv1.Claims, at func(...any) []any) {
 	}
 	check(c.GetSubject(), "subject")
 	check(c.GetTenant(), "tenant")
+	check(c.GetAudience(), "audience")
 	for n, path := range c.GetScopes() {
 		if path == "" {
 			f.at(at("claims", "scopes", n), "expected the path of a claim, got nothing")

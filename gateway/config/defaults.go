@@ -93,6 +93,7 @@ func fillServerTLS(t *configv1.ServerTls) {
 }
 
 func fillAuth(a *configv1.Auth) {
+	a.MaxTokenBytes = or(a.MaxTokenBytes, 8192)
 	for _, i := range a.Issuers {
 		if len(i.Algorithms) == 0 {
 			i.Algorithms = []string{"RS256", "ES256", "EdDSA"}

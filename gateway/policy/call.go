@@ -43,6 +43,9 @@ type Call struct {
 	Client netip.Addr
 	// PeerCertificate is the verified certificate of the caller, or nil.
 	PeerCertificate *x509.Certificate
+	// PeerChains are those by which PeerCertificate was verified when the connection
+	// began: its authority may have been removed since.
+	PeerChains [][]*x509.Certificate
 	// Headers returns the values of a request header or metadata key, whatever
 	// its case. Never nil on calls that an edge makes.
 	Headers func(key string) []string
@@ -54,6 +57,9 @@ type Call struct {
 
 	// Principal is who calls: set by authentication, Anonymous before.
 	Principal *Principal
+	// Shown is what authentication took the principal from. Set by it, for a call that
+	// stays open to be authenticated again.
+	Shown Shown
 	// Message is what is about to be sent. Set in the entry phase only.
 	Message Message
 	// Upstream names the target that served the call, for the access log.
@@ -94,6 +100,14 @@ type Call struct {
 	carried  carried
 	onDone   []func(error)
 	reader   AnswerReader
+}
+
+// Shown is what a call showed of credentials, beside the certificate of its connection.
+type Shown struct {
+	// Authorization and APIKey are the values of those headers. Not to be changed.
+	Authorization, APIKey []string
+	// Principal is whom they stood for; nil means that the call showed nothing.
+	Principal *Principal
 }
 
 // AnswerReader is told once whether the bytes of an answer could be read: nil says that

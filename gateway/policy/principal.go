@@ -57,9 +57,10 @@ func (p *Principal) Has(scope string) bool {
 }
 
 // Account is whom limits count: the subject within its tenant, so that equal
-// subjects of two tenants do not use up each other's budgets. Neither has spaces.
+// subjects of two tenants do not use up each other's budgets. A tenant has no spaces, so
+// that the first one ends it; a subject with spaces that is of no tenant has one before it.
 func (p *Principal) Account() string {
-	if p.Tenant == "" {
+	if p.Tenant == "" && !strings.Contains(p.Subject, " ") {
 		return p.Subject
 	}
 	return p.Tenant + " " + p.Subject

@@ -121,7 +121,7 @@ func (q *Request) ask(ctx context.Context, call *policy.Call, out *http.Request,
 	f.in = out.Clone(life)
 	f.in.Method = http.MethodGet
 	rule := &q.route.method.Rule
-	f.watch.begin(cancel, rule.Deadline, rule.StreamIdle, rule.StreamMaxAge, time.Time{})
+	f.watch.begin(cancel, rule.Deadline, rule.StreamIdle, rule.StreamMaxAge, time.Time{}, nil)
 	end := func() { f.watch.end(); unlink() }
 	start := time.Now()
 	res, err := f.send(f.in)

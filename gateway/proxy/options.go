@@ -46,6 +46,9 @@ type Options struct {
 	Entry policy.Chain
 	// Signer signs who calls.
 	Signer Signer
+	// Watch has end called when the credentials of a call that stays open are not
+	// accepted any more, until stop is called; nil means that nobody looks.
+	Watch func(c *policy.Call, end func(error)) (stop func())
 	// APIKeyHeader is the header of API keys, which services do not get; empty means
 	// that there are none.
 	APIKeyHeader string

@@ -97,7 +97,7 @@ func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Cal
 			deadline = 0
 		}
 	}
-	q.watch.begin(cancel, deadline, rule.StreamIdle, rule.StreamMaxAge, call.Principal.Expires)
+	q.watch.begin(cancel, deadline, rule.StreamIdle, rule.StreamMaxAge, call.Principal.Expires, q)
 	defer q.watch.end()
 	if r, err = q.body(r.WithContext(context.WithValue(ctx, requestKey{}, q))); err != nil {
 		return err

@@ -10,8 +10,7 @@ import (
 
 // watch ends an exchange: before the answer's header at its deadline; behind it after
 // too long a silence; in any case at its greatest age, and when the caller's credential
-// ends. It has one timer,
-// which traffic does not touch: when it fires it looks when something last passed. The
+// ends or is taken away. It has one timer, which traffic does not touch: when it fires it looks when something last passed. The
 // deadline begins anew with each part of the request's body, which has a time of its
 // own (gateway/rest).
 type watch struct {
@@ -24,11 +23,20 @@ type watch struct {
 	streams atomic.Bool
 	last    atomic.Int64 // when something passed, in Unix nanoseconds
 	ended   atomic.Bool
+	of      *Request // whose credential is watched; nil for what many share
+	long    time.Time
+	watched atomic.Bool // the credential is, or has been
+	unwatch atomic.Pointer[func()]
 }
 
+// longAfter is when an exchange has taken longer than most do: only then is its
+// credential watched, which the others need not pay for.
+const longAfter = time.Second
+
 // begin watches. Who is asked by somebody with a credential, ends with it; everyone
-// ends at age, where that is not 0.
-func (w *watch) begin(cancel context.CancelCauseFunc, header, idle, age time.Duration, expires time.Time) {
+// ends at age, where that is not 0. The credential of the request that the exchange is
+// of, where it is one's, is also watched for being taken away.
+func (w *watch) begin(cancel context.CancelCauseFunc, header, idle, age time.Duration, expires time.Time, of *Request) {
 	w.cancel, w.idle, w.expires, w.why = cancel, idle, expires, errExpired
 	if end := time.Now().Add(age); age > 0 && (expires.IsZero() || end.Before(expires)) {
 		w.expires, w.why = end, errMaxAge
@@ -36,6 +44,7 @@ func (w *watch) begin(cancel context.CancelCauseFunc, header, idle, age time.Dur
 	w.header.Store(int64(header))
 	w.touch()
 	now := time.Now()
+	w.of, w.long = of, now.Add(longAfter)
 	// A function of its own timer must see it: so it is made stopped.
 	w.timer = time.AfterFunc(time.Hour, w.look)
 	w.timer.Reset(w.due(now))
@@ -46,6 +55,9 @@ func (w *watch) due(now time.Time) time.Duration {
 	next := time.Hour
 	if !w.expires.IsZero() {
 		next = min(next, w.expires.Sub(now))
+	}
+	if w.mayWatch() {
+		next = min(next, w.long.Sub(now))
 	}
 	if left, bounded := w.left(now); bounded {
 		next = min(next, left)
@@ -64,6 +76,7 @@ func (w *watch) left(now time.Time) (_ time.Duration, bounded bool) {
 
 func (w *watch) look() {
 	now := time.Now()
+	w.watchCredential(now)
 	left, bounded := w.left(now)
 	switch {
 	case w.ended.Load():
@@ -78,6 +91,30 @@ func (w *watch) look() {
 		w.cancel(errIdle)
 	default:
 		w.cancel(errHeaderLate)
+	}
+}
+
+// watchCredential begins once, when the exchange is long. What ended meanwhile is not
+// watched any more afterwards.
+func (w *watch) watchCredential(now time.Time) {
+	if !w.mayWatch() || now.Before(w.long) || w.ended.Load() || !w.watched.CompareAndSwap(false, true) {
+		return
+	}
+	stop := w.of.p.o.Watch(w.of.call, func(why error) { w.cancel(why) })
+	w.unwatch.Store(&stop)
+	if w.ended.Load() {
+		w.stopWatching()
+	}
+}
+
+// mayWatch says whether there is a credential that is not watched yet.
+func (w *watch) mayWatch() bool {
+	return w.of != nil && w.of.p.o.Watch != nil && w.of.call.Shown.Principal != nil && !w.watched.Load()
+}
+
+func (w *watch) stopWatching() {
+	if stop := w.unwatch.Swap(nil); stop != nil {
+		(*stop)()
 	}
 }
 
@@ -100,6 +137,7 @@ func (w *watch) touch() { w.last.Store(time.Now().UnixNano()) }
 func (w *watch) end() {
 	w.ended.Store(true)
 	w.timer.Stop()
+	w.stopWatching()
 }
 
 // watched is an answer's body, whose parts are noted.

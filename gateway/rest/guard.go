@@ -26,7 +26,7 @@ func (s *Server) arrive(ctx context.Context, x *exchange) (context.Context, erro
 	c.Headers, c.Annotate = headers, x.annotate
 	c.Principal = policy.Anonymous
 	if t := x.r.TLS; t != nil && len(t.VerifiedChains) > 0 {
-		c.PeerCertificate = t.VerifiedChains[0][0]
+		c.PeerCertificate, c.PeerChains = t.VerifiedChains[0][0], t.VerifiedChains
 	}
 	ctx, err := s.o.Arrival.Run(ctx, c)
 	if err != nil {

@@ -30,7 +30,7 @@ func (s *Server) newCall(x *exchange, md metadata.MD) *policy.Call {
 		c.Peer = peerOf(p)
 		c.Client = c.Peer.Addr().Unmap().WithZone("")
 		if t, ok := p.AuthInfo.(credentials.TLSInfo); ok && len(t.State.VerifiedChains) > 0 {
-			c.PeerCertificate = t.State.VerifiedChains[0][0]
+			c.PeerCertificate, c.PeerChains = t.State.VerifiedChains[0][0], t.State.VerifiedChains
 		}
 	}
 	if x.state.Client != nil {

@@ -41,6 +41,8 @@ func (c content) sum() [sha256.Size]byte {
 type material struct {
 	cert *tls.Certificate // nil without a certificate of our own
 	pool *x509.CertPool   // nil without a file of authorities
+	// authorities are those of pool, in DER: a pool cannot be asked for one.
+	authorities map[string]bool
 }
 
 // expires is when our certificate ends; zero without one.
@@ -106,7 +108,10 @@ func (f files) parse(c content) (*material, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", f.caField, f.ca, err)
 		}
-		m.pool = pool
+		m.pool, m.authorities = pool, map[string]bool{}
+		for block, rest := pem.Decode(c[2]); block != nil; block, rest = pem.Decode(rest) {
+			m.authorities[string(block.Bytes)] = true
+		}
 	}
 	return m, nil
 }

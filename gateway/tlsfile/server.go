@@ -2,6 +2,7 @@ package tlsfile
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,6 +96,19 @@ func (s *ServerTLS) Config(nextProtos ...string) *tls.Config {
 			return c, nil
 		},
 	}
+}
+
+// Trusts says whether the authorities of now would accept a client certificate by one of
+// the chains that were found when its connection began: a connection may be older than
+// the file that took its authority away.
+func (s *ServerTLS) Trusts(chains [][]*x509.Certificate) bool {
+	m := s.current.Load()
+	for _, chain := range chains {
+		if n := len(chain); n > 0 && m != nil && m.authorities[string(chain[n-1].Raw)] {
+			return true
+		}
+	}
+	return false
 }
 
 // Close ends the watching; the configurations keep the last files.

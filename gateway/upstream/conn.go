@@ -55,6 +55,9 @@ type Options struct {
 	Branch policy.Chain
 	// Signer signs who calls.
 	Signer Signer
+	// Watch has end called when the credentials of a call that stays open are not
+	// accepted any more, until stop is called; nil means that nobody looks.
+	Watch func(c *policy.Call, end func(error)) (stop func())
 	// Logger gets what is kept from callers.
 	Logger *slog.Logger
 	// Tracer makes client spans.
@@ -101,6 +104,9 @@ type route struct {
 
 // New returns a Conn; a service without a target is an error.
 func New(o Options) (*Conn, error) {
+	if o.Watch == nil {
+		o.Watch = func(*policy.Call, func(error)) func() { return func() {} }
+	}
 	counts, err := newMetrics(o.Metrics)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	s.idle = time.AfterFunc(s.idleAfter, func() { s.cancel(errIdle) })
 	s.age = s.endOfAge()
 	s.undrain = context.AfterFunc(c.draining, func() { s.cancel(errDraining) })
+	s.unwatch = c.o.Watch(call, func(why error) { s.cancel(why) })
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
 	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled), false).Err()) })
@@ -87,6 +88,7 @@ type stream struct {
 	received  bool                              // a message; who receives asks
 	undrain   func() bool
 	changes   changes // of what is cached
+	unwatch   func()  // of the caller's credentials
 }
 
 // open calls the service. ctx is what the entry checks made of the stream's.
@@ -224,6 +226,7 @@ func (s *stream) finish(err error) {
 		s.idle.Stop()
 		s.age.Stop()
 		s.undrain()
+		s.unwatch()
 		s.cancel(nil)
 		s.settle(resilience.Ignored)
 		s.changes.done(s.route.kept, err)

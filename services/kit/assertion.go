@@ -17,10 +17,11 @@ import (
 const (
 	assertionIssuer = "sluice"
 	assertionLeeway = 5 * time.Second
-	// maxAssertionBytes bounds what is parsed and hashed for a stranger.
-	maxAssertionBytes = 8 << 10
+	// maxAssertionBytes bounds what is parsed and hashed for anyone. The gateway takes
+	// tokens of up to 64 KiB, and asserts subject, tenant and scopes of one.
+	maxAssertionBytes = 128 << 10
 	// verifiedTokens is how many verified assertions are remembered: the callers
-	// of a few seconds, at about 300 bytes each.
+	// of a few seconds, at about 300 bytes each. One that says more counts for several.
 	verifiedTokens = 16384
 )
 
@@ -54,6 +55,7 @@ type verifiedKey struct {
 type verifiedCaller struct {
 	caller  Caller
 	expires time.Time
+	weight  uint32 // 1 for every KiB of the assertion.
 }
 
 // NewVerifier returns a verifier that accepts what any of keys signed. Without a
@@ -104,7 +106,10 @@ func newVerifying(keys []ed25519.PublicKey) (*verifying, error) {
 	}
 	// No expiry in the cache itself, which would cost it a goroutine that nobody
 	// stops: entries carry theirs.
-	cache, err := otter.New(&otter.Options[verifiedKey, verifiedCaller]{MaximumSize: verifiedTokens})
+	cache, err := otter.New(&otter.Options[verifiedKey, verifiedCaller]{
+		MaximumWeight: verifiedTokens,
+		Weigher:       func(_ verifiedKey, v verifiedCaller) uint32 { return v.weight },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("assertion cache: %w", err)
 	}
@@ -153,7 +158,7 @@ func (v *Verifier) Verify(token, audience string) (Caller, error) {
 		return Caller{}, assertionError(err)
 	}
 	c := Caller{Subject: claims.Subject, Scopes: strings.Fields(claims.Scope), Tenant: claims.Tenant}
-	with.verified.Set(key, verifiedCaller{caller: c, expires: claims.ExpiresAt.Time})
+	with.verified.Set(key, verifiedCaller{caller: c, expires: claims.ExpiresAt.Time, weight: 1 + uint32(len(token)/1024)}) //nolint:gosec // Bounded above.
 	return c, nil
 }
 

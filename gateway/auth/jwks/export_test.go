@@ -1,9 +1,6 @@
 package jwks
 
-import (
-	"log/slog"
-	"net/http"
-)
+import "net/http"
 
 // NewWith is New with another transport than the network.
 func NewWith(o Options, t http.RoundTripper) (*Source, error) { return newSource(o, t) }
@@ -13,9 +10,7 @@ const MaxWaiting = maxWaiting
 
 // Parse reads a key set and says how many keys are of use.
 func Parse(raw []byte) (int, error) {
-	s := &Source{}
-	s.o.Log = slog.New(slog.DiscardHandler)
-	set, err := s.parse(raw)
+	set, err := parse(raw)
 	if err != nil {
 		return 0, err
 	}

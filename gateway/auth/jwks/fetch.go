@@ -7,17 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"time"
-
-	"github.com/MicahParks/jwkset"
 
 	"github.com/sluice-gateway/sluice/gateway/auth"
 )
 
 const (
 	maxBody = 512 << 10 // Bytes of an answer, unpacked.
-	maxKeys = 64        // Of a set.
+	maxKeys = 64        // Of a set, that can be used.
 	// A token without a kid is tried with each key of its algorithm, and a forged
 	// one costs all of them. OpenID Connect Core, 10.1, wants a kid as soon as
 	// there are two.
@@ -28,7 +25,29 @@ const (
 type keySet struct {
 	byID    map[string][]keyOfSet
 	all     []keyOfSet
+	skipped []skippedKey
 	fetched time.Time
+}
+
+// skippedKey is a key of the set that cannot be used, and why.
+type skippedKey struct {
+	position int
+	kid      string
+	err      error
+}
+
+func (k skippedKey) String() string {
+	return fmt.Sprintf("key %d (kid %.100q): %v", k.position+1, k.kid, k.err)
+}
+
+// skippedBy counts the keys that were skipped for a reason.
+func (s *keySet) skippedBy(reason string) (n int) {
+	for _, k := range s.skipped {
+		if reasonOf(k.err) == reason {
+			n++
+		}
+	}
+	return n
 }
 
 type keyOfSet struct {
@@ -87,7 +106,7 @@ func (s *Source) fetchSet() (*keySet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.parse(raw)
+	return parse(raw)
 }
 
 // get fetches a document of bounded size.
@@ -116,22 +135,20 @@ func (s *Source) get(ctx context.Context, url, accept string) ([]byte, error) {
 }
 
 // parse keeps the keys that verify signatures. What else a set holds (keys for
-// encryption, symmetric or weak ones, of kinds we do not know) is left out, as
-// RFC 7517, section 5, asks. A set of which nothing is left is no good answer:
-// an issuer's mistake must not lock everyone out.
-func (s *Source) parse(raw []byte) (*keySet, error) {
+// encryption, symmetric or weak ones, of kinds we do not know, malformed ones) is
+// skipped, as RFC 7517, section 5, asks: one of them must not take the others away. A
+// set of which nothing is left is no good answer: an issuer's mistake must not lock
+// everyone out.
+func parse(raw []byte) (*keySet, error) {
 	list, err := listOfKeys(raw)
 	if err != nil {
 		return nil, failure{outcomeMalformed, err}
-	}
-	if len(list) > maxKeys {
-		return nil, failure{outcomeTooLarge, fmt.Errorf("answered %d keys; at most %d are taken", len(list), maxKeys)}
 	}
 	set := &keySet{byID: map[string][]keyOfSet{}}
 	for i, rawKey := range list {
 		kid, k, err := parseKey(rawKey)
 		if err != nil {
-			s.o.Log.Info("a key of a key set is left out", "issuer", s.name, "position", i, "kid", kid, "reason", err)
+			set.skipped = append(set.skipped, skippedKey{i, kid, err})
 			continue
 		}
 		set.all = append(set.all, k)
@@ -139,10 +156,20 @@ func (s *Source) parse(raw []byte) (*keySet, error) {
 			set.byID[kid] = append(set.byID[kid], k)
 		}
 	}
+	if len(set.all) > maxKeys {
+		return nil, failure{outcomeTooLarge, fmt.Errorf("answered %d keys that can be used; at most %d are taken", len(set.all), maxKeys)}
+	}
 	if len(set.all) == 0 {
-		return nil, failure{outcomeUnusable, errors.New("answered no key that can be used")}
+		return nil, failure{outcomeUnusable, noneUsable(set.skipped)}
 	}
 	return set, nil
+}
+
+func noneUsable(skipped []skippedKey) error {
+	if len(skipped) == 0 {
+		return errors.New("answered no key")
+	}
+	return fmt.Errorf("answered no key that can be used; of %d the first is %s", len(skipped), skipped[0])
 }
 
 func listOfKeys(raw []byte) ([]json.RawMessage, error) {
@@ -155,21 +182,4 @@ func listOfKeys(raw []byte) ([]json.RawMessage, error) {
 		return nil, errors.New("answered no list of keys")
 	}
 	return list, nil
-}
-
-func parseKey(raw json.RawMessage) (kid string, k keyOfSet, err error) {
-	// Without the private option symmetric keys are refused, and the private
-	// parts of others are not looked at.
-	jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipX5UScheme: true})
-	if err != nil {
-		return "", keyOfSet{}, err
-	}
-	m := jwk.Marshal()
-	if m.USE != "" && m.USE != jwkset.UseSig {
-		return m.KID, keyOfSet{}, fmt.Errorf("its use is %q", m.USE)
-	}
-	if len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
-		return m.KID, keyOfSet{}, fmt.Errorf("its operations are %q", m.KEYOPS)
-	}
-	return m.KID, keyOfSet{key: jwk.Key(), alg: m.ALG.String()}, auth.CheckKey(jwk.Key())
 }

@@ -41,8 +41,8 @@ func outcomeOf(err error) string {
 // the names once only, and a reload has two sources of one issuer for a moment:
 // the newer is told of.
 type collector struct {
-	fetches   *prometheus.CounterVec
-	age, keys *prometheus.Desc
+	fetches            *prometheus.CounterVec
+	age, keys, skipped *prometheus.Desc
 
 	mu      sync.Mutex
 	sources map[string]*Source
@@ -58,6 +58,8 @@ func watch(reg prometheus.Registerer, s *Source) (*collector, error) {
 			"Time since the last good fetch of an issuer's key set, or since the start where there was none.", []string{"issuer"}, nil),
 		keys: prometheus.NewDesc("sluice_jwks_keys",
 			"Keys of an issuer in use; none when the last good fetch is too long ago.", []string{"issuer"}, nil),
+		skipped: prometheus.NewDesc("sluice_jwks_keys_skipped",
+			"Keys of an issuer's last good key set that cannot be used, by reason: malformed, unsupported, other_use, weak or certificate.", []string{"issuer", "reason"}, nil),
 		sources: map[string]*Source{},
 	}
 	if reg != nil {
@@ -90,6 +92,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	c.fetches.Describe(to)
 	to <- c.age
 	to <- c.keys
+	to <- c.skipped
 }
 
 // Collect implements prometheus.Collector.
@@ -101,5 +104,10 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 		age, keys := s.state()
 		to <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, age.Seconds(), name)
 		to <- prometheus.MustNewConstMetric(c.keys, prometheus.GaugeValue, float64(keys), name)
+		if set := s.keys.Load(); set != nil {
+			for _, reason := range skipReasons {
+				to <- prometheus.MustNewConstMetric(c.skipped, prometheus.GaugeValue, float64(set.skippedBy(reason)), name, reason)
+			}
+		}
 	}
 }

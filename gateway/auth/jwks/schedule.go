@@ -3,6 +3,8 @@ package jwks
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -114,12 +116,33 @@ func (s *Source) note(set *keySet, err error) {
 	if err == nil {
 		set.fetched = time.Now()
 		s.keys.Store(set)
+		s.tellSkipped(set)
 	}
 	s.failed.Store(err != nil)
 	if err != nil {
 		age, keys := s.state()
 		s.o.Log.Warn("fetch of a key set failed", "issuer", s.name, "error", err, "keys_in_use", keys, "keys_age", age.Round(time.Second))
 	}
+}
+
+// tellSkipped names the keys that are skipped, once while they stay the same. Only one
+// fetch goes on at a time. A key for something else than signatures is no mistake.
+func (s *Source) tellSkipped(set *keySet) {
+	now := map[string]bool{}
+	for _, k := range set.skipped[:min(len(set.skipped), maxKeys)] { // A long list is not worth its lines.
+		text := k.String()
+		now[text] = true
+		if s.skipped[text] {
+			continue
+		}
+		level, reason := slog.LevelWarn, reasonOf(k.err)
+		if reason == skippedOtherUse {
+			level = slog.LevelInfo
+		}
+		s.o.Log.Log(s.ctx, level, "a key of a key set is skipped; the others are used", "issuer", s.name,
+			"position", k.position+1, "kid", fmt.Sprintf("%.100s", k.kid), "reason", reason, "error", k.err)
+	}
+	s.skipped = now
 }
 
 // refresh fetches again and again until Close.

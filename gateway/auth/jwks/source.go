@@ -49,8 +49,8 @@ type Options struct {
 	// Log is told of failed fetches; nil means nobody is.
 	Log *slog.Logger
 	// Metrics is where the source registers sluice_jwks_fetches_total{issuer,
-	// outcome}, sluice_jwks_keys_age_seconds{issuer} and sluice_jwks_keys{issuer};
-	// nil means nowhere. Sources of different issuers may share it.
+	// outcome}, sluice_jwks_keys_age_seconds{issuer}, sluice_jwks_keys{issuer} and
+	// sluice_jwks_keys_skipped{issuer,reason}; nil means nowhere. Sources of different issuers may share it.
 	Metrics prometheus.Registerer
 }
 
@@ -71,6 +71,7 @@ type Source struct {
 	keys    atomic.Pointer[keySet] // nil until the first good fetch.
 	failed  atomic.Bool            // The last fetch was no good.
 	waiting atomic.Int32           // Callers that wait for a fetch.
+	skipped map[string]bool        // Keys of the set that the log has named; of the one fetch that goes on.
 
 	mu       sync.Mutex
 	current  *fetch      // nil while none is going on.

@@ -1334,8 +1334,11 @@ type Auth struct {
 	// Whom a verified client certificate stands for. The first that matches
 	// counts; a certificate that none matches stands for nobody.
 	ClientCertificates []*ClientCertificate `protobuf:"bytes,3,rep,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Longest bearer token, in bytes, up to 65536. Default 8192. It must fit into
+	// http.max_header_bytes and grpc.max_metadata_bytes with 4096 to spare.
+	MaxTokenBytes uint32 `protobuf:"varint,4,opt,name=max_token_bytes,json=maxTokenBytes,proto3" json:"max_token_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Auth) Reset() {
@@ -1387,6 +1390,13 @@ func (x *Auth) GetClientCertificates() []*ClientCertificate {
 		return x.ClientCertificates
 	}
 	return nil
+}
+
+func (x *Auth) GetMaxTokenBytes() uint32 {
+	if x != nil {
+		return x.MaxTokenBytes
+	}
+	return 0
 }
 
 // API keys, sent in a header of their own.
@@ -1985,8 +1995,18 @@ type Claims struct {
 	// cannot name another issuer's. It bounds subjects alone: which scopes its
 	// tokens grant, `admin` too, is still up to the issuer.
 	SubjectPrefix string `protobuf:"bytes,4,opt,name=subject_prefix,json=subjectPrefix,proto3" json:"subject_prefix,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The claim that names whom a token is for, in place of `aud`, such as
+	// `client_id`. It must contain one of the audiences; so must an `aud`
+	// beside it. Default `aud`.
+	Audience string `protobuf:"bytes,5,opt,name=audience,proto3" json:"audience,omitempty"`
+	// Accept spaces within subjects, such as `cn=Ada Lovelace,ou=people`. Default
+	// false.
+	SubjectSpaces bool `protobuf:"varint,6,opt,name=subject_spaces,json=subjectSpaces,proto3" json:"subject_spaces,omitempty"`
+	// Longest subject with its prefix, in bytes, up to 1024. Default 255
+	// characters.
+	SubjectMaxBytes uint32 `protobuf:"varint,7,opt,name=subject_max_bytes,json=subjectMaxBytes,proto3" json:"subject_max_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Claims) Reset() {
@@ -2045,6 +2065,27 @@ func (x *Claims) GetSubjectPrefix() string {
 		return x.SubjectPrefix
 	}
 	return ""
+}
+
+func (x *Claims) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+func (x *Claims) GetSubjectSpaces() bool {
+	if x != nil {
+		return x.SubjectSpaces
+	}
+	return false
+}
+
+func (x *Claims) GetSubjectMaxBytes() uint32 {
+	if x != nil {
+		return x.SubjectMaxBytes
+	}
+	return 0
 }
 
 // PEM files.
@@ -4985,11 +5026,12 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x12max_connection_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\"\x86\x01\n" +
 	"\x05Admin\x12}\n" +
 	"\x04addr\x18\x01 \x01(\tBi\xbaHf\xba\x01c\n" +
-	"\x04addr\x12)must be host:port, such as 127.0.0.1:9901\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\"\xc6\x01\n" +
+	"\x04addr\x12)must be host:port, such as 127.0.0.1:9901\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\"\xf9\x01\n" +
 	"\x04Auth\x122\n" +
 	"\aissuers\x18\x01 \x03(\v2\x18.sluice.config.v1.IssuerR\aissuers\x124\n" +
 	"\bapi_keys\x18\x02 \x01(\v2\x19.sluice.config.v1.ApiKeysR\aapiKeys\x12T\n" +
-	"\x13client_certificates\x18\x03 \x03(\v2#.sluice.config.v1.ClientCertificateR\x12clientCertificates\"\x8b\x01\n" +
+	"\x13client_certificates\x18\x03 \x03(\v2#.sluice.config.v1.ClientCertificateR\x12clientCertificates\x121\n" +
+	"\x0fmax_token_bytes\x18\x04 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80\x04R\rmaxTokenBytes\"\x8b\x01\n" +
 	"\aApiKeys\x12>\n" +
 	"\x06header\x18\x01 \x01(\tB&\xbaH#r!2\x1f^([A-Za-z][A-Za-z0-9-]{0,63})?$R\x06header\x12,\n" +
 	"\x04keys\x18\x02 \x03(\v2\x18.sluice.config.v1.ApiKeyR\x04keys\x12\x12\n" +
@@ -5001,7 +5043,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB \xbaH\x1dr\x1b2\x19^[a-z0-9][a-z0-9-]{0,62}$R\x02id\x120\n" +
 	"\x04hash\x18\x02 \x01(\tB\x1c\xbaH\x19r\x172\x15^sha256:[0-9a-f]{64}$R\x04hash\x12 \n" +
 	"\x05owner\x18\x03 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\xff\x01R\x05owner\x122\n" +
+	"\xbaH\ar\x05\x10\x01(\x80\bR\x05owner\x122\n" +
 	"\x06scopes\x18\x04 \x03(\tB\x1a\xbaH\x17\x92\x01\x14\"\x12r\x102\x0e^[!#-\\[\\]-~]+$R\x06scopes\x12 \n" +
 	"\x06tenant\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06tenant\x12\x1f\n" +
 	"\vlimit_class\x18\x06 \x01(\tR\n" +
@@ -5014,7 +5056,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01H\x00R\x03dns\x12\"\n" +
 	"\x05email\x18\x03 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\xff\x01H\x00R\x05email\x12\"\n" +
-	"\asubject\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\asubject\x122\n" +
+	"\asubject\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\asubject\x122\n" +
 	"\x06scopes\x18\x05 \x03(\tB\x1a\xbaH\x17\x92\x01\x14\"\x12r\x102\x0e^[!#-\\[\\]-~]+$R\x06scopes\x12 \n" +
 	"\x06tenant\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x06tenant\x12\x1f\n" +
 	"\vlimit_class\x18\a \x01(\tR\n" +
@@ -5040,12 +5082,15 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	" \x01(\v2\x18.sluice.config.v1.ClaimsR\x06claimsB\r\n" +
 	"\x04keys\x12\x05\xbaH\x02\b\x01\"!\n" +
 	"\rOidcDiscovery\x12\x10\n" +
-	"\x03url\x18\x01 \x01(\tR\x03url\"\x8c\x01\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\x85\x02\n" +
 	"\x06Claims\x12\x18\n" +
 	"\asubject\x18\x01 \x01(\tR\asubject\x12\x16\n" +
 	"\x06scopes\x18\x02 \x03(\tR\x06scopes\x12\x16\n" +
 	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x128\n" +
-	"\x0esubject_prefix\x18\x04 \x01(\tB\x11\xbaH\x0er\f\x18@2\b^[!-~]*$R\rsubjectPrefix\",\n" +
+	"\x0esubject_prefix\x18\x04 \x01(\tB\x11\xbaH\x0er\f\x18@2\b^[!-~]*$R\rsubjectPrefix\x12\x1a\n" +
+	"\baudience\x18\x05 \x01(\tR\baudience\x12%\n" +
+	"\x0esubject_spaces\x18\x06 \x01(\bR\rsubjectSpaces\x124\n" +
+	"\x11subject_max_bytes\x18\a \x01(\rB\b\xbaH\x05*\x03\x18\x80\bR\x0fsubjectMaxBytes\",\n" +
 	"\n" +
 	"PublicKeys\x12\x1e\n" +
 	"\x05files\x18\x01 \x03(\tB\b\xbaH\x05\x92\x01\x02\b\x01R\x05files\"d\n" +
