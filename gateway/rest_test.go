@@ -179,6 +179,9 @@ func httpExchanges() []exchange {
 		{name: "query parameter that the path gives", method: "GET", path: echo + "?id=other", status: 400, contains: append(field("id"), "taken from the path")},
 		{name: "query beside a whole body", method: "POST", path: echo + "?padding=1", body: "{}", status: 400, contains: field("padding")},
 		{name: "query parameter for a message", method: "GET", path: echo + "?inner=x", status: 400, contains: field("inner")},
+		{name: "query parameter beside a part of it", method: "GET", path: echo + "?kinds.w_timestamp=2026-01-01T00:00:00Z&kinds.wTimestamp.seconds=5", status: 400, contains: append(field("kinds.w_timestamp"), "beside a part of it, kinds.wTimestamp.seconds")},
+		{name: "semicolon in the query", method: "GET", path: echo + "?padding=1;fail_code=5", status: 400, contains: field("query"), lacks: goText},
+		{name: "Grpc-Timeout twice", method: "GET", path: echo, header: http.Header{"Grpc-Timeout": {"1S", "9S"}}, status: 400, contains: field("Grpc-Timeout")},
 		{name: "broken query", method: "GET", path: echo + "?a=%zz", status: 400, contains: field("query"), lacks: goText},
 
 		{name: "encoded slash", method: "GET", path: "/test/v1/echo/a%2fb", status: 400},

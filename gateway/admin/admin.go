@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -186,10 +187,29 @@ func index(pages []page) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, b.String()) })
 }
 
+// parameter reads a query parameter; ok is false where it has answered that the query
+// cannot be parsed, or has the parameter twice.
+func parameter(w http.ResponseWriter, r *http.Request, name string) (value string, ok bool) {
+	all, err := url.ParseQuery(r.URL.RawQuery)
+	switch {
+	case err != nil:
+		plain(w, http.StatusBadRequest, "the query is not valid: "+err.Error()+"\n")
+		return "", false
+	case len(all[name]) > 1:
+		plain(w, http.StatusBadRequest, name+" is given more than once\n")
+		return "", false
+	}
+	return all.Get(name), true
+}
+
 func routes(list func() []Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		format, ok := parameter(w, r, "format")
+		if !ok {
+			return
+		}
 		var b strings.Builder
-		switch format := r.URL.Query().Get("format"); format {
+		switch format {
 		case "", "json":
 			_ = WriteRoutesJSON(&b, list()) // Into memory.
 			w.Header().Set("Content-Type", "application/json")

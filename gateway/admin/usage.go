@@ -33,7 +33,11 @@ type QuotaUsage struct {
 func limits(usage func(ctx context.Context, max int) ([]QuotaUsage, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		most := defaultUsage
-		if text := r.URL.Query().Get("max"); text != "" {
+		text, ok := parameter(w, r, "max")
+		if !ok {
+			return
+		}
+		if text != "" {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 1 || n > maxUsage {
 				plain(w, http.StatusBadRequest, "max is a number from 1 to "+strconv.Itoa(maxUsage)+"\n")

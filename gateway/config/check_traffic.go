@@ -22,12 +22,12 @@ func (f *file) crossCheckTraffic(c *configv1.Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.GetUpstreams())) {
 		u := c.GetUpstreams()[name]
 		f.crossCheckResilience(stated(u.GetResilience(), all), "upstreams", name, "resilience")
-		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "upstreams", name)
+		f.crossCheckTargets(c, service{u.GetTarget(), u.GetEndpoints(), u.GetCanaries(), u.GetShadow()}, "upstreams", name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.GetHttpUpstreams())) {
 		u := c.GetHttpUpstreams()[name]
 		f.crossCheckResilience(stated(u.GetResilience(), all), "http_upstreams", name, "resilience")
-		f.crossCheckTargets(c, service{u.GetTarget(), u.GetCanaries(), u.GetShadow()}, "http_upstreams", name)
+		f.crossCheckTargets(c, service{u.GetTarget(), u.GetEndpoints(), u.GetCanaries(), u.GetShadow()}, "http_upstreams", name)
 	}
 	f.crossCheckRoutes(c)
 }
@@ -72,17 +72,28 @@ func (f *file) crossCheckResilience(r *configv1.Resilience, path ...any) {
 
 // service is what the two kinds of upstreams have in common.
 type service struct {
-	target   string
-	canaries []*configv1.Canary
-	shadow   *configv1.Shadow
+	target    string
+	endpoints []*configv1.Endpoint
+	canaries  []*configv1.Canary
+	shadow    *configv1.Shadow
 }
 
 func (f *file) crossCheckTargets(c *configv1.Config, s service, path ...any) {
 	at := func(more ...any) []any { return slices.Concat(path, more) }
 	f.crossCheckTarget(c, s.target, at("target"))
+	f.crossCheckEndpoints(s.endpoints, at("endpoints"))
 	seen, percent := map[string]bool{}, 0.0
 	for i, k := range s.canaries {
 		f.crossCheckTarget(c, k.GetTarget(), at("canaries", i, "target"))
+		f.crossCheckEndpoints(k.GetEndpoints(), at("canaries", i, "endpoints"))
+		matches := map[string]bool{}
+		for j, m := range k.GetMatch() {
+			what := http.CanonicalHeaderKey(m.GetHeader()) + "\x00" + m.GetCookie() + "\x00" + m.GetValue()
+			if matches[what] {
+				f.at(at("canaries", i, "match", j), "the same header or cookie comes twice")
+			}
+			matches[what] = true
+		}
 		if seen[k.GetName()] {
 			f.at(at("canaries", i, "name"), "canary %q comes twice", k.GetName())
 		}
@@ -92,6 +103,19 @@ func (f *file) crossCheckTargets(c *configv1.Config, s service, path ...any) {
 		}
 	}
 	f.crossCheckTarget(c, s.shadow.GetTarget(), at("shadow", "target"))
+	f.crossCheckEndpoints(s.shadow.GetEndpoints(), at("shadow", "endpoints"))
+}
+
+// crossCheckEndpoints refuses an address that comes twice: the second would not count,
+// and its weight neither.
+func (f *file) crossCheckEndpoints(all []*configv1.Endpoint, path []any) {
+	seen := map[string]bool{}
+	for i, e := range all {
+		if seen[e.GetAddress()] {
+			f.at(slices.Concat(path, []any{i, "address"}), "address %q comes twice", e.GetAddress())
+		}
+		seen[e.GetAddress()] = true
+	}
 }
 
 func (f *file) crossCheckTarget(c *configv1.Config, target string, path []any) {

@@ -72,7 +72,12 @@ func (f *file) field(n yamlNode, fd protoreflect.FieldDescriptor) {
 		f.mapping(n, fd)
 	case fd.IsList():
 		if f.is(n, yaml.SequenceNode, wantList) {
+			seen := map[string]int{}
 			for _, item := range n.Content {
+				if line, twice := seen[item.Value]; twice && item.Kind == yaml.ScalarNode {
+					f.addf(item.Line, item.Column, "the same value comes twice in this list; first on line %d", line)
+				}
+				seen[item.Value] = item.Line
 				f.value(item, fd)
 			}
 		}

@@ -46,6 +46,7 @@ func TestApply(t *testing.T) {
 		{"what a caller sends ends no line", headers.Rules{Set: map[string]string{"X-A": "is {header.x-evil}"}},
 			http.Header{"X-Evil": {"a\r\nX-Admin: 1"}, "X-A": {"the caller's"}}, http.Header{"X-Evil": {"a\r\nX-Admin: 1"}}},
 		{"an empty value is no header", headers.Rules{Set: map[string]string{"X-A": "{header.x-none}"}, Add: map[string]string{"X-B": "{header.x-none}"}}, http.Header{"X-A": {"the caller's"}}, http.Header{}},
+		{"several lines are one list", headers.Rules{Set: map[string]string{"X-A": "{header.x-asked}"}}, http.Header{"X-Asked": {"a", "b"}}, http.Header{"X-Asked": {"a", "b"}, "X-A": {"a, b"}}},
 		{"too long is no header", headers.Rules{Add: map[string]string{"X-B": "{header.x-long}!"}}, http.Header{"X-Long": {strings.Repeat("x", headers.MaxValueBytes)}}, http.Header{"X-Long": {strings.Repeat("x", headers.MaxValueBytes)}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -123,6 +124,7 @@ func TestRefused(t *testing.T) {
 		"a credential of the configuration": {set("x-a", "{header.X-Shop-Key}"), headers.Scope{Secret: []string{"x-shop-key"}}, "credential"},
 		"a cookie":                          {set("x-a", "{header.cookie}"), response, "credential"},
 		"two spellings":                     {headers.Rules{Set: map[string]string{"x-a": "1", "X-A": "2"}}, scope, "two spellings"},
+		"removed twice":                     {headers.Rules{Remove: []string{"x-a", "X-A"}}, scope, `remove "X-A": it is there twice`},
 		"all of it is told":                 {headers.Rules{Set: map[string]string{"host": "1"}, Remove: []string{"te"}}, scope, `remove "te"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -75,7 +75,11 @@ func Compile(r Rules, s Scope) (*Program, error) {
 			c.fail("remove", name, errors.New("there is nothing to take away: of a service's and a caller's metadata, nothing passes but what the gateway names"))
 			continue
 		}
-		p.remove = append(p.remove, c.name("remove", name))
+		spelt := c.name("remove", name)
+		if slices.Contains(p.remove, spelt) {
+			c.fail("remove", name, errTwice)
+		}
+		p.remove = append(p.remove, spelt)
 	}
 	p.set = c.fields("set", r.Set)
 	p.add = c.fields("add", r.Add)
@@ -88,6 +92,8 @@ func Compile(r Rules, s Scope) (*Program, error) {
 	}
 	return p, errors.Join(c.errs...)
 }
+
+var errTwice = errors.New("it is there twice, perhaps in two spellings")
 
 // compiler collects what is wrong, so that all of it is told at once.
 type compiler struct {
@@ -106,7 +112,7 @@ func (c *compiler) fields(rule string, from map[string]string) []field {
 	for _, name := range slices.Sorted(maps.Keys(from)) {
 		spelt := c.name(rule, name)
 		if seen[spelt] {
-			c.fail(rule, name, errors.New("it is there twice, in two spellings"))
+			c.fail(rule, name, errTwice)
 		}
 		seen[spelt] = true
 		t, err := parse(from[name], c.scope)

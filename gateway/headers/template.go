@@ -67,10 +67,11 @@ func headerValue(v *Values, p *part) string {
 	if v.Call.Headers == nil {
 		return ""
 	}
-	if have := v.Call.Headers(p.key.On(v.Call.Edge)); len(have) > 0 {
+	have := v.Call.Headers(p.key.On(v.Call.Edge))
+	if len(have) == 1 {
 		return have[0]
 	}
-	return ""
+	return strings.Join(have, ", ") // Several lines are one list (RFC 9110, 5.3): none is lost.
 }
 
 func pathValue(v *Values, p *part) string {

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,6 +84,9 @@ func CompileRetry(from *policyv1.Retry, idempotent bool) (Retry, error) {
 			if err != nil {
 				return r, fmt.Errorf("retry.codes: %w", err)
 			}
+			if r.Codes&(1<<c) != 0 {
+				return r, fmt.Errorf("retry.codes: %s is there twice", name)
+			}
 			r.Codes |= 1 << c
 		}
 	}
@@ -98,6 +102,17 @@ func CompileRetry(from *policyv1.Retry, idempotent bool) (Retry, error) {
 	}
 	r.AttemptTimeout, err = duration("retry.attempt_timeout", from.GetAttemptTimeout(), 0)
 	return r, err
+}
+
+// once refuses a list that has something twice: one of the two is not what its author
+// meant.
+func once(option string, list []string) error {
+	for i, s := range list {
+		if slices.Contains(list[:i], s) {
+			return fmt.Errorf("%s: %q is there twice", option, s)
+		}
+	}
+	return nil
 }
 
 // ParseCode reads the name of a gRPC code, such as UNAVAILABLE. OK is none.
@@ -117,6 +132,9 @@ func CompileCache(from *policyv1.Cache) (*Cache, error) {
 	}
 	if from.GetScope() == policyv1.CacheScope_CACHE_SCOPE_UNSPECIFIED {
 		return nil, errors.New("cache.scope is missing: CACHE_SCOPE_PUBLIC or CACHE_SCOPE_PRINCIPAL")
+	}
+	if err := errors.Join(once("cache.vary", from.GetVary()), once("cache.tags", from.GetTags())); err != nil {
+		return nil, err
 	}
 	c := &Cache{Public: from.GetScope() == policyv1.CacheScope_CACHE_SCOPE_PUBLIC, Vary: from.GetVary(), Tags: from.GetTags()}
 	for _, d := range []struct {
@@ -156,7 +174,7 @@ func (m *Method) fillTraffic(r *policyv1.MethodRule) error {
 	if rule.Invalidates = r.GetInvalidates(); len(rule.Invalidates) > 0 && m.Streaming() {
 		return errors.New("invalidates is for unary methods: a stream changes things as long as it lasts")
 	}
-	if err := m.compileTags("invalidates", rule.Invalidates); err != nil {
+	if err := errors.Join(once("invalidates", rule.Invalidates), m.compileTags("invalidates", rule.Invalidates)); err != nil {
 		return err
 	}
 	rule.BranchShare = DefaultBranchShare

@@ -59,6 +59,9 @@ func (p *Proxy) compileCache(r Route, rule *policy.Rule, variables []string, req
 		}
 		k.tags = append(k.tags, t)
 	}
+	if err := once("cache.vary", k.vary); err != nil {
+		errs = append(errs, err)
+	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
@@ -130,7 +133,7 @@ func (k *keeper) asks(r *http.Request) bool {
 func (q *Request) appendKey(b []byte) []byte {
 	k := q.route.keep
 	b = k.route.AppendKey(b, q.call.Principal)
-	for _, part := range [...]string{k.shape, q.target.variant, strings.ToLower(q.in.Host), q.scheme(), q.sendPath, q.path, q.in.URL.RawQuery, q.codings()} {
+	for _, part := range [...]string{k.shape, q.target.variant, strings.ToLower(q.in.Host), q.scheme(), q.sendPath, q.path, q.sentQuery(), q.codings()} {
 		b = cache.AppendPart(b, part)
 	}
 	if p := q.route.request; p.OfCaller() { // As many parts for every request of this shape.

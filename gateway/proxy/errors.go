@@ -84,6 +84,10 @@ func badPath(err error) error {
 	return withInfo(codes.InvalidArgument, err.Error(), "PATH_REFUSED", http.StatusBadRequest)
 }
 
+func repeatedHeader(name string) error {
+	return withInfo(codes.InvalidArgument, "the header "+name+" is given more than once", "HEADER_REPEATED", http.StatusBadRequest)
+}
+
 func badResponse() error {
 	return withInfo(codes.Internal, msgBadResponse, reasonBadResponse, 0)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/textproto"
+	"net/url"
 	"strings"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -75,8 +76,7 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 	}
 	u := q.route.upstream
 	out.URL.Scheme, out.URL.Host = q.target.scheme, u.name
-	out.URL.Path, out.URL.RawPath, out.URL.User, out.URL.Opaque = q.sendPath, "", nil, ""
-	out.URL.Fragment, out.URL.RawFragment = "", ""
+	q.sendTarget(out.URL)
 	out.Trailer, out.RequestURI = nil, ""
 	if out.Host = q.in.Host; u.host != "" {
 		out.Host = u.host
@@ -128,6 +128,13 @@ func (q *Request) injectTrace(ctx context.Context, h http.Header) {
 	if q.unnamed {
 		delete(h, "Tracestate")
 	}
+}
+
+// sendTarget writes the path and the query byte for byte. An opaque URL is sent as it
+// is; Path and RawPath would be encoded anew where they hold what a path should not.
+// The reverse proxy has taken parameters that Go cannot parse out of the query.
+func (q *Request) sendTarget(u *url.URL) {
+	*u = url.URL{Scheme: u.Scheme, Host: u.Host, Opaque: q.sendPath, RawQuery: q.in.URL.RawQuery, ForceQuery: q.in.URL.ForceQuery}
 }
 
 // forwarded says where the request comes from, anew: the address that the gateway

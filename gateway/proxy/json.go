@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"mime"
 	"slices"
@@ -57,7 +55,7 @@ func compileJSON(r JSONRules) (*transform, error) {
 		return nil, nil //nolint:nilnil // No rules, no transform.
 	}
 	t := &transform{}
-	var errs []error
+	errs := []error{once("remove", r.Remove)}
 	path := func(rule, s string) []string {
 		names := strings.Split(s, ".")
 		if slices.Contains(names, "") {
@@ -70,7 +68,7 @@ func compileJSON(r JSONRules) (*transform, error) {
 	}
 	for _, from := range slices.Sorted(maps.Keys(r.Rename)) {
 		to := r.Rename[from]
-		if from == to || strings.HasPrefix(to, from+".") {
+		if within(to, from) {
 			errs = append(errs, fmt.Errorf("rename %q to %q: a field cannot go into itself", from, to))
 		}
 		t.rename = append(t.rename, move{path("rename", from), path("rename", to)})
@@ -81,98 +79,95 @@ func compileJSON(r JSONRules) (*transform, error) {
 		}
 		t.set = append(t.set, value{path("set", at), json.RawMessage(r.Set[at])})
 	}
-	return t, errors.Join(errs...)
+	return t, errors.Join(append(errs, r.overlap())...)
 }
 
-// apply changes a body, which must be one JSON object. Numbers stay as they are
-// written; of a name that is there twice the last counts. The error is a *BodyError.
+// within says whether a path is another one, or leads into it.
+func within(path, other string) bool { return path == other || strings.HasPrefix(path, other+".") }
+
+// overlap refuses rules of which one would undo another: which of the two counts would
+// depend on their order, and nobody has written one.
+func (r *JSONRules) overlap() error {
+	var errs []error
+	for from, to := range r.Rename {
+		for otherFrom, other := range r.Rename {
+			if from < otherFrom && (within(to, other) || within(other, to)) {
+				errs = append(errs, fmt.Errorf("rename %q and %q: both go to %q", from, otherFrom, other))
+			}
+			if from != otherFrom && (within(to, otherFrom) || within(otherFrom, to)) {
+				errs = append(errs, fmt.Errorf("rename %q to %q: that is renamed itself", from, to))
+			}
+		}
+		for at := range r.Set {
+			if within(to, at) || within(at, to) {
+				errs = append(errs, fmt.Errorf("rename %q to %q: set puts a value there, too", from, to))
+			}
+		}
+	}
+	for at := range r.Set {
+		for other := range r.Set {
+			if at != other && within(at, other) {
+				errs = append(errs, fmt.Errorf("set %q and %q: one is a part of the other", other, at))
+			}
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+// apply changes a body, which must be one JSON object. What no rule names stays byte for
+// byte, and in its order. An object that a rule looks into may have no name twice: the
+// service could read the one that the rule did not. The error is a *BodyError.
 func (t *transform) apply(body []byte) ([]byte, error) {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.UseNumber()
-	var root any
-	if err := d.Decode(&root); err != nil {
-		return nil, &BodyError{"", "is no JSON"}
+	if !json.Valid(body) {
+		return nil, &BodyError{"", "is no JSON, or has something behind it"}
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, &BodyError{"", "has something behind its JSON"}
-	}
-	object, ok := root.(map[string]any)
-	if !ok {
-		return nil, &BodyError{"", notObject}
-	}
-	if err := t.change(object); err != nil {
+	root, err := openObject(body, "")
+	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	out.Grow(len(body))
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(object); err != nil {
-		return nil, &BodyError{"", "cannot be written again"}
+	if err := t.change(root); err != nil {
+		return nil, err
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+	return root.appendTo(make([]byte, 0, len(body))), nil
 }
 
-func (t *transform) change(object map[string]any) error {
+func (t *transform) change(root *object) error {
 	for _, path := range t.remove {
-		if in, err := parent(object, path, false); err != nil {
+		in, err := root.parent(path, false)
+		if err != nil {
 			return err
-		} else if in != nil {
-			delete(in, path[len(path)-1])
+		}
+		if in != nil {
+			in.take(path[len(path)-1])
 		}
 	}
 	for _, m := range t.rename {
-		from, err := parent(object, m.from, false)
+		from, err := root.parent(m.from, false)
 		if err != nil {
 			return err
 		}
-		name := m.from[len(m.from)-1]
-		v, ok := from[name]
+		if from == nil {
+			continue
+		}
+		moved, ok := from.take(m.from[len(m.from)-1])
 		if !ok {
 			continue
 		}
-		delete(from, name)
-		to, err := parent(object, m.to, true)
+		to, err := root.parent(m.to, true)
 		if err != nil {
 			return err
 		}
-		to[m.to[len(m.to)-1]] = v
+		to.put(m.to[len(m.to)-1], moved)
 	}
 	for _, s := range t.set {
-		in, err := parent(object, s.path, true)
+		in, err := root.parent(s.path, true)
 		if err != nil {
 			return err
 		}
-		in[s.path[len(s.path)-1]] = s.json
+		in.put(s.path[len(s.path)-1], member{value: s.json})
 	}
 	return nil
-}
-
-// parent is the object that holds the last name of a path: nil where there is none,
-// unless it is to be made.
-func parent(object map[string]any, path []string, create bool) (map[string]any, error) {
-	for i, name := range path[:len(path)-1] {
-		next, there := object[name]
-		if !there {
-			if !create {
-				return nil, nil //nolint:nilnil // Nothing is there to take away.
-			}
-			next = map[string]any{}
-			object[name] = next
-		}
-		if raw, ok := next.(json.RawMessage); ok { // Set by a rule before this one.
-			var made map[string]any
-			if json.Unmarshal(raw, &made) == nil && made != nil {
-				object[name], next = made, made
-			}
-		}
-		in, ok := next.(map[string]any)
-		if !ok {
-			return nil, &BodyError{strings.Join(path[:i+1], "."), notObject}
-		}
-		object = in
-	}
-	return object, nil
 }
 
 // isJSON accepts application/json and types with the suffix +json.

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -41,8 +41,13 @@ func compileMatch(m Match) (*matcher, error) {
 		}
 	}
 	for _, h := range m.Headers {
-		c.headers = append(c.headers, HeaderMatch{http.CanonicalHeaderKey(h.Name), h.Value})
+		name := http.CanonicalHeaderKey(h.Name)
+		if slices.ContainsFunc(c.headers, func(other HeaderMatch) bool { return other.Name == name }) {
+			errs = append(errs, fmt.Errorf("match.headers: %q is there twice", name))
+		}
+		c.headers = append(c.headers, HeaderMatch{name, h.Value})
 	}
+	errs = append(errs, once("match.hosts", c.hosts), once("match.methods", m.Methods))
 	if slices.Contains(c.methods, http.MethodGet) && !slices.Contains(c.methods, http.MethodHead) {
 		c.methods = append(c.methods, http.MethodHead)
 	}
@@ -51,6 +56,17 @@ func compileMatch(m Match) (*matcher, error) {
 		errs = append(errs, err)
 	}
 	return c, errors.Join(errs...)
+}
+
+// once refuses a list that has something twice: one of the two is not what its author
+// meant.
+func once(what string, list []string) error {
+	for i, s := range list {
+		if slices.Contains(list[:i], s) {
+			return fmt.Errorf("%s: %q is there twice", what, s)
+		}
+	}
+	return nil
 }
 
 func (c *matcher) compilePath(m Match) (err error) {
@@ -83,8 +99,8 @@ func (c *matcher) compilePath(m Match) (err error) {
 // the two can be compared.
 func written(what, path string) (string, error) {
 	decoded, err := route.Normalize(path)
-	if err == nil && odd(decoded) {
-		err = errOdd
+	if err == nil {
+		err = odd(decoded)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s %q: no request has such a path: %w", what, path, err)
@@ -107,6 +123,9 @@ func (c *matcher) compileRegex(s string) error {
 	if err != nil {
 		return fmt.Errorf("match.regex: %w", err)
 	}
+	if name, err := repeatedGroup(s); err != nil || name != "" {
+		return errors.Join(err, fmt.Errorf("match.regex: the group %q may match several times, and a variable is one: put what repeats into the group", name))
+	}
 	c.regex = re
 	for i, name := range re.SubexpNames() {
 		if name == "" {
@@ -118,6 +137,36 @@ func (c *matcher) compileRegex(s string) error {
 		c.variables, c.groups = append(c.variables, name), append(c.groups, i)
 	}
 	return nil
+}
+
+// repeatedGroup names a group that stands in what may match several times. Such a group
+// has the last of its matches: an owner would be compared with that, and a service could
+// read the first.
+func repeatedGroup(s string) (string, error) {
+	re, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return "", err
+	}
+	return groupIn(re, false), nil
+}
+
+func groupIn(re *syntax.Regexp, repeated bool) string {
+	switch re.Op {
+	case syntax.OpCapture:
+		if repeated && re.Name != "" {
+			return re.Name
+		}
+	case syntax.OpStar, syntax.OpPlus:
+		repeated = true
+	case syntax.OpRepeat:
+		repeated = repeated || re.Max != 1
+	}
+	for _, sub := range re.Sub {
+		if name := groupIn(sub, repeated); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // takes says whether a request matches in all but its method. Host is in lower case
@@ -208,96 +257,26 @@ func hostOf(r *http.Request) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-var errOdd = errors.New("a path to a plain HTTP service may have neither a semicolon nor what could be decoded once more")
+// Why a path is refused that some servers read as another one. A route with another
+// rule, or another owner, would be theirs.
+var (
+	errSemicolon = errors.New("a path to a plain HTTP service may have no semicolon: some servers cut off what follows one")
+	errEncoded   = errors.New("a path to a plain HTTP service may have no percent-encoding that is encoded itself (%25 before two hexadecimal digits): some servers decode twice")
+)
 
-// odd says whether a path, decoded, means something else to some servers: what
-// follows a semicolon is cut off by those of Java, and a percent sign that is left
-// could be decoded a second time. A route with another rule would be theirs.
-func odd(path string) bool {
+// odd says why a decoded path is refused, if it is.
+func odd(path string) error {
 	if strings.IndexByte(path, ';') >= 0 {
-		return true
+		return errSemicolon
 	}
 	for i := 0; i+2 < len(path); i++ {
 		if path[i] == '%' && isHex(path[i+1]) && isHex(path[i+2]) {
-			return true
+			return errEncoded
 		}
 	}
-	return false
+	return nil
 }
 
 func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
-}
-
-// rewriter is a Rewrite, compiled; the zero one changes nothing.
-type rewriter struct {
-	from, to string // of a prefix
-	prefix   bool
-	regex    *regexp.Regexp
-	template string
-}
-
-func compileRewrite(w Rewrite, m *matcher) (rewriter, error) {
-	switch {
-	case w.Prefix == "" && w.Regex == "":
-		return rewriter{}, nil
-	case w.Prefix != "" && w.Regex != "":
-		return rewriter{}, errors.New("rewrite: prefix and regex exclude each other")
-	case w.Prefix != "":
-		if !m.byPrefix {
-			return rewriter{}, errors.New("rewrite.prefix needs match.prefix")
-		}
-		to, err := written("rewrite.prefix", strings.TrimRight(w.Prefix, "/")+"/")
-		return rewriter{from: m.prefix, to: strings.TrimSuffix(to, "/"), prefix: true}, err
-	}
-	if m.regex == nil {
-		return rewriter{}, errors.New("rewrite.regex needs match.regex")
-	}
-	for _, name := range references.FindAllStringSubmatch(w.Regex, -1) {
-		ref := name[1] + name[2]
-		if ref == "" || ref == "0" {
-			continue
-		}
-		if n := m.regex.NumSubexp(); !slices.Contains(m.regex.SubexpNames(), ref) && !isNumberUpTo(ref, n) {
-			return rewriter{}, fmt.Errorf("rewrite.regex: match.regex has no group %q (write ${1}x for a group before a letter)", ref)
-		}
-	}
-	return rewriter{regex: m.regex, template: w.Regex}, nil
-}
-
-var references = regexp.MustCompile(`\$(?:\{(\w*)\}|(\w+))`)
-
-func isNumberUpTo(s string, n int) bool {
-	v := 0
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' || v > n {
-			return false
-		}
-		v = v*10 + int(s[i]-'0')
-	}
-	return v <= n
-}
-
-// path returns the path to send. What a regular expression makes of one is read
-// again as if it had come so: two groups may make a dot segment.
-func (w *rewriter) path(path string) (string, error) {
-	switch {
-	case w.prefix:
-		if out := w.to + path[len(w.from):]; out != "" {
-			return out, nil
-		}
-		return "/", nil
-	case w.regex != nil:
-		m := w.regex.FindStringSubmatchIndex(path)
-		out := string(w.regex.ExpandString(nil, w.template, path, m))
-		again, err := route.Normalize((&url.URL{Path: out}).EscapedPath())
-		if err != nil {
-			return "", err
-		}
-		if odd(again) {
-			return "", errOdd
-		}
-		return again, nil
-	}
-	return path, nil
 }

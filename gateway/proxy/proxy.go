@@ -53,6 +53,7 @@ type compiled struct {
 	keep      *keeper
 	faults    []Fault
 	webSocket bool
+	single    []string // headers of which a request has one line at most
 }
 
 // New compiles routes and opens upstreams. The error joins everything that is wrong,
@@ -85,7 +86,7 @@ func New(o Options) (*Proxy, error) {
 		}
 		p.upstreams[name] = u
 	}
-	seen := map[string]bool{}
+	seen, matches := map[string]bool{}, map[string]string{}
 	for _, r := range o.Routes {
 		if seen[r.Name] {
 			errs = append(errs, fmt.Errorf("http_routes: two are called %q", r.Name))
@@ -93,10 +94,14 @@ func New(o Options) (*Proxy, error) {
 		}
 		seen[r.Name] = true
 		c, err := p.compile(r)
+		if first := matches[r.Match.inFull()]; err == nil && first != "" {
+			err = fmt.Errorf("it matches what %s matches, which comes first", first)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("http_routes: %s: %w", r.Name, err))
 			continue
 		}
+		matches[r.Match.inFull()] = r.Name
 		if len(r.Match.Hosts) > 0 {
 			p.hosted = append(p.hosted, c)
 		} else {
@@ -146,7 +151,7 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 	if !ok {
 		note("", fmt.Errorf("upstream %q is none of http_upstreams", r.Upstream))
 	}
-	c.faults = u.Faults
+	c.faults, c.single = u.Faults, p.single(&u)
 	c.keep, err = p.compileCache(r, &rule, c.matcher.variables, c.request)
 	note("", err)
 	p.keeps = p.keeps || c.keep != nil
@@ -157,6 +162,31 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 		c.upstream.users(rule.LimitClass)
 	}
 	return c, errors.Join(errs...)
+}
+
+// single are the headers of which a request to an upstream may have one line: those that
+// routes, canaries and faults are chosen by, for the service could read another line than
+// the one that matched; and User-Agent, of which net/http sends the first alone.
+func (p *Proxy) single(u *Upstream) []string {
+	names := []string{"User-Agent"}
+	for _, r := range p.o.Routes {
+		for _, h := range r.Match.Headers {
+			names = append(names, h.Name)
+		}
+	}
+	for _, c := range u.Canaries {
+		for _, m := range c.Match {
+			names = append(names, m.Header)
+		}
+	}
+	for i := range u.Faults {
+		names = append(names, u.Faults[i].Header)
+	}
+	for i := range names {
+		names[i] = http.CanonicalHeaderKey(names[i])
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Methods are the routes as methods, in their order, for limits and the admin page.
@@ -183,6 +213,12 @@ func (p *Proxy) Routes() []Listed {
 		out = append(out, Listed{Verbs: c.verbs, Path: c.path, Method: c.method})
 	}
 	return out
+}
+
+// inFull is the same text for matches that take the same requests as they are written.
+func (m *Match) inFull() string {
+	hosts, methods := slices.Sorted(slices.Values(m.Hosts)), slices.Sorted(slices.Values(m.Methods))
+	return fmt.Sprintf("%q %q %q %q %q %q %q", hosts, methods, m.Prefix, m.Exact, m.Template, m.Regex, m.Headers)
 }
 
 // inWords is a Match as lists show it.

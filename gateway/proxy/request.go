@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -25,7 +26,7 @@ type Request struct {
 	call  *policy.Call
 	in    *http.Request // as the caller sent it
 
-	sendPath string
+	sendPath string // as it is sent: what no rewrite touches is as the caller wrote it
 	target   *target
 	watch    watch
 	w        *writer
@@ -70,10 +71,15 @@ func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Cal
 	}
 	defer q.p.open.Done()
 	q.call, q.in = call, r
-	if odd(q.path) {
-		return badPath(errOdd)
+	for _, name := range q.route.single {
+		if len(r.Header[name]) > 1 {
+			return repeatedHeader(name)
+		}
 	}
-	if q.sendPath, err = q.route.rewrite.path(q.path); err != nil {
+	if err := odd(q.path); err != nil {
+		return badPath(err)
+	}
+	if q.sendPath, err = q.route.rewrite.path(q.path, sentPath(r.URL)); err != nil {
 		return badPath(err)
 	}
 	ctx, err := q.entry(r.Context())
@@ -103,6 +109,24 @@ func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Cal
 		return err
 	}
 	return q.pass(w, r)
+}
+
+// sentPath is the path as the caller wrote it, which gateway/rest leaves in RawPath.
+func sentPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath() // A request that a program made.
+}
+
+// sentQuery is the query as it was sent, with its question mark; empty where there was
+// none. It is sent on as it is, and nothing reads parameters of it: what a parser of ours
+// made of it could differ from what the service's makes.
+func (q *Request) sentQuery() string {
+	if u := q.in.URL; u.ForceQuery || u.RawQuery != "" {
+		return "?" + u.RawQuery
+	}
+	return ""
 }
 
 // entry runs the checks on what is about to be sent.

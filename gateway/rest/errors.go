@@ -47,6 +47,14 @@ func badTarget() error {
 	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "TARGET_REFUSED", "the request target is not a path of this API")
 }
 
+func spaceInTarget() error {
+	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "TARGET_REFUSED", "the request target has a space or a control character: write %20 for a space")
+}
+
+func paddedHeader(name string) error {
+	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "HEADER_REFUSED", "the header "+name+" begins or ends with a space")
+}
+
 func badHost() error {
 	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "HOST_REFUSED", "the Host is no host, or there are two of them")
 }

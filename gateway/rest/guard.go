@@ -64,8 +64,11 @@ func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error
 // stream, cancel for what is wrong with it.
 func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 	stop := context.CancelFunc(func() {})
-	if t := x.r.Header.Get("Grpc-Timeout"); t != "" {
-		d, err := parseTimeout(t)
+	if ts := x.r.Header["Grpc-Timeout"]; len(ts) > 0 {
+		if len(ts) > 1 || ts[0] == "" {
+			return ctx, stop, badField("Grpc-Timeout", "must be given once and not be empty")
+		}
+		d, err := parseTimeout(ts[0])
 		if err != nil {
 			return ctx, stop, err
 		}

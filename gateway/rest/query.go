@@ -26,8 +26,11 @@ func (x *exchange) readQuery() (values url.Values, err error) {
 	}
 	var bad []FieldError
 	for key, vs := range values {
-		if reason := x.binding.parameter(key).refused; reason != "" {
-			bad = append(bad, FieldError{Field: key, Reason: reason})
+		p := x.binding.parameter(key)
+		if p.refused != "" {
+			bad = append(bad, FieldError{Field: key, Reason: p.refused})
+		} else if part := x.binding.partOf(p.whole, values); part != "" {
+			bad = append(bad, FieldError{Field: key, Reason: "is given beside a part of it, " + part})
 		} else if slices.ContainsFunc(vs, notUTF8) { // A protobuf string holds nothing else.
 			bad = append(bad, FieldError{Field: key, Reason: "must be UTF-8"})
 		}
@@ -43,6 +46,21 @@ func (x *exchange) readQuery() (values url.Values, err error) {
 type parameter struct {
 	refused string // as refuses says
 	mask    bool   // its values are paths of a field mask
+	whole   string // of a message, its field path and a dot; empty otherwise
+}
+
+// partOf names a query parameter that is a part of a message which another parameter
+// gives whole: which of the two a generated handler took would be chance.
+func (b *Binding) partOf(whole string, values url.Values) string {
+	if whole == "" {
+		return ""
+	}
+	for key := range values {
+		if strings.HasPrefix(canonicalPath(b.Method.Descriptor.Input(), key), whole) {
+			return key
+		}
+	}
+	return ""
 }
 
 // What of the query parameters is worked out at the start: messages nest without
@@ -67,7 +85,7 @@ func (b *Binding) addParameters(all map[string]parameter, md protoreflect.Messag
 			if _, known := all[name]; known || len(all) >= parameterCount || fd.IsMap() {
 				continue
 			}
-			all[name] = parameter{refused: b.refuses(name), mask: isMask(fd)}
+			all[name] = b.newParameter(name, fd)
 			if fd.Message() != nil && fd.Cardinality() != protoreflect.Repeated && depth > 1 {
 				b.addParameters(all, fd.Message(), name+".", depth-1)
 			}
@@ -80,9 +98,17 @@ func (b *Binding) parameter(key string) parameter {
 	if p, known := b.query[key]; known {
 		return p
 	}
+	return b.newParameter(key, fieldByPath(b.Method.Descriptor.Input(), key))
+}
+
+// newParameter is for a field, or for nil where key names none.
+func (b *Binding) newParameter(key string, fd protoreflect.FieldDescriptor) parameter {
 	p := parameter{refused: b.refuses(key)}
 	if p.refused == "" {
-		p.mask = isMask(fieldByPath(b.Method.Descriptor.Input(), key))
+		p.mask = isMask(fd)
+		if fd.Message() != nil && !fd.IsMap() && !fd.IsList() {
+			p.whole = canonicalPath(b.Method.Descriptor.Input(), key) + "."
+		}
 	}
 	return p
 }
@@ -130,7 +156,7 @@ func (b *Binding) refuses(key string) string {
 	}
 	canonical := canonicalPath(b.Method.Descriptor.Input(), key)
 	for taken, by := range b.taken {
-		if canonical == taken || strings.HasPrefix(canonical, taken+".") {
+		if canonical == taken || strings.HasPrefix(canonical, taken+".") || strings.HasPrefix(taken, canonical+".") {
 			return "is taken from the " + by
 		}
 	}

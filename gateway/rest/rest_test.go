@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -193,5 +194,21 @@ func TestProblems(t *testing.T) {
 	}
 	if !bytes.Equal(want, out.Bytes()) {
 		t.Errorf("differs from %s (go test ./gateway/rest -run TestProblems -update writes it anew):\n%s", file, out.Bytes())
+	}
+}
+
+// TestFieldBoundTwice: of two values one would be checked, and the other served. No
+// binding of a method may have such a template, additional ones neither.
+func TestFieldBoundTwice(t *testing.T) {
+	m := bindingOf(t, "GET").Method
+	for _, path := range []string{"/two/{id}/{id}", "/two/{inner.owner}/{inner}", "/two/{id=a/*}/x/{id=b/**}:go"} {
+		for _, r := range []*annotations.HttpRule{
+			{Pattern: &annotations.HttpRule_Get{Get: path}},
+			{Pattern: &annotations.HttpRule_Custom{Custom: &annotations.CustomHttpPattern{Kind: "PURGE", Path: path}}},
+		} {
+			if _, err := newBinding(m, r); err == nil || !strings.Contains(err.Error(), "a field that no other variable binds") {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
 	}
 }

@@ -23,12 +23,18 @@ func (x *exchange) inspect() (string, error) {
 	if !oneHost(r) {
 		return "", refuse("host", badHost())
 	}
+	if name := padded(r); name != "" {
+		return "", refuse("header", paddedHeader(name))
+	}
 	if targetBytes(r) > o.MaxURLBytes {
 		return "", refuse("url_bytes", urlTooLong(o.MaxURLBytes))
 	}
 	sent, ok := sentPath(r)
 	if !ok {
 		return "", refuse("target", badTarget())
+	}
+	if hasSpace(sent) || hasSpace(r.URL.RawQuery) {
+		return "", refuse("target", spaceInTarget())
 	}
 	if sent == asterisk {
 		return sent, nil
@@ -40,7 +46,21 @@ func (x *exchange) inspect() (string, error) {
 	if q := r.URL.RawQuery; q != "" && strings.Count(q, "&")+1 > o.MaxQueryParameters {
 		return "", refuse("query_parameters", tooManyParameters(o.MaxQueryParameters))
 	}
+	// Who sends the path on finds it here byte for byte. net/http leaves RawPath empty where
+	// it believes that it could write the path again.
+	r.URL.Path, r.URL.RawPath = path, sent
 	return path, nil
+}
+
+// hasSpace says whether a part of a target could end a request line: HTTP/2 lets a space
+// through, and services are spoken to in HTTP/1.1.
+func hasSpace(part string) bool {
+	for i := range len(part) {
+		if c := part[i]; c <= ' ' || c == 0x7f {
+			return true
+		}
+	}
+	return false
 }
 
 func headerLines(h http.Header) int {
@@ -50,6 +70,25 @@ func headerLines(h http.Header) int {
 	}
 	return n
 }
+
+// padded names a header whose value begins or ends with a space, which is malformed in
+// HTTP/2 (RFC 9113, 8.2.1) and which net/http lets through. HTTP/1 takes the spaces off,
+// so a service would read another value than the rule that was compared with this one.
+func padded(r *http.Request) string {
+	if r.ProtoMajor < 2 {
+		return ""
+	}
+	for name, lines := range r.Header {
+		for _, v := range lines {
+			if v != "" && (isSpace(v[0]) || isSpace(v[len(v)-1])) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
 // oneHost refuses a Host that is none, and an HTTP/2 request whose host field
 // names another than its :authority (RFC 9113, 8.3.1). Nothing is routed by it;

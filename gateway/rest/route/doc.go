@@ -27,7 +27,9 @@
 //   - A template without a verb takes a colon like any other character: {id} on "1:go" is "1:go".
 //   - "*" takes an empty segment too: {id} on "/v1/users/" is "", while "/v1/users" does not match there.
 //   - "**" that takes nothing still stands between slashes: {p=a/**} on "/a" is "a/".
-//   - A variable bound twice keeps its last value.
+//
+// A field that is bound twice, which the mux takes, is refused: of two values one would be checked, and the
+// other served.
 //
 // One habit of the mux is left out: it answers 404 for any path that ends in a bare verb ("/x/:go") as soon
 // as it meets a pattern with that verb, wherever that pattern leads. Here each template decides for itself.

@@ -68,7 +68,7 @@ func (c *choices) segment(budget *int) string {
 func (c *choices) variable(number int, budget *int) string {
 	name := fmt.Sprintf("v%d", number)
 	if c.below(8) == 0 {
-		name = "twice.over"
+		name += ".of"
 	}
 	if c.below(2) == 0 {
 		return "{" + name + "}"

@@ -25,10 +25,9 @@ func (p Params) At(i int) (name, value string) {
 	return p.names[i], p.more[i-inlineParams]
 }
 
-// Get returns a variable by its field path. A template that binds a field twice gives the last value, which
-// is also the one in Map: policy and handler must not read different ones.
+// Get returns a variable by its field path.
 func (p Params) Get(name string) (value string, ok bool) {
-	for i := len(p.names) - 1; i >= 0; i-- {
+	for i := range p.names {
 		if p.names[i] == name {
 			_, value = p.At(i)
 			return value, true

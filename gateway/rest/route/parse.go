@@ -24,8 +24,9 @@ const foundEmpty = "an empty segment"
 
 // Parse reads a google.api.http path template; the package comment has the grammar. It accepts what
 // protoc-gen-grpc-gateway and runtime.ServeMux.HandlePath accept, but for two accidents of their tokenizer
-// that would open a route nobody wrote: an empty segment, which they read as "*", and a NUL byte, which
-// they read as the end. Errors are *SyntaxError.
+// that would open a route nobody wrote (an empty segment, which they read as "*", and a NUL byte, which
+// they read as the end), and for a field that is bound twice, or beside a part of it: a reader who took
+// the other value would check another owner than the one that is served. Errors are *SyntaxError.
 func Parse(s string) (Template, error) {
 	p := parser{in: s, out: Template{text: s, deep: -1}}
 	if err := p.template(); err != nil {
@@ -121,6 +122,12 @@ func (p *parser) variable() error {
 		}
 	}
 	name := p.in[start:p.pos]
+	for _, bound := range p.out.names {
+		if name == bound || strings.HasPrefix(name, bound+".") || strings.HasPrefix(bound, name+".") {
+			p.pos = start
+			return p.failFound("a field that no other variable binds", strconv.Quote(name)+" beside "+strconv.Quote(bound))
+		}
+	}
 	switch {
 	case p.take('}'):
 		p.out.segments = append(p.out.segments, segment{kind: star})

@@ -32,7 +32,7 @@ func TestParse(t *testing.T) {
 		{"/v1/*:a:b", "v1/*:a", nil, "b"},
 		{"/***/a=b/{x=c=d:e}", "***/a=b/c=d:e", []string{"x"}, ""},
 		{"/a%20b:%2f", "a%20b", nil, "%2f"},
-		{"/{a}/{a}", "*/*", []string{"a", "a"}, ""},
+		{"/{a.b}/{a.c}/{ab}", "*/*/*", []string{"a.b", "a.c", "ab"}, ""},
 		{"/..", "..", nil, ""},
 	}
 	for _, tt := range tests {
@@ -53,6 +53,7 @@ func TestParse(t *testing.T) {
 
 func TestParseErrorsSayWhereAndWhat(t *testing.T) {
 	const segment, path = `"*", "**", a literal or a variable`, "a character of a path segment (RFC 3986 pchar)"
+	const once = "a field that no other variable binds"
 	tests := []struct {
 		template        string
 		position        int
@@ -85,6 +86,10 @@ func TestParseErrorsSayWhereAndWhat(t *testing.T) {
 		{"/v1/{a=b", 8, `"/" or "}"`, "the end"},
 		{"/v1/{a=b{c}}", 8, path, `"{"`},
 		{"/v1/{a={b}}", 7, path, `"{"`},
+		{"/{a}/{a}", 6, once, `"a" beside "a"`},
+		{"/{a}/{b}/{a=x/**}", 10, once, `"a" beside "a"`},
+		{"/{a.b}/{a}", 8, once, `"a" beside "a.b"`},
+		{"/{a}/x/{a.b}", 8, once, `"a.b" beside "a"`},
 		{"/v1/**/{b=**}", 10, `at most one "**" in a template`, `a second "**"`},
 	}
 	for _, tt := range tests {
