@@ -62,7 +62,7 @@ const (
 	defaultProbes         = 3
 	defaultSuccesses      = 3
 
-	defaultMin, defaultMax, defaultInitial = 20, 1000, 100
+	defaultMin, defaultMax, defaultInitial = 2, 1000, 100
 
 	defaultPercent, defaultMinPerSecond = 20, 1
 
