@@ -162,7 +162,7 @@ func (k *knee) free(s seen, o *ConcurrencyOptions) {
 	seconds := s.took.Seconds()
 	k.work += (s.work - k.work) * min(seconds, 1)
 	k.peak = max(k.peak*math.Exp(-seconds/forget.Seconds()), k.work)
-	queue := float64(slack) / max(k.usual, float64(time.Microsecond))
+	queue := max(float64(slack), 1.5*k.span) / max(k.usual, float64(time.Microsecond))
 	full := k.peak * (mostRoom + queue)
 	known := s.work >= 0.8*k.peak
 	switch {

@@ -25,7 +25,7 @@ func newCollector(s *Service) *collector {
 		inFlight: desc("sluice_concurrency_in_flight", "Calls of a service that are in flight."),
 		knee:     desc("sluice_concurrency_knee", "Calls that the service is thought to work on at once: beyond, they wait."),
 		overload: desc("sluice_concurrency_state", "State of the concurrency limit: 0 free, 1 probing, 2 holding an overload."),
-		usualIn:  desc("sluice_concurrency_usual_seconds", "Usual latency of a class, that the limit goes by.", "class"),
+		usualIn:  desc("sluice_concurrency_usual_seconds", "Latency of a class without a queue, as estimated: the limit goes by it.", "class"),
 		shed:     desc("sluice_shed_total", "Calls refused without being sent: by an open breaker, or by the concurrency limit.", "class", "reason", "priority"),
 		retries:  desc("sluice_retries_total", "Retries that the budget granted or denied.", "outcome"),
 	}

@@ -26,7 +26,7 @@ type ConcurrencyOptions struct {
 	// Off sets no bound.
 	Off bool
 	// Min and Max are what the bound stays between, Initial where it begins.
-	// Defaults 20, 1000 and 100.
+	// Defaults 2, 1000 and 100.
 	Min, Max, Initial int
 }
 
