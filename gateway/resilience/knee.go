@@ -36,7 +36,7 @@ const (
 	// A probe has less in flight than the service works at once, so that no call queues.
 	below = 0.8
 	// held says that throughput has stayed, slowed that it has fallen without a cut.
-	held, slowed = 0.9, 0.65
+	held, slowed = 0.9, 0.72
 	// probeEvery is the time between probes in a lasting overload. They are aligned to the
 	// clock: gateways before one service must probe at once, or each finds the queue
 	// of the others.
@@ -93,8 +93,8 @@ type knee struct {
 	// offset is the wall clock at the service's time 0, within probeEvery.
 	offset time.Duration
 	// scale is what the last window corrects the usual latencies by.
-	scale                    float64
-	burst, total, calls, low float64
+	scale               float64
+	burst, total, calls float64
 }
 
 // starved is how long a window may go without enough answers.
@@ -212,7 +212,7 @@ func (k *knee) begin(s seen, slow bool) {
 	default:
 		k.before = max(s.work, k.work)
 	}
-	k.mode, k.reserve, k.cut, k.low = probing, 0, s.now, 0
+	k.mode, k.reserve, k.cut = probing, 0, s.now
 	k.limit = max(below*s.work, s.limit/4)
 }
 
@@ -223,7 +223,7 @@ func (k *knee) holds() float64 {
 
 // holdAt begins to hold the limit at a knee.
 func (k *knee) holdAt(s seen, at float64) {
-	k.mode, k.at, k.spare = holding, at, 0
+	k.mode, k.at, k.work, k.spare = holding, at, at, 0
 	k.limit = above*at + 1
 	k.probeAt = (s.now + k.offset).Truncate(probeEvery) + probeEvery - k.offset
 }
@@ -295,25 +295,20 @@ func (k *knee) hold(s seen, o *ConcurrencyOptions) {
 		k.limit = max(k.limit, k.holds())
 		return
 	}
-	weight := 0.3
-	if s.work < k.at {
-		weight = 0.2
-	}
-	slow := s.work < slowed*k.at && s.first > 0.7*s.limit
+	k.work += (s.work - k.work) * 0.3
 	switch {
-	case slow:
-		k.low += s.work
-		if k.suspect++; k.suspect > 2 {
-			s.work = k.low / float64(k.suspect)
-			k.begin(s, true)
-		}
+	case k.work < slowed*k.at && s.first > 0.7*s.limit:
+		s.work = k.work
+		k.begin(s, true)
 		return
 	case s.now >= k.probeAt && s.crowd() > 1.25:
 		k.begin(s, false)
 		return
+	case s.work > k.at:
+		k.at += (s.work - k.at) * 0.3
+	default:
+		k.at += (s.work - k.at) * 0.05
 	}
-	k.suspect, k.low = 0, 0
-	k.at += (s.work - k.at) * weight
 	k.limit = k.holds()
 	if s.stretch() < 1.25 && s.crowd() < 1.45 {
 		k.limit = max(k.limit, 2*s.limit)

@@ -72,7 +72,7 @@ func overload(t *testing.T, service string, over ...string) {
 	t.Logf("half of it:     %v; recovered %v after the last call of the crowd", after, recovered.Round(time.Millisecond))
 
 	// The generator must have offered it, or nothing is shown.
-	if over10.asked < int(6*capacity*lasting.Seconds()) {
+	if over10.asked < int(6*float64(capacity)*lasting.Seconds()) {
 		t.Errorf("only %d calls were offered in %v: the machine is too busy for this test", over10.asked, lasting)
 	}
 	if len(most.refused) > most.asked/100 {
