@@ -20,7 +20,7 @@ const (
 	// refused, and slack the time that calls may queue where that is more: collectors and
 	// schedulers stop a process for so long, and no caller minds.
 	room  = 2.5
-	slack = 150 * time.Millisecond
+	slack = 120 * time.Millisecond
 	// mostRoom is as much as that grows to while it is used, as it is by chance where a
 	// service is nearly at its capacity: 9 of 10 workers used and random arrivals
 	// have a queue of some 90 once in a hundred thousand calls.
@@ -36,11 +36,14 @@ const (
 	// A probe has less in flight than the service works at once, so that no call queues.
 	below = 0.8
 	// held says that throughput has stayed, slowed that it has fallen without a cut.
-	held, slowed = 0.9, 0.72
+	held, slowed = 0.9, 0.65
+	// A probe that nothing called for may find the queue of other gateways: this much of
+	// the latency, and less, can be theirs.
+	others = 1.8
 	// probeEvery is the time between probes in a lasting overload. They are aligned to the
 	// clock: gateways before one service must probe at once, or each finds the queue
 	// of the others.
-	probeEvery = 10 * time.Second
+	probeEvery = 20 * time.Second
 	// The peak of a service's work is forgotten with this time constant.
 	forget = time.Minute
 )
@@ -80,6 +83,8 @@ type knee struct {
 	// service that has become slower: only then may latency without a queue have risen.
 	before float64
 	slow   bool
+	// unsure: the last probe could not go low enough to tell the latency.
+	unsure bool
 	// cut is when a probe last lowered the limit.
 	cut time.Duration
 	// at is the knee.
@@ -148,6 +153,7 @@ func (k *knee) decide(s seen, o *ConcurrencyOptions) {
 	switch {
 	case s.dead():
 		k.holdAt(s, (max(0.5*min(s.limit, s.first), float64(o.Min))-1)/above)
+		k.cut = s.now
 	case k.mode == probing:
 		k.probed(s, o)
 	case k.mode == holding:
@@ -194,7 +200,7 @@ func (k *knee) free(s seen, o *ConcurrencyOptions) {
 
 // begin begins a probe.
 func (k *knee) begin(s seen, slow bool) {
-	k.suspect, k.slow, k.spare = 0, slow || k.calls < enough, 0
+	k.suspect, k.slow, k.spare = 0, slow || k.unsure || k.calls < enough, 0
 	if k.mode == free || k.slow {
 		k.total = 1
 	}
@@ -208,12 +214,12 @@ func (k *knee) begin(s seen, slow bool) {
 	switch {
 	case k.slow:
 	case k.mode == holding:
-		k.before = k.at
+		k.before = k.work
 	default:
 		k.before = max(s.work, k.work)
 	}
 	k.mode, k.reserve, k.cut = probing, 0, s.now
-	k.limit = max(below*s.work, s.limit/4)
+	k.limit = max(below*k.before, s.limit/4)
 }
 
 // holds is the limit at the knee.
@@ -257,7 +263,7 @@ func (k *knee) probed(s seen, o *ConcurrencyOptions) {
 	k.scale = s.stretch()
 	if stays && k.slow {
 		k.scale = min(k.scale, 1)
-	} else if !k.slow {
+	} else if !k.slow && (stays || k.scale < others) {
 		k.scale = min(k.scale, 1/k.total)
 	}
 	if k.slow { // With one worker or more, no call waits for more than those before it.
@@ -269,6 +275,9 @@ func (k *knee) probed(s seen, o *ConcurrencyOptions) {
 		k.total *= k.scale
 	}
 	k.holdAt(s, max(k.before, s.work)*k.scale)
+	if k.unsure = k.slow && stays && k.scale > 1; k.unsure {
+		k.probeAt = s.now // The latency is so much at least.
+	}
 }
 
 // hold is for the time of an overload.
@@ -297,15 +306,17 @@ func (k *knee) hold(s seen, o *ConcurrencyOptions) {
 	}
 	k.work += (s.work - k.work) * 0.3
 	switch {
-	case k.work < slowed*k.at && s.first > 0.7*s.limit:
+	// No call waits for more calls than are in flight: the usual latency is too small.
+	case k.work < slowed*k.at && s.first+1 > 0.7*s.limit,
+		s.stretch() > s.limit+1 && s.peak <= math.Round(s.limit) && s.told():
 		s.work = k.work
 		k.begin(s, true)
 		return
-	case s.now >= k.probeAt && s.crowd() > 1.25:
+	case s.now >= k.probeAt && (k.unsure || s.crowd() > 1.25):
 		k.begin(s, false)
 		return
 	case s.work > k.at:
-		k.at += (s.work - k.at) * 0.3
+		k.at += (s.work - k.at) * 0.15
 	default:
 		k.at += (s.work - k.at) * 0.05
 	}
