@@ -89,7 +89,7 @@ type knee struct {
 	cut time.Duration
 	// at is the knee.
 	at float64
-	// suspect counts windows in a row that look like overload.
+	// suspect counts windows in a row that look like overload, while free.
 	suspect int
 	// spare is how much work less than the service can do has come while holding.
 	spare float64
@@ -98,8 +98,12 @@ type knee struct {
 	// offset is the wall clock at the service's time 0, within probeEvery.
 	offset time.Duration
 	// scale is what the last window corrects the usual latencies by.
-	scale               float64
-	burst, total, calls float64
+	scale float64
+	// total is the product of the scales since latencies were last learnt: probes that
+	// nothing called for may take back what they lowered, and no more.
+	total float64
+	// burst is what the limit needed to be lately, while free; calls counts answers.
+	burst, calls float64
 }
 
 // starved is how long a window may go without enough answers.
@@ -236,8 +240,7 @@ func (k *knee) holdAt(s seen, at float64) {
 
 // probed looks at a window of a probe.
 func (k *knee) probed(s seen, o *ConcurrencyOptions) {
-	switch {
-	case s.refused == 0:
+	if s.refused == 0 { // The load is gone.
 		k.mode, k.peak = free, max(k.peak, k.before)
 		k.free(s, o)
 		return
@@ -261,17 +264,16 @@ func (k *knee) probed(s seen, o *ConcurrencyOptions) {
 		return // The slower ones of the calls after the cut have yet to be answered.
 	}
 	k.scale = s.stretch()
-	if stays && k.slow {
-		k.scale = min(k.scale, 1)
-	} else if !k.slow && (stays || k.scale < others) {
-		k.scale = min(k.scale, 1/k.total)
-	}
-	if k.slow { // With one worker or more, no call waits for more than those before it.
-		k.scale = max(k.scale, s.stretch()/max(s.limit, 1))
-	}
-	if k.slow {
+	switch {
+	case k.slow && stays:
+		// With one worker or more, no call waits for more than those before it.
+		k.scale, k.total = max(min(k.scale, 1), s.stretch()/max(s.limit, 1)), 1
+	case k.slow:
 		k.total = 1
-	} else {
+	case stays || k.scale < others:
+		k.scale = min(k.scale, 1/k.total)
+		k.total *= k.scale
+	default:
 		k.total *= k.scale
 	}
 	k.holdAt(s, max(k.before, s.work)*k.scale)

@@ -81,6 +81,7 @@ func (v verdict) String() string {
 func TestKnee(t *testing.T) {
 	for _, s := range servedBy {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			v := s.tried(func() (gate, func(time.Duration)) {
 				g, at := newOurs(t, Options{Breaker: BreakerOptions{Off: true}})
 				return g, at.advance
@@ -100,6 +101,9 @@ func TestKneeRivals(t *testing.T) {
 		t.Run(lib.name, func(t *testing.T) {
 			failed := 0
 			for _, s := range servedBy[:6] {
+				if s.capacity >= 1000 && !testing.Verbose() {
+					continue // For the table only: it takes seconds.
+				}
 				v := s.tried(func() (gate, func(time.Duration)) {
 					at := newClock()
 					return &rival{now: at.now, bound: lib.initial, answer: lib.answer}, at.advance
