@@ -45,7 +45,7 @@ var changes = []overload{
 	{"a little too much", []phase{
 		queueOf("before", 50, 10, 10*time.Second), queueOf("1.3 times", 130, 10, 30*time.Second), queueOf("still", 130, 10, 20*time.Second),
 	}, func(rs []result) error {
-		return errors.Join(keeps(rs[1], 91, time.Second), keeps(rs[2], 94, 350*time.Millisecond))
+		return errors.Join(keeps(rs[1], 91, time.Second), keeps(rs[2], 94, 450*time.Millisecond))
 	}},
 	{"callers that go away after 150 ms", []phase{
 		{name: "impatient", lasts: 20 * time.Second, rate: 1000, givesUp: 150 * time.Millisecond, workers: 10, kinds: one(100*time.Millisecond, exact)},
