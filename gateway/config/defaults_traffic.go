@@ -122,7 +122,7 @@ func fillResilience(r *configv1.Resilience) {
 	o.MaxEjectedPercent = or(o.MaxEjectedPercent, 50)
 
 	l := r.Concurrency
-	l.Min = or(l.Min, 20)
+	l.Min = or(l.Min, 2)
 	l.Max = or(l.Max, max(1000, l.Min))
 	l.Initial = or(l.Initial, min(max(100, l.Min), l.Max))
 }

@@ -159,7 +159,7 @@ func (p *Proxy) compile(r Route) (*compiled, error) {
 		note("", errors.New("websocket and rules of JSON bodies exclude each other: a WebSocket has no body"))
 	}
 	if c.upstream = p.upstreams[r.Upstream]; c.upstream != nil {
-		c.upstream.users(rule.LimitClass)
+		c.upstream.users(c.method)
 	}
 	return c, errors.Join(errs...)
 }
@@ -339,13 +339,14 @@ func (b *buffers) Get() []byte {
 // Put implements httputil.BufferPool.
 func (b *buffers) Put(v []byte) { b.pool.Put(&v) }
 
-// classOf is the breaker of a class of limits.
-func classOf(s *resilience.Service, name string) *resilience.Class {
+// methodOf is what a service's breaker and limit know of a route.
+func methodOf(s *resilience.Service, m *policy.Method) *resilience.Method {
 	if s == nil {
 		return nil
 	}
-	if name == "" {
-		name = "other"
+	class := m.Rule.LimitClass
+	if class == "" {
+		class = "other"
 	}
-	return s.Class(name)
+	return s.Method(class, m.FullName)
 }

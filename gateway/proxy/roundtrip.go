@@ -112,8 +112,7 @@ func (q *Request) returnRetry() {
 
 // attempt sends the request once.
 func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http.Response, err error) {
-	class := classOf(q.target.service, q.route.method.Rule.LimitClass)
-	permit, err := acquire(class, n)
+	permit, err := acquire(methodOf(q.target.service, q.route.method), n)
 	if err != nil {
 		var r *resilience.Rejection
 		if errors.As(err, &r) {
@@ -176,14 +175,14 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 	return res, err
 }
 
-func acquire(c *resilience.Class, n int) (resilience.Permit, error) {
+func acquire(m *resilience.Method, n int) (resilience.Permit, error) {
 	switch {
-	case c == nil:
+	case m == nil:
 		return resilience.Permit{}, nil
 	case n == 1:
-		return c.Acquire(resilience.Whole)
+		return m.Acquire(resilience.Whole)
 	}
-	return c.AcquireAgain(resilience.Whole)
+	return m.AcquireAgain(resilience.Whole)
 }
 
 // attemptTimer ends one attempt until its header is there.

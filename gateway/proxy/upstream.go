@@ -80,11 +80,11 @@ func Open(name string, u Upstream, o Options) (_ *Service, err error) {
 	return x, nil
 }
 
-// users makes the breaker of a class known before the first request.
-func (s *Service) users(class string) {
-	classOf(s.main.service, class)
+// users makes the breaker of a route's class known before the first request.
+func (s *Service) users(m *policy.Method) {
+	methodOf(s.main.service, m)
 	for _, c := range s.canaries {
-		classOf(c.service, class)
+		methodOf(c.service, m)
 	}
 }
 

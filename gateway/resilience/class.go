@@ -50,12 +50,27 @@ type Class struct {
 	shed [len(reasons)][len(priorityNames)]atomic.Uint64
 }
 
+// Method is one method of a class: it has the class's breaker, and its own latency, so
+// that the concurrency limit compares each method's calls with themselves. It is safe
+// for concurrent use.
+type Method struct {
+	*Class
+	latency latency
+}
+
+// Acquire is Class.Acquire for a call of the method.
+func (m *Method) Acquire(p Priority) (Permit, error) { return m.acquire(&m.latency, p, true) }
+
+// AcquireAgain is Class.AcquireAgain for a call of the method.
+func (m *Method) AcquireAgain(p Priority) (Permit, error) { return m.acquire(&m.latency, p, false) }
+
 // Permit is one attempt that may go out. The zero Permit may be Done and is nothing.
 type Permit struct {
-	class *Class
-	at    time.Duration
-	word  uint64 // The breaker's state that let it out.
-	probe uint32
+	class   *Class
+	latency *latency
+	at      time.Duration
+	word    uint64 // The breaker's state that let it out.
+	probe   uint32
 	// untimed keeps the attempt's length from the bound.
 	untimed bool
 }
@@ -64,13 +79,13 @@ type Permit struct {
 // *Rejection, and not to be tried again here. It never waits, and allocates only when
 // it refuses. A permit must be Done exactly once, when the answer is there; for a
 // stream that is its first answer, for its length tells nothing.
-func (c *Class) Acquire(p Priority) (Permit, error) { return c.acquire(p, true) }
+func (c *Class) Acquire(p Priority) (Permit, error) { return c.acquire(&c.latency, p, true) }
 
 // AcquireAgain is Acquire for an attempt that TryRetry granted: it earns the budget
 // nothing.
-func (c *Class) AcquireAgain(p Priority) (Permit, error) { return c.acquire(p, false) }
+func (c *Class) AcquireAgain(p Priority) (Permit, error) { return c.acquire(&c.latency, p, false) }
 
-func (c *Class) acquire(p Priority, first bool) (Permit, error) {
+func (c *Class) acquire(l *latency, p Priority, first bool) (Permit, error) {
 	s := c.service
 	o := s.options.Load()
 	if o.Concurrency.Off && o.Breaker.Off && o.Budget.Off && stateOf(c.breaker.word.Load()) == closed {
@@ -90,7 +105,7 @@ func (c *Class) acquire(p Priority, first bool) (Permit, error) {
 	if first && !o.Budget.Off {
 		s.budget.earn(now)
 	}
-	return Permit{class: c, at: now, word: word, probe: probe}, nil
+	return Permit{class: c, latency: l, at: now, word: word, probe: probe}, nil
 }
 
 // Later is the permit of an attempt that has waited so long for its caller, who was
@@ -118,7 +133,7 @@ func (p Permit) Done(out Outcome) {
 	s.limiter.leave()
 	s.tell(o, c, c.breaker.done(p.word, p.probe, out, now, &o.Breaker))
 	if !o.Concurrency.Off && !(p.untimed && out == Success) {
-		s.limiter.done(&c.latency, out, now-p.at, now, &o.Concurrency)
+		s.limiter.done(p.latency, out, now-p.at, now, &o.Concurrency)
 	}
 }
 

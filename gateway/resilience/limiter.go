@@ -7,84 +7,62 @@ import (
 	"time"
 )
 
-// What the bound goes by. They are not settings: nobody could say which to choose,
-// and docs/resilience.md has what each was tried with.
-const (
-	// tolerance and slack make the latency that is too much: 2 x usual + 100 ms. The
-	// slack keeps a machine's own hiccups from looking like a queue where calls are short.
-	tolerance = 2
-	slack     = 100 * time.Millisecond
-	// A window is as long, or twice the latency (a change must show in it), and has as
-	// many answers, or goes on until it has.
-	minWindow  = 250 * time.Millisecond
-	minAnswers = 20
-	// usualOver is how many answers the usual latency is an average of.
-	usualOver = 2000
-	// dropShare (1 of 10) of answers that say overload are too many.
-	dropShare = 10
-	// holdFor is how long nothing is cut after cutting was seen not to help.
-	holdFor = 10 * time.Second
-	// patience is how many windows the bound stays at its least before a trial upwards.
-	patience, mostPatience = 10, 160
-)
-
-// limiter bounds the calls in flight of a service. It looks at windows of a quarter of
-// a second or more: where calls take much longer than usual, or too many say overload,
-// and the bound was nearly reached, it is cut; where it was used by half or more and
-// latency is fine, it grows. Usual is an average, not a minimum: methods that take 1 ms
-// and 2 s in one service must not make the slow ones look like a queue. It is learnt
-// while the bound is far, so that a long overload does not become usual.
-//
-// A queue can be told from calls that simply take longer now by what cutting does to
-// throughput (Little's law): with a queue it stays, without it falls with the bound.
-// Then what is measured is the new usual, and the bound comes back.
+// limiter bounds the calls in flight of a service: it counts them, collects what a
+// window of time shows, and has knee decide the next limit. Counting takes atomic
+// operations only; the lock is for the one call that ends a window.
 type limiter struct {
-	limit, inFlight atomic.Int64
-	// Of this window: the most in flight, calls refused, answers that said overload.
-	peak, refused, drops atomic.Int64
-	ends                 atomic.Int64
+	// limit is for whole requests, optional for the branches that may be missing.
+	limit, optional, inFlight atomic.Int64
+	// Of this window: the most in flight, calls refused by priority, answers that said
+	// overload.
+	peak, drops atomic.Int64
+	refused     [len(priorityNames)]atomic.Int64
+	ends        atomic.Int64
+	// cut is when a probe or an overload last lowered the limit: latencies of calls that
+	// began before it tell of the queue that there was then.
+	cut atomic.Int64
 
 	mu      sync.Mutex
 	began   time.Duration
-	classes []*latency
-	trial   trial
-	hold    time.Duration
-	// waited counts the congested windows at the least bound, patience is how many there
-	// are before a trial.
-	waited, patience int
+	first   int64 // in flight when the window began
+	methods []*latency
+	knee    knee
 }
 
-// latency is what a class's answers took: the bound compares each class with itself,
-// so that more calls of a slow one are no overload.
+// latency is what the answers of one method took, or of a class where methods are not
+// told apart. Each is compared with itself, so that more calls of a slow method do not
+// look like a queue.
 type latency struct {
-	sum, n atomic.Int64
-	// Of the window that is looked at, and the usual one; guarded by limiter.mu.
+	of *Class
+	// sum and n are of calls that began after the last cut, old counts the others.
+	sum, n, old atomic.Int64
+
+	// Guarded by limiter.mu: the mean and the count of the window looked at, and the
+	// latency without a queue, in nanoseconds, with how many answers it was learnt from.
 	windowMean, usual float64
 	windowN, learnt   int64
 }
 
-// trial is what a change of the bound is compared with.
-type trial struct {
-	limit   float64 // 0: there is none
-	rate    float64 // answers a second
-	up      bool
-	windows int
-}
-
-// seen is one window.
+// seen is what a window showed. Work is in calls: as many as would be in flight if each
+// answer had taken its usual latency. A service without a queue has as much work as calls in
+// flight, and a service with one has less, however long its queue (Little's law).
 type seen struct {
-	limit, rate, mean, usual float64
-	peak, refused            int64
-	tooMany                  bool // that said overload
+	now, took         time.Duration
+	limit, peak       float64
+	first             float64 // in flight when it began
+	work, mean, usual float64
+	span              float64 // what a unit of work takes: the slow methods' latency where these are most of it
+	answers, timed    float64 // timed are the answers that mean and usual are of
+	refused, whole    float64 // whole are those of refused that were no optional branches
+	drops             float64
 }
 
 // bound is how many calls of this priority may be in flight.
 func (l *limiter) bound(p Priority) int64 {
-	limit := l.limit.Load()
 	if p == Optional {
-		return max(limit*4/5, 1)
+		return l.optional.Load()
 	}
-	return limit
+	return l.limit.Load()
 }
 
 // enter counts a call in, if the bound allows it. Refusing writes next to nothing: it
@@ -93,7 +71,7 @@ func (l *limiter) enter(p Priority, o *ConcurrencyOptions) bool {
 	for {
 		n := l.inFlight.Load()
 		if n >= l.bound(p) && !o.Off {
-			l.refused.Add(1)
+			l.refused[p].Add(1)
 			return false
 		}
 		if !l.inFlight.CompareAndSwap(n, n+1) {
@@ -108,189 +86,140 @@ func (l *limiter) enter(p Priority, o *ConcurrencyOptions) bool {
 
 func (l *limiter) leave() { l.inFlight.Add(-1) }
 
-// done counts an answer, and looks at the window when it is over.
+// done counts an answer, and ends the window when it is over.
 func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *ConcurrencyOptions) {
-	switch out {
-	case Success:
+	switch {
+	case out == Success && int64(now-took) >= l.cut.Load():
 		c.sum.Add(int64(took))
 		c.n.Add(1)
-	case Overload:
+	case out == Success:
+		c.old.Add(1)
+	case out == Overload:
 		l.drops.Add(1)
-	case Failure, Ignored: // How fast something failed tells nothing of load.
-		return
 	}
+	// A failure or a call given up says nothing of latency, but it may be the only sign
+	// of life of a service whose callers all give up.
 	if int64(now) < l.ends.Load() || !l.mu.TryLock() {
 		return
 	}
 	defer l.mu.Unlock()
-	if int64(now) < l.ends.Load() || l.answers() < minAnswers {
+	if int64(now) < l.ends.Load() || l.answers() < minAnswers && now < l.began+l.knee.starved() {
 		return
 	}
 	s := l.look(now)
+	l.knee.decide(s, o)
 	l.learn(s)
-	next := l.decide(s, now, float64(o.Min), float64(o.Max))
-	l.limit.Store(int64(math.Round(min(max(next, float64(o.Min)), float64(o.Max)))))
+	l.set(o)
+	l.cut.Store(int64(l.knee.cut))
 	l.began = now
-	l.ends.Store(int64(now + max(minWindow, 2*time.Duration(s.mean))))
+	l.ends.Store(int64(now + l.knee.window()))
+}
+
+// set puts the limit that was decided in force.
+func (l *limiter) set(o *ConcurrencyOptions) {
+	l.knee.limit = min(max(l.knee.limit, float64(o.Min)), float64(o.Max))
+	l.limit.Store(int64(math.Round(min(l.knee.limit+l.knee.reserve, float64(o.Max)))))
+	l.optional.Store(max(int64(math.Round(l.knee.limit*optionalShare)), 1))
 }
 
 // answers is how many the window has.
 func (l *limiter) answers() int64 {
 	n := l.drops.Load()
-	for _, c := range l.classes {
-		n += c.n.Load()
+	for _, c := range l.methods {
+		n += c.n.Load() + c.old.Load()
 	}
 	return n
 }
 
 // look takes the window's counts and begins the next.
 func (l *limiter) look(now time.Duration) seen {
-	s := seen{limit: float64(l.limit.Load()), peak: l.peak.Swap(l.inFlight.Load()), refused: l.refused.Swap(0)}
-	drops := l.drops.Swap(0)
-	var n int64
-	for _, c := range l.classes {
+	s := seen{now: now, took: max(now-l.began, time.Millisecond), limit: l.knee.limit,
+		first: float64(l.first), whole: float64(l.refused[Whole].Swap(0)), drops: float64(l.drops.Swap(0))}
+	l.first = l.inFlight.Load()
+	s.peak = float64(l.peak.Swap(l.first))
+	s.refused = s.whole + float64(l.refused[Optional].Swap(0))
+	s.answers = s.drops
+	for _, c := range l.methods {
 		c.windowN = c.n.Swap(0)
-		sum := c.sum.Swap(0)
-		if c.windowN == 0 {
-			continue
+		sum, all := float64(c.sum.Swap(0)), float64(c.windowN+c.old.Swap(0))
+		if c.windowN > 0 {
+			c.windowMean = sum / float64(c.windowN)
+			if c.learnt == 0 {
+				c.usual = c.windowMean
+			}
 		}
-		c.windowMean = float64(sum) / float64(c.windowN)
-		if c.learnt == 0 {
-			c.usual = c.windowMean
-		}
-		n += c.windowN
-		s.mean += float64(sum)
+		s.answers += all
+		s.work += all * c.usual
+		s.span += all * c.usual * c.usual
+		s.timed += float64(c.windowN)
+		s.mean += sum
 		s.usual += c.usual * float64(c.windowN)
 	}
-	if n > 0 {
-		s.mean /= float64(n)
-		s.usual /= float64(n)
+	if s.timed > 0 {
+		s.mean /= s.timed
+		s.usual /= s.timed
 	}
-	s.rate = float64(n) / max(now-l.began, time.Millisecond).Seconds()
-	s.tooMany = drops > 0 && drops*dropShare >= n+drops
+	if s.work > 0 {
+		s.span /= s.work
+	}
+	s.work /= float64(s.took)
 	return s
 }
 
-// near says that the bound was reached or nearly, used that half of it was needed, far
-// that less than a quarter was. From a quarter of the bound a queue of twice the usual
-// latency is half a bound: what is learnt there cannot push the bound up without end.
-func (s seen) near() bool       { return s.refused > 0 || float64(s.peak) >= 0.8*s.limit }
-func (s seen) used() bool       { return s.refused > 0 || float64(s.peak) >= 0.5*s.limit }
-func (s seen) far() bool        { return s.refused == 0 && float64(s.peak) < 0.25*s.limit }
-func (s seen) tooMuch() float64 { return tolerance*s.usual + float64(slack) }
-
-// learn moves the usual latencies: down always, up only while the bound is far.
+// learn moves the usual latencies: all by the ratio that a probe found, else each to
+// what its window showed while nothing limits the calls. Down is faster than up, for
+// a window can show a queue, but not a latency that is not there.
 func (l *limiter) learn(s seen) {
-	for _, c := range l.classes {
-		if c.windowN == 0 || c.learnt > 0 && c.windowMean > c.usual && !s.far() {
+	scale := l.knee.takeScale()
+	for _, c := range l.methods {
+		c.usual *= scale
+		if c.windowN == 0 || c.learnt > 0 && l.knee.mode != free {
 			continue
 		}
 		c.learnt += c.windowN
-		weight := max(float64(c.windowN)/float64(c.learnt), min(float64(c.windowN)/usualOver, 0.2))
-		c.usual += (c.windowMean - c.usual) * weight
-	}
-}
-
-// decide returns the next bound.
-func (l *limiter) decide(s seen, now time.Duration, least, most float64) float64 {
-	congested := s.near() && now >= l.hold && (s.mean > s.tooMuch() || s.tooMany)
-	switch {
-	case l.trial.up:
-		return l.tried(s, now, least)
-	case !congested:
-		l.trial, l.waited, l.patience = trial{}, 0, patience
-		return grown(s)
-	case s.limit <= least && most > least:
-		return l.atLeast(s, least)
-	case l.trial.windows == 0: // It has answers from before.
-		l.trial.windows++
-	case l.trial.limit == 0:
-		l.trial.limit, l.trial.rate = s.limit, s.rate
-	case s.limit <= l.trial.limit/2:
-		if !l.trial.queue(s) {
-			return l.newUsual(now, l.trial.limit)
+		weight := min(s.took.Seconds()/learnUp, 1)
+		if c.windowMean < c.usual {
+			weight = min(s.took.Seconds()/learnDown, 1)
 		}
-		l.trial.limit, l.trial.rate = s.limit, s.rate
-	}
-	if s.tooMany {
-		return s.limit * 0.7
-	}
-	return s.limit * min(max(s.tooMuch()/s.mean, 0.7), 0.95)
-}
-
-// grown is the next bound where nothing is wrong: fast where calls are refused though
-// latency is far from too much, by a tenth where it is used, not at all close to it.
-func grown(s seen) float64 {
-	switch {
-	case !s.used() || s.tooMany || s.mean > 0.9*s.tooMuch():
-		return s.limit
-	case s.refused > 0 && s.mean <= s.tooMuch()/2:
-		return s.limit * 1.5
-	default:
-		return s.limit + max(1, s.limit/10)
+		weight = max(weight, float64(c.windowN)/float64(c.learnt))
+		c.usual += min(c.windowMean-c.usual, c.usual/2) * weight
 	}
 }
 
-// atLeast is for congestion that the least bound does not end: maybe calls just take
-// longer now. After some windows it tries twice the bound.
-func (l *limiter) atLeast(s seen, least float64) float64 {
-	if l.waited++; l.waited < l.patience {
-		return least
-	}
-	l.trial = trial{limit: s.limit, rate: s.rate, up: true}
-	return 2 * least
-}
-
-// tried looks at a trial upwards when its second window is over: the first has calls
-// from before.
-func (l *limiter) tried(s seen, now time.Duration, least float64) float64 {
-	if l.trial.windows++; l.trial.windows < 2 {
-		return s.limit
-	}
-	if !l.trial.queue(s) {
-		return l.newUsual(now, s.limit)
-	}
-	l.trial, l.waited, l.patience = trial{}, 0, min(2*l.patience, mostPatience)
-	return least
-}
-
-// queue says whether throughput stayed while the bound changed from the trial's to
-// this one: by less than half as much, as logarithms.
-func (t trial) queue(s seen) bool {
-	if t.rate <= 0 || s.rate <= 0 {
-		return true
-	}
-	return math.Log(s.rate/t.rate)/math.Log(s.limit/t.limit) < 0.5
-}
-
-// newUsual takes what is measured for usual, and goes to a bound.
-func (l *limiter) newUsual(now time.Duration, limit float64) float64 {
-	for _, c := range l.classes {
-		if c.windowN > 0 {
-			c.usual, c.learnt = max(c.usual, c.windowMean), usualOver
-		}
-	}
-	l.trial, l.waited, l.patience, l.hold = trial{}, 0, patience, now+holdFor
-	return limit
-}
-
-// fit brings the bound between new limits.
+// fit brings the limit between new bounds.
 func (l *limiter) fit(o *ConcurrencyOptions) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.limit.Store(min(max(l.limit.Load(), int64(o.Min)), int64(o.Max)))
+	l.set(o)
 }
 
-// add makes a class known.
+// add makes a class or method known.
 func (l *limiter) add(c *latency) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.classes = append(l.classes, c)
+	l.methods = append(l.methods, c)
 }
 
-// usualOf is a class's usual latency.
-func (l *limiter) usualOf(c *latency) time.Duration {
+// usualOf is a class's usual latency: the mean of its methods', by their calls.
+func (l *limiter) usualOf(of *Class) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Duration(c.usual)
+	var sum, n float64
+	for _, c := range l.methods {
+		if c.of == of {
+			sum += c.usual * float64(c.learnt)
+			n += float64(c.learnt)
+		}
+	}
+	return time.Duration(sum / max(n, 1))
+}
+
+// shown is what the metrics show of the knee.
+func (l *limiter) shown() (mode, float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.knee.mode == free {
+		return free, l.knee.peak
+	}
+	return l.knee.mode, l.knee.at
 }

@@ -7,8 +7,9 @@ import (
 // collector reads a service when it is scraped: calls pay for no metric but the
 // counters that they need anyway. Their names are in docs/resilience.md.
 type collector struct {
-	service                                                 *Service
-	state, changes, limit, inFlight, usualIn, shed, retries *prometheus.Desc
+	service                                         *Service
+	state, changes, limit, inFlight, knee, overload *prometheus.Desc
+	usualIn, shed, retries                          *prometheus.Desc
 }
 
 func newCollector(s *Service) *collector {
@@ -22,7 +23,9 @@ func newCollector(s *Service) *collector {
 		changes:  desc("sluice_breaker_transitions_total", "Changes of a breaker to each state.", "class", "to"),
 		limit:    desc("sluice_concurrency_limit", "Calls of a service that may be in flight now."),
 		inFlight: desc("sluice_concurrency_in_flight", "Calls of a service that are in flight."),
-		usualIn:  desc("sluice_concurrency_usual_seconds", "Usual latency of a class, that the limit goes by.", "class"),
+		knee:     desc("sluice_concurrency_knee", "Calls that the service is thought to work on at once: beyond, they wait."),
+		overload: desc("sluice_concurrency_state", "State of the concurrency limit: 0 free, 1 probing, 2 holding an overload."),
+		usualIn:  desc("sluice_concurrency_usual_seconds", "Latency of a class without a queue, as estimated: the limit goes by it.", "class"),
 		shed:     desc("sluice_shed_total", "Calls refused without being sent: by an open breaker, or by the concurrency limit.", "class", "reason", "priority"),
 		retries:  desc("sluice_retries_total", "Retries that the budget granted or denied.", "outcome"),
 	}
@@ -30,7 +33,7 @@ func newCollector(s *Service) *collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.state, c.changes, c.limit, c.inFlight, c.usualIn, c.shed, c.retries} {
+	for _, d := range []*prometheus.Desc{c.state, c.changes, c.limit, c.inFlight, c.knee, c.overload, c.usualIn, c.shed, c.retries} {
 		ch <- d
 	}
 }
@@ -50,7 +53,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		for state, name := range stateNames {
 			count(c.changes, b.entered[state].Load(), class.name, name)
 		}
-		gauge(c.usualIn, s.limiter.usualOf(&class.latency).Seconds(), class.name)
+		gauge(c.usualIn, s.limiter.usualOf(class).Seconds(), class.name)
 		for r, reason := range reasons {
 			for p, priority := range priorityNames {
 				count(c.shed, class.shed[r][p].Load(), class.name, reason, priority)
@@ -59,6 +62,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if o := s.options.Load(); !o.Concurrency.Off {
 		gauge(c.limit, float64(s.limiter.limit.Load()))
+		state, knee := s.limiter.shown()
+		gauge(c.knee, knee)
+		gauge(c.overload, float64(state))
 	}
 	gauge(c.inFlight, float64(s.limiter.inFlight.Load()))
 	count(c.retries, s.budget.granted.Load(), "granted")

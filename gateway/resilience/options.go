@@ -26,7 +26,7 @@ type ConcurrencyOptions struct {
 	// Off sets no bound.
 	Off bool
 	// Min and Max are what the bound stays between, Initial where it begins.
-	// Defaults 20, 1000 and 100.
+	// Defaults 2, 1000 and 100.
 	Min, Max, Initial int
 }
 
@@ -62,7 +62,7 @@ const (
 	defaultProbes         = 3
 	defaultSuccesses      = 3
 
-	defaultMin, defaultMax, defaultInitial = 20, 1000, 100
+	defaultMin, defaultMax, defaultInitial = 2, 1000, 100
 
 	defaultPercent, defaultMinPerSecond = 20, 1
 

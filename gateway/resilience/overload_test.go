@@ -122,7 +122,7 @@ var overloads = []overload{
 		times("all", 0.5, 15*time.Second), {name: "tenth", lasts: 30 * time.Second, rate: capacity / 2, workers: 1, kinds: works(tick)},
 		times("all again", 0.5, 15*time.Second),
 	}, func(rs []result) error {
-		return errors.Join(refuses(rs[0], 0), keeps(rs[1], 90, time.Second), refuses(rs[2], 100))
+		return errors.Join(refuses(rs[0], 0), keeps(rs[1], 90, time.Second), refuses(rs[2], 250))
 	}},
 	{"a method that hangs", []phase{
 		{name: "fine", lasts: 15 * time.Second, rate: capacity, kinds: waits(5 * time.Millisecond)},

@@ -3,6 +3,7 @@ package resilience
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,9 @@ type Service struct {
 	limiter       limiter
 	budget        budget
 
+	// methods is copied for each new one: calls look theirs up without a lock.
+	methods atomic.Pointer[map[methodKey]*Method]
+
 	mu      sync.Mutex
 	classes []*Class
 }
@@ -62,8 +66,9 @@ func NewService(o Options) (*Service, error) {
 		s.start = s.clock()
 	}
 	s.options.Store(&o)
-	s.limiter.limit.Store(int64(o.Concurrency.Initial))
-	s.limiter.patience = patience
+	s.limiter.knee.limit = float64(o.Concurrency.Initial)
+	s.limiter.set(&o.Concurrency)
+	s.limiter.knee.offset = time.Duration(s.start.UnixNano() % int64(probeEvery))
 	s.metrics = newCollector(s)
 	if s.registry != nil {
 		if err := s.registry.Register(s.metrics); err != nil {
@@ -113,10 +118,41 @@ func (s *Service) Class(name string) *Class {
 		return s.classes[i]
 	}
 	c := &Class{service: s, name: name}
+	c.latency.of = c
 	c.breaker.since = s.now()
 	s.classes = slices.Insert(slices.Clone(s.classes), i, c) // A copy: all gives the old one away.
 	s.limiter.add(&c.latency)
 	return c
+}
+
+// methodKey names a method.
+type methodKey struct{ class, method string }
+
+// Method returns a method of a class, the same for the same names. It allocates
+// only for a new one.
+func (s *Service) Method(class, method string) *Method {
+	key := methodKey{class, method}
+	if known := s.methods.Load(); known != nil {
+		if m := (*known)[key]; m != nil {
+			return m
+		}
+	}
+	c := s.Class(class)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[methodKey]*Method{}
+	if known := s.methods.Load(); known != nil {
+		if m := (*known)[key]; m != nil {
+			return m
+		}
+		maps.Copy(all, *known)
+	}
+	m := &Method{Class: c}
+	m.latency.of = c
+	all[key] = m
+	s.methods.Store(&all)
+	s.limiter.add(&m.latency)
+	return m
 }
 
 // all returns the classes, ordered by name.

@@ -384,3 +384,22 @@ func TestQuietBreakerIsShownHalfOpen(t *testing.T) {
 		t.Error("held open:", err, s.States()[0])
 	}
 }
+
+// TestMethodsShareABreaker: methods of a class are told apart by latency only.
+func TestMethodsShareABreaker(t *testing.T) {
+	g, _ := newOurs(t, Options{}, "read")
+	a, b := g.service.Method("read", "a"), g.service.Method("read", "b")
+	if a == b || g.service.Method("read", "a") != a || a.Class != g.class[0] || b.Class != a.Class {
+		t.Fatal("a method is not the same each time, or not of its class")
+	}
+	for range 20 {
+		p, err := a.Acquire(Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Done(Failure)
+	}
+	if _, err := b.Acquire(Whole); err == nil {
+		t.Error("the breaker of the class is closed for another method")
+	}
+}

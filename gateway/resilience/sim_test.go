@@ -1,9 +1,12 @@
 package resilience
 
 import (
+	"cmp"
 	"container/heap"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -23,13 +26,45 @@ type gate interface {
 type ours struct {
 	service *Service
 	class   []*Class
-	next    int // class of the next call
+	next    int // method of the next call; each has its class of that number, or the last
+	methods []*Method
 }
+
+func (o *ours) pick(method int) { o.next = method }
+
+// picker is a gate that wants to know the method of the next call.
+type picker interface{ pick(method int) }
+
+// fleet is several gateways before one service; calls come to each in turn.
+type fleet struct {
+	gates []gate
+	next  int
+}
+
+func (f *fleet) limit() (n int) {
+	for _, g := range f.gates {
+		n += g.limit()
+	}
+	return n
+}
+
+func (f *fleet) pick(method int) {
+	f.next = (f.next + 1) % len(f.gates)
+	if p, ok := f.gates[f.next].(picker); ok {
+		p.pick(method)
+	}
+}
+
+func (f *fleet) enter(p Priority) (func(Outcome), bool) { return f.gates[f.next].enter(p) }
 
 func (o *ours) limit() int { return int(o.service.limiter.limit.Load()) }
 
 func (o *ours) enter(p Priority) (func(Outcome), bool) {
-	permit, err := o.class[o.next].Acquire(p)
+	for len(o.methods) <= o.next {
+		n := len(o.methods)
+		o.methods = append(o.methods, o.service.Method(o.class[min(n, len(o.class)-1)].name, strconv.Itoa(n)))
+	}
+	permit, err := o.methods[o.next].Acquire(p)
 	return permit.Done, err == nil
 }
 
@@ -39,6 +74,37 @@ type kind struct {
 	work    time.Duration
 	waiting bool // the time is waited, not worked: no worker is needed
 	class   int
+	// spread is how work is drawn: even between half and one and a half of it, unless.
+	spread spread
+}
+
+// spread is a distribution of mean 1.
+type spread uint8
+
+const (
+	even    spread = iota
+	exact          // always the same
+	exp            // exponential
+	heavy          // Pareto of 1.5: no variance, up to 500 times the least
+	twoKind        // nine of ten take a half, one takes 5.5
+)
+
+func (s spread) draw(rnd *rand.Rand) float64 {
+	switch s {
+	case exact:
+		return 1
+	case exp:
+		return rnd.ExpFloat64()
+	case heavy:
+		return min(math.Pow(1-rnd.Float64(), -1/1.5), 500) / 2.91
+	case twoKind:
+		if rnd.Float64() < 0.1 {
+			return 5.5
+		}
+		return 0.5
+	case even:
+	}
+	return 0.5 + rnd.Float64()
 }
 
 // phase is a stretch of a simulation.
@@ -51,6 +117,14 @@ type phase struct {
 	kinds    []kind
 	optional float64 // share of the calls that are optional branches
 	fail     float64 // share of the calls that fail at once
+	// sharing services work all calls at once, and slow down beyond their workers.
+	sharing bool
+	steady  bool // calls come evenly, not at random
+	batch   int  // so many at once, as often less
+	// gives up after is how long callers wait; 0: the deadline.
+	givesUp time.Duration
+	// Every stallEvery the service stands still for a stall.
+	stall, stallEvery time.Duration
 }
 
 // result is what came of a phase.
@@ -58,7 +132,8 @@ type result struct {
 	name                           string
 	offered, refused, good, tooOld int
 	offeredOf, refusedOf           [2]int // by priority
-	p50, p99                       time.Duration
+	p50, p99, p999                 time.Duration
+	most                           int // in flight at the service
 	limit, lowest                  int
 	lasted                         time.Duration
 	// lastRefused is when the last call was refused, from the phase's begin.
@@ -88,43 +163,124 @@ func (e *events) Pop() any {
 	return last
 }
 
-// simulation is a service with workers and a queue, as discrete events.
+// job is a call at the simulated service.
+type job struct {
+	left time.Duration // of its work; of a sharing service the virtual time of its end
+	done func()
+}
+
+// simulation is a service, as discrete events.
 type simulation struct {
 	now     time.Duration
 	todo    events
 	rnd     *rand.Rand
 	phase   *phase
 	working int
-	queue   []func()
+	queue   []job
+	stalled bool
+	// Of a sharing service: each call has had so much work, as of then; turn tells the
+	// events that are still meant.
+	shared  []job
+	virtual time.Duration
+	asOf    time.Duration
+	turn    int
+	inside  int
 }
 
 func (s *simulation) after(d time.Duration, do func()) { heap.Push(&s.todo, event{s.now + d, do}) }
 
-// work gives a call to a worker, or the queue.
+// work gives a call to the service.
 func (s *simulation) work(k kind, done func()) {
-	took := time.Duration(float64(k.work) * (0.5 + s.rnd.Float64()))
-	if k.waiting {
-		s.after(took, done)
+	took := time.Duration(float64(k.work) * k.spread.draw(s.rnd))
+	s.inside++
+	answer := func() { s.inside--; done() }
+	switch {
+	case k.waiting:
+		s.after(took, answer)
+	case s.phase.sharing:
+		s.share()
+		s.shared = append(s.shared, job{s.virtual + took, answer})
+		s.shareNext()
+	default:
+		s.queue = append(s.queue, job{took, answer})
+		s.serve()
+	}
+}
+
+// serve begins what workers are free for.
+func (s *simulation) serve() {
+	for s.phase != nil && !s.stalled && s.working < s.phase.workers && len(s.queue) > 0 {
+		j := s.queue[0]
+		s.queue = s.queue[1:]
+		s.working++
+		s.after(j.left, func() { s.finish(j) })
+	}
+}
+
+// finish ends a call, after the stall that it ended in.
+func (s *simulation) finish(j job) {
+	if s.stalled {
+		s.after(s.phase.stall, func() { s.finish(j) })
 		return
 	}
-	run := func() {
-		s.working++
-		s.after(took, func() {
-			s.working--
-			done()
-			s.serve()
-		})
-	}
-	s.queue = append(s.queue, run)
+	s.working--
+	j.done()
 	s.serve()
 }
 
-func (s *simulation) serve() {
-	for s.working < s.phase.workers && len(s.queue) > 0 {
-		run := s.queue[0]
-		s.queue = s.queue[1:]
-		run()
+// pace is the share of its own processor that each call has.
+func (s *simulation) pace() float64 {
+	if s.stalled || s.phase == nil {
+		return 0
 	}
+	return min(1, float64(s.phase.workers)/float64(max(len(s.shared), 1)))
+}
+
+// share brings the virtual time up to now.
+func (s *simulation) share() {
+	s.virtual += time.Duration(float64(s.now-s.asOf) * s.pace())
+	s.asOf = s.now
+}
+
+// shareNext has the next call of a sharing service end.
+func (s *simulation) shareNext() {
+	s.turn++
+	turn := s.turn
+	if len(s.shared) == 0 || s.pace() == 0 {
+		return
+	}
+	first := slices.IndexFunc(s.shared, func(j job) bool {
+		return j.left == slices.MinFunc(s.shared, func(a, b job) int { return cmp.Compare(a.left, b.left) }).left
+	})
+	s.after(max(time.Duration(math.Ceil(float64(s.shared[first].left-s.virtual)/s.pace())), 0), func() {
+		if turn != s.turn {
+			return
+		}
+		s.share()
+		done := s.shared[first].done
+		s.shared = slices.Delete(s.shared, first, first+1)
+		s.shareNext()
+		done()
+	})
+}
+
+// stalls has the service stand still now and then.
+func (s *simulation) stalls(p *phase) {
+	s.after(p.stallEvery, func() {
+		if s.phase != p {
+			return
+		}
+		s.share()
+		s.stalled = true
+		s.shareNext()
+		s.after(p.stall, func() {
+			s.share()
+			s.stalled = false
+			s.shareNext()
+			s.serve()
+		})
+		s.stalls(p)
+	})
 }
 
 // simulate runs the phases one after the other; advance moves the clock of the gate.
@@ -144,18 +300,30 @@ func (s *simulation) run(g gate, advance func(time.Duration)) result {
 	var took []time.Duration
 	var arrive func()
 	arrive = func() {
-		s.after(time.Duration(s.rnd.ExpFloat64()/p.rate*float64(time.Second)), func() {
+		apart := float64(max(p.batch, 1)) / p.rate
+		if !p.steady {
+			apart *= s.rnd.ExpFloat64()
+		}
+		s.after(time.Duration(apart*float64(time.Second)), func() {
 			if s.phase != p {
 				return
 			}
-			s.call(g, p, &r, begin, &took)
+			for range max(p.batch, 1) {
+				s.call(g, p, &r, begin, &took)
+			}
+			r.most = max(r.most, s.inside)
 			arrive()
 		})
+	}
+	if p.stall > 0 {
+		s.stalls(p)
 	}
 	if p.rate > 0 {
 		arrive()
 	}
 	s.after(p.lasts, func() { s.phase = nil })
+	s.stalled = false
+	s.shareNext()
 	s.serve() // There may be more workers than before.
 	for s.phase != nil {
 		e := heap.Pop(&s.todo).(event) //nolint:errcheck,forcetypeassert // Ours.
@@ -166,7 +334,7 @@ func (s *simulation) run(g gate, advance func(time.Duration)) result {
 	}
 	slices.Sort(took)
 	if len(took) > 0 {
-		r.p50, r.p99 = took[len(took)/2], took[len(took)*99/100]
+		r.p50, r.p99, r.p999 = took[len(took)/2], took[len(took)*99/100], took[len(took)*999/1000]
 	}
 	r.limit = g.limit()
 	return r
@@ -185,8 +353,8 @@ func (s *simulation) call(g gate, p *phase, r *result, begin time.Duration, took
 	if s.rnd.Float64() < p.optional {
 		priority = Optional
 	}
-	if o, ok := g.(*ours); ok {
-		o.next = k.class
+	if o, ok := g.(picker); ok {
+		o.pick(k.class)
 	}
 	late := s.now-begin > p.lasts/2
 	r.offered++
@@ -222,6 +390,9 @@ func (s *simulation) call(g gate, p *phase, r *result, begin time.Duration, took
 			}
 		}
 		*took = append(*took, s.now-at)
+	}
+	if p.givesUp > 0 {
+		s.after(p.givesUp, func() { finish(Ignored) })
 	}
 	s.after(deadline, func() { finish(Overload) })
 	s.work(k, func() { finish(Success) })

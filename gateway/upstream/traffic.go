@@ -44,7 +44,7 @@ type place struct {
 	name    string     // the target's
 	variant string     // the canary's name; empty for the service itself
 	service *resilience.Service
-	class   *resilience.Class // nil where nothing is refused or tried again
+	class   *resilience.Method // nil where nothing is refused or tried again
 }
 
 // otherClass is the class of methods that no class of limits counts.
@@ -60,7 +60,7 @@ func newPlace(m *policy.Method, t Target, variant string, s *resilience.Service)
 	if class == "" {
 		class = otherClass
 	}
-	p.service, p.class = s, s.Class(class)
+	p.service, p.class = s, s.Method(class, m.FullName)
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -53,13 +54,16 @@ func overload(t *testing.T, service string, over ...string) {
 	}
 	allWell(t, "first", repeat(t, 20, 2, asks[0]))
 
-	peak := c.offer(t, asks, capacity, 2*time.Second)
+	lasting := lasts()
+	most := c.offer(t, asks, capacity*9/10, lasting)
+	t.Logf("nine tenths:    %v", most)
+	peak := c.offer(t, asks, capacity, lasting/2)
 	t.Logf("at capacity:    %v", peak)
 	ctx, stop := context.WithCancel(t.Context())
 	var health sync.WaitGroup
 	slowest := time.Duration(0)
 	health.Go(func() { slowest = c.stays(ctx, t) })
-	over10 := c.offer(t, asks, 10*capacity, 4*time.Second)
+	over10 := c.offer(t, asks, 10*capacity, lasting)
 	stop()
 	health.Wait()
 	t.Logf("ten times that: %v; bound %v; slowest health check %v", over10, sample(t, c.g, "sluice_concurrency_limit", `service="`+service+`"`), slowest.Round(time.Millisecond))
@@ -68,8 +72,11 @@ func overload(t *testing.T, service string, over ...string) {
 	t.Logf("half of it:     %v; recovered %v after the last call of the crowd", after, recovered.Round(time.Millisecond))
 
 	// The generator must have offered it, or nothing is shown.
-	if over10.asked < 6*capacity*4 {
-		t.Errorf("only %d calls were offered in 4 s: the machine is too busy for this test", over10.asked)
+	if over10.asked < int(6*float64(capacity)*lasting.Seconds()) {
+		t.Errorf("only %d calls were offered in %v: the machine is too busy for this test", over10.asked, lasting)
+	}
+	if len(most.refused) > most.asked/100 {
+		t.Errorf("%d of %d calls were refused at nine tenths of the capacity", len(most.refused), most.asked)
 	}
 	// 90% and more where the machine is quiet; other tests run beside this one.
 	if least := 0.75 * peak.goodput(); over10.goodput() < least {
@@ -80,6 +87,10 @@ func overload(t *testing.T, service string, over ...string) {
 	}
 	if p99 := percentile(over10.refused, 99); p99 > deadline/2 {
 		t.Errorf("one refusal of a hundred took %v", p99)
+	}
+	// 2 times what it is at capacity where the machine is quiet.
+	if p50, at := percentile(over10.served, 50), percentile(peak.served, 50); p50 > 3*at {
+		t.Errorf("half of what was admitted took %v, and %v at capacity: the limit is not at the knee", p50, at)
 	}
 	if p99 := percentile(over10.served, 99); p99 > deadline {
 		t.Errorf("p99 of what was admitted is %v", p99)
@@ -93,6 +104,15 @@ func overload(t *testing.T, service string, over ...string) {
 	if slowest > time.Second {
 		t.Errorf("/healthz or /readyz took %v", slowest)
 	}
+}
+
+// lasts is how long each load is offered: SLUICE_OVERLOAD=20s is for figures, such as those
+// of docs/decisions/0021-resilience.md.
+func lasts() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("SLUICE_OVERLOAD")); err == nil {
+		return d
+	}
+	return 4 * time.Second
 }
 
 // offered is what became of an open load.

@@ -2879,13 +2879,13 @@ func (x *Outlier) GetMaxEjectedPercent() int32 {
 	return 0
 }
 
-// How many calls a service gets at once: a bound that follows its latency. Calls
-// beyond it are refused with 503 (UNAVAILABLE) and Retry-After.
+// How many calls a service gets at once: in an overload about as many as it works on
+// at once. Calls beyond are refused with 503 (UNAVAILABLE) and Retry-After.
 type Concurrency struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// No bound.
 	Off bool `protobuf:"varint,1,opt,name=off,proto3" json:"off,omitempty"`
-	// The bound never falls below. Default 20.
+	// The bound never falls below. Default 2.
 	Min int32 `protobuf:"varint,2,opt,name=min,proto3" json:"min,omitempty"`
 	// The bound never grows beyond. Default 1000.
 	Max int32 `protobuf:"varint,3,opt,name=max,proto3" json:"max,omitempty"`
