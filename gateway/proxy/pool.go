@@ -32,11 +32,20 @@ type pool struct {
 	closed bool
 }
 
-// dialKey is of the conn that a dialer of the pool's transport is to begin.
 type dialKey struct{}
 
-// newPool makes the pool of a transport that says how connections are made: its dialers
-// begin the conn that dialKey names.
+// dialInto dials for a pool, whose conn the context carries.
+func dialInto(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+	inner, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c, _ := ctx.Value(dialKey{}).(*conn)
+	c.begin(inner)
+	return c, nil
+}
+
+// newPool makes the pool of a transport, whose dialers end in dialInto.
 func newPool(t *http.Transport, scheme, address string, log *slog.Logger) *pool {
 	p := &pool{scheme: scheme, address: address, transport: t, most: maxIdleConns, idleTime: idleConnTimeout, log: log}
 	if _, _, err := net.SplitHostPort(address); err != nil {

@@ -173,13 +173,7 @@ func (x *target) transport(b discovery.Backend) *http.Transport {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		inner, err := dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		c, _ := ctx.Value(dialKey{}).(*conn)
-		c.begin(inner)
-		return c, nil
+		return dialInto(ctx, dialer, network, address)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
