@@ -48,7 +48,8 @@ type exchange struct {
 	bytesIn   atomic.Int64 // a streamed body is read by a goroutine of its own
 	// cancel ends a call whose body is a stream; a cause that is a status is its
 	// answer.
-	cancel context.CancelCauseFunc
+	cancel    context.CancelCauseFunc
+	departure *departure // of a request with a body that may stay unread
 
 	lines  [3]string // values of annotations, as many as there usually are
 	used   int       // of lines
@@ -267,6 +268,7 @@ func (x *exchange) end(ctx context.Context) {
 	case x.plain != nil && !x.hijacked: // What is buffered leaves now, however long ago it was written.
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
+	x.departure.end()
 	x.frame.Free()
 	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()

@@ -116,6 +116,7 @@ func (b *streamBody) unblock(stream context.Context) {
 
 // end keeps unblock from touching a connection that serves its next request.
 func (b *streamBody) end() {
+	b.x.departure.stop()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
