@@ -229,7 +229,16 @@ func (x *exchange) plainBody(most int64) *plainBody {
 	if most <= 0 {
 		most = -1
 	}
-	return &plainBody{src: x.r.Body, x: x, most: most, rc: rc}
+	b := &plainBody{src: x.r.Body, x: x, most: most, rc: rc}
+	x.unread = b.unread
+	return b
+}
+
+// unread says whether the end of the body has not been read yet.
+func (b *plainBody) unread() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.eof
 }
 
 func (b *plainBody) Read(p []byte) (int, error) {
