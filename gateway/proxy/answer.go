@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,6 +30,9 @@ var limits = []string{"Ratelimit", "Ratelimit-Policy"}
 // modifyResponse makes a service's answer the gateway's.
 func modifyResponse(res *http.Response) error {
 	q := requestOf(res.Request.Context())
+	if res.StatusCode < http.StatusContinue {
+		return fmt.Errorf("%w: status %03d", errNonsense, res.StatusCode)
+	}
 	h := res.Header
 	for name := range h {
 		if gatewaysOwn(name) {
@@ -129,10 +134,26 @@ type writer struct {
 	header  http.Header
 	wrote   bool
 	trailer []string
+
+	handshake bool // a WebSocket was asked for
+	hijacked  bool
 }
 
-// Header is the service's.
-func (w *writer) Header() http.Header { return w.header }
+// Header is the service's. When the connection has become a WebSocket, the reverse proxy
+// asks once to put the service's fields in, and once to write them: it gives them its own
+// spelling in between.
+func (w *writer) Header() http.Header {
+	if w.hijacked {
+		spellWebSocket(w.header)
+	}
+	return w.header
+}
+
+// Hijack hands the connection over, for WebSockets.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.hijacked = true
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
 
 // Unwrap gives http.ResponseController the exchange.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -144,6 +165,9 @@ func (w *writer) WriteHeader(code int) {
 		return
 	}
 	w.wrote = true
+	if w.handshake { // It was refused, in a version of the service's perhaps.
+		spellWebSocket(w.header)
+	}
 	to := w.ResponseWriter.Header()
 	for _, line := range w.header["Trailer"] {
 		for name := range strings.SplitSeq(line, ",") {

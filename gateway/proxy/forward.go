@@ -64,6 +64,21 @@ func clean(h http.Header, apiKey string) {
 	}
 }
 
+// webSocketNames are spelled as RFC 6455, 4.1, does, where net/http has spellings of its
+// own: servers on small devices, and clients, compare them byte by byte.
+var webSocketNames = []string{"Sec-WebSocket-Accept", "Sec-WebSocket-Extensions", "Sec-WebSocket-Key", "Sec-WebSocket-Protocol", "Sec-WebSocket-Version"}
+
+// spellWebSocket gives the fields of a handshake their spelling.
+func spellWebSocket(h http.Header) {
+	for _, name := range webSocketNames {
+		key := textproto.CanonicalMIMEHeaderKey(name)
+		if values, ok := h[key]; ok {
+			delete(h, key)
+			h[name] = values
+		}
+	}
+}
+
 var traceContext = propagation.TraceContext{}
 
 // rewriteRequest builds the request to send. Backend and attempt are the round
@@ -96,6 +111,9 @@ func rewriteRequest(pr *httputil.ProxyRequest) {
 		out.Header[headerUserID] = []string{p.Subject}
 	}
 	q.injectTrace(out.Context(), out.Header)
+	if out.Header["Upgrade"] != nil {
+		spellWebSocket(out.Header)
+	}
 }
 
 // principal is who the service is told asks: nobody, where others get the answer too.

@@ -221,7 +221,7 @@ func (q *Request) repeats() bool {
 
 // pass lets the reverse proxy do its work, and says what came of it.
 func (q *Request) pass(w http.ResponseWriter, r *http.Request) (err error) {
-	q.w = &writer{ResponseWriter: w, header: http.Header{}}
+	q.w = &writer{ResponseWriter: w, header: http.Header{}, handshake: q.in.Header["Upgrade"] != nil}
 	ctx := r.Context()
 	defer func() {
 		switch v := recover(); {

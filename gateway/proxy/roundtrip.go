@@ -149,7 +149,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		q.injectTrace(ctx, r.Header)
 	}
 	r.URL.Host = b.Conn.authority()
-	res, err := b.Conn.transport.RoundTrip(r)
+	res, err := b.Conn.pool.RoundTrip(r)
 	if timeout != nil && !timeout.stop() && out.Context().Err() == nil {
 		if err == nil { // The header came as the time was over: its body would be cut off.
 			_ = res.Body.Close()

@@ -32,8 +32,8 @@ var errHandshake = errors.New("TLS handshake")
 
 // backend is one place where a service runs, with its connections.
 type backend struct {
-	addr      string
-	transport *http.Transport
+	addr string
+	pool *pool
 }
 
 // target is where the requests of an upstream, or of a variant of it, go.
@@ -152,7 +152,8 @@ func lookUp(t Target, r Resolver) (_ discovery.Resolver, host string, known bool
 // by themselves.
 func (x *target) update(ctx context.Context, backends []discovery.Backend) {
 	gone := x.group.Update(backends, func(_ *balance.Member[*backend], b discovery.Backend) *backend {
-		made := &backend{addr: b.Addr, transport: x.transport(b)}
+		made := &backend{addr: b.Addr}
+		made.pool = newPool(x.transport(b), x.scheme, made.authority(), x.idle, x.log.With("upstream", x.name, "backend", b.Addr))
 		x.check(ctx, made)
 		return made
 	})
@@ -163,7 +164,7 @@ func (x *target) update(ctx context.Context, backends []discovery.Backend) {
 			stop()
 			delete(x.checked, b.addr)
 		}
-		b.transport.CloseIdleConnections()
+		b.pool.close()
 	}
 }
 
@@ -174,13 +175,13 @@ func (x *target) transport(b discovery.Backend) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
-		return discovery.Dial(ctx, b.Addr)
+		return dialInto(ctx, b.Addr)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t := &http.Transport{
-		DialContext: dial, Protocols: protocols, DisableCompression: true, MaxIdleConns: maxIdleConns, MaxIdleConnsPerHost: maxIdleConns,
-		IdleConnTimeout: x.idle, MaxResponseHeaderBytes: maxResponseHeader, ReadBufferSize: connBuffer, WriteBufferSize: connBuffer,
+		DialContext: dial, Protocols: protocols, DisableCompression: true,
+		MaxResponseHeaderBytes: maxResponseHeader, ReadBufferSize: connBuffer, WriteBufferSize: connBuffer,
 	}
 	if x.tls != nil {
 		host := firstOf(b.ServerName, x.host, hostname(b.Addr))
@@ -288,7 +289,7 @@ func (x *target) probe(ctx context.Context, b *backend) error {
 	}
 	r.Host = x.asks
 	r.Header.Set("User-Agent", "sluice-health")
-	res, err := b.transport.RoundTrip(r)
+	res, err := b.pool.RoundTrip(r)
 	if err != nil {
 		return err
 	}
@@ -311,7 +312,7 @@ func (x *target) close() error {
 	x.stop()
 	x.watched.Wait()
 	for _, b := range x.group.Update(nil, nil) {
-		b.transport.CloseIdleConnections()
+		b.pool.close()
 	}
 	x.group.Close()
 	return x.closeTLS()

@@ -200,7 +200,7 @@ func (s *shadow) send(out *http.Request, m *policy.Method, deadline time.Duratio
 		}
 		start := time.Now()
 		r.URL.Scheme, r.URL.Host = s.target.scheme, b.Conn.authority()
-		res, err := b.Conn.transport.RoundTrip(r)
+		res, err := b.Conn.pool.RoundTrip(r)
 		b.Done((&Request{}).outcome(ctx, res, err))
 		code := codeOf(http.StatusBadGateway)
 		if err == nil {

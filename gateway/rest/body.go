@@ -40,11 +40,12 @@ type rawBody struct {
 func (x *exchange) readBody() (io.ReadCloser, error) {
 	b, rule := x.binding, &x.binding.Method.Rule
 	if b.body == bodyNone {
-		// Nothing of it is read; but who announces so much gets the answer that the
+		// Nothing of it is used; but who announces so much gets the answer that the
 		// same size gets over gRPC.
 		if x.r.ContentLength > rule.MaxRequestBytes {
 			return nil, bodyTooLarge(rule.MaxRequestBytes)
 		}
+		x.discardBody(rule.MaxRequestBytes)
 		return http.NoBody, nil
 	}
 	gzipped, err := encoding(x.r.Header)
@@ -189,9 +190,10 @@ func (x *exchange) unlimitReadTime() {
 // must not wait for a caller who sends it slowly. Once it has all of it, it lifts
 // the bound by itself, and a stream goes on.
 func (x *exchange) hurryBody() {
-	if x.r.ContentLength != 0 && !x.bodyRead {
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(hurry))
+	if x.r.ContentLength == 0 || x.bodyRead {
+		return
 	}
+	x.departure.hurry(http.NewResponseController(x.w))
 }
 
 const hurry = 500 * time.Millisecond

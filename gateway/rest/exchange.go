@@ -49,6 +49,10 @@ type exchange struct {
 	// cancel ends a call whose body is a stream; a cause that is a status is its
 	// answer.
 	cancel context.CancelCauseFunc
+	// unread says whether something of a body is still to come that is read beside the
+	// answer; nil means that none is.
+	unread    func() bool
+	departure *departure // of a request with a body that may stay unread
 
 	lines  [3]string // values of annotations, as many as there usually are
 	used   int       // of lines
@@ -125,12 +129,20 @@ func (x *exchange) WriteHeader(code int) {
 	if x.binding != nil && code < http.StatusMultipleChoices {
 		x.dress()
 	}
+	h := x.Header()
 	if code == http.StatusNoContent {
-		delete(x.Header(), "Content-Type")
-		delete(x.Header(), "Content-Length")
+		delete(h, "Content-Length")
+		if x.plain == nil { // What a service says itself may stay.
+			delete(h, "Content-Type")
+		}
 	}
-	if x.server.o.Closing() {
-		x.Header()["Connection"] = connClose
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // net/http would guess one. A service that has said none means none.
+	}
+	// What is left of a body that is read beside its answer may come when nobody waits
+	// for it any more: on a connection that stays, it would be read as a request.
+	if x.server.o.Closing() || x.unread != nil && x.r.ProtoMajor == 1 && x.unread() {
+		h["Connection"] = connClose
 	}
 	x.hurryBody()
 	x.w.WriteHeader(code)
@@ -267,6 +279,7 @@ func (x *exchange) end(ctx context.Context) {
 	case x.plain != nil && !x.hijacked: // What is buffered leaves now, however long ago it was written.
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
+	x.departure.end()
 	x.frame.Free()
 	x.call.Done(x.err)
 	x.observed.BytesIn = x.bytesIn.Load()

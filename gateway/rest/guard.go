@@ -61,7 +61,8 @@ func (s *Server) admit(ctx context.Context, x *exchange) (context.Context, error
 }
 
 // bound gives the call its end: the caller's timeout and, where the body is a
-// stream, cancel for what is wrong with it.
+// stream, or one that nobody takes, cancel for what is wrong with it, or for a caller
+// who leaves.
 func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 	stop := context.CancelFunc(func() {})
 	if ts := x.r.Header["Grpc-Timeout"]; len(ts) > 0 {
@@ -74,10 +75,14 @@ func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 		}
 		ctx, stop = context.WithTimeout(ctx, d)
 	}
-	if x.binding.body != bodyStream {
+	switch {
+	case x.binding.body == bodyStream:
+	case x.binding.body == bodyNone && x.r.ContentLength != 0:
+	default: // There is none, or it is read before the call.
 		return ctx, stop, nil
 	}
 	ctx, x.cancel = context.WithCancelCause(ctx)
+	x.watchDeparture(x.cancel)
 	return ctx, func() {
 		x.cancel(nil)
 		stop()

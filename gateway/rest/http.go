@@ -108,13 +108,19 @@ func (s *Server) plainCall(ctx context.Context, x *exchange, route HTTPRoute) er
 	if most > 0 && x.r.ContentLength > most {
 		return refuse("body_bytes", bodyTooLarge(most))
 	}
+	body := x.plainBody(most)
+	if body != nil {
+		var leave context.CancelCauseFunc
+		ctx, leave = context.WithCancelCause(ctx)
+		defer leave(nil)
+		x.watchDeparture(leave)
+	}
 	r := x.r.WithContext(ctx)
 	if upgrade {
 		r.Header["Connection"], r.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
 	} else {
 		delete(r.Header, "Upgrade")
 	}
-	body := x.plainBody(most)
 	if body != nil {
 		r.Body = body
 		defer body.end()
@@ -224,7 +230,16 @@ func (x *exchange) plainBody(most int64) *plainBody {
 	if most <= 0 {
 		most = -1
 	}
-	return &plainBody{src: x.r.Body, x: x, most: most, rc: rc}
+	b := &plainBody{src: x.r.Body, x: x, most: most, rc: rc}
+	x.unread = b.unread
+	return b
+}
+
+// unread says whether the end of the body has not been read yet.
+func (b *plainBody) unread() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.eof
 }
 
 func (b *plainBody) Read(p []byte) (int, error) {
@@ -262,6 +277,7 @@ func (b *plainBody) Read(p []byte) (int, error) {
 			break
 		}
 		b.over = true
+		b.x.departure.stop()
 		_ = b.rc.SetReadDeadline(time.Time{})
 	case b.over:
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -27,6 +27,7 @@ type streamBody struct {
 
 	mu   sync.Mutex
 	over bool // read to its end, or the exchange is over: no deadline any more
+	eof  bool // read to its end
 }
 
 // streamBody prepares the body of a call that streams both ways or up.
@@ -40,6 +41,7 @@ func (x *exchange) streamBody(limit int64, gzipped bool) (io.ReadCloser, error) 
 	if gzipped { // Not given back: the goroutine that reads may outlive the exchange.
 		x.stream.ReadCloser = io.NopCloser(newGunzip(x.r.Body, math.MaxInt64-1, &x.bytesIn))
 	}
+	x.unread = x.stream.unread
 	return x.stream, nil
 }
 
@@ -67,8 +69,20 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		b.end()
+		if errors.Is(err, io.EOF) && !b.gzipped { // Packed, its end may come before the body's.
+			b.mu.Lock()
+			b.eof = true
+			b.mu.Unlock()
+		}
 	}
 	return n, err
+}
+
+// unread says whether the end of the body has not been read yet.
+func (b *streamBody) unread() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.eof
 }
 
 // failed ends the call for a value that could not be read.
@@ -116,6 +130,7 @@ func (b *streamBody) unblock(stream context.Context) {
 
 // end keeps unblock from touching a connection that serves its next request.
 func (b *streamBody) end() {
+	b.x.departure.stop()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true

@@ -79,8 +79,7 @@ func newTransport() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           2,
-		IdleConnTimeout:        30 * time.Second,
+		DisableKeepAlives:      true, // A key set must not be what a host sent behind its last answer; and it is asked for seldom.
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }

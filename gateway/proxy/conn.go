@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errStray ends a connection on which a backend has sent what answers no request.
+var errStray error = &net.OpError{Op: "read", Err: errors.New("bytes behind the end of an answer")}
+
+// conn is a connection to a backend that knows whether what it reads answers a request:
+// nothing does from the end of an answer until the next request is written. It stands
+// below TLS, whose records count as bytes, too.
+//
+// A connection is idle when its exchange is over and net/http waits in Read: only then
+// has net/http, and TLS, used up all that was read before, so that nothing stray can
+// lie in their buffers.
+type conn struct {
+	net.Conn
+	pool   *pool
+	client *http.ClientConn
+	raw    syscall.RawConn // nil where there is none
+	since  time.Time       // idle, under the pool's lock
+
+	mu      sync.Mutex
+	quiet   bool // nothing is to be read: no request has been written since the last answer
+	taken   bool // by a request
+	reading bool
+	idle    bool // the pool has it
+	closed  bool
+	sent    bool // anything of the current request
+	got     bool // anything of its answer
+
+	// The Read under way, which is net/http's one reader's.
+	into []byte
+	n    int
+	err  error
+	once func(fd uintptr) bool // readOnce, made once
+}
+
+// begin is the connection's first moment. A backend that speaks before it is asked
+// answers nobody.
+func (c *conn) begin(inner net.Conn) {
+	c.Conn, c.quiet, c.taken = inner, true, true
+	c.openRaw()
+}
+
+// finish ends an exchange after which another may follow.
+func (c *conn) finish() {
+	c.mu.Lock()
+	c.quiet, c.taken = true, false
+	give := c.rests()
+	c.mu.Unlock()
+	if give {
+		c.pool.put(c)
+	}
+}
+
+// rests says whether the pool is to have the connection now. The lock is held.
+func (c *conn) rests() bool {
+	if !c.quiet || c.taken || !c.reading || c.idle || c.closed {
+		return false
+	}
+	c.idle = true
+	return true
+}
+
+// take is for a request that is about to be sent. It fails where the backend has closed
+// the connection, or has sent anything.
+func (c *conn) take() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = false
+	if c.closed || !c.reading || !c.silent() {
+		return false
+	}
+	c.taken, c.sent, c.got = true, false, false
+	return true
+}
+
+// traffic says whether anything of the current request was sent, and of its answer read.
+func (c *conn) traffic() (sent, got bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent, c.got
+}
+
+// Read reads what answers a request, and fails for anything else.
+func (c *conn) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	c.reading = true
+	give := c.rests()
+	c.mu.Unlock()
+	if give {
+		c.pool.put(c)
+	}
+	if c.raw != nil {
+		return c.readRaw(p)
+	}
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.arrived(n, err)
+}
+
+// arrived judges what a read has brought. The lock has been held since before the bytes
+// were taken from the kernel: a request that is written meanwhile would make them its
+// answer.
+func (c *conn) arrived(n int, err error) (int, error) {
+	c.reading = false
+	if n > 0 && c.quiet {
+		c.pool.log.Warn("a backend has sent more than its answer: the connection is closed")
+		return 0, errStray
+	}
+	c.got = c.got || n > 0
+	return n, err
+}
+
+// Write writes a request.
+func (c *conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	if c.taken { // TLS writes by itself, too.
+		c.quiet, c.sent = false, true
+	}
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	idle := c.idle
+	c.idle = false
+	c.mu.Unlock()
+	if idle {
+		c.pool.remove(c)
+	}
+	return c.Conn.Close()
+}

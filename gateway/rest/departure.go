@@ -1,0 +1,125 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// departure notices a caller who goes away while its body, or a part of it, is unread.
+// net/http reads on by itself, and so sees the end of the connection, only behind the
+// end of the body: a call that takes no body, or whose service takes its time before it
+// reads one, would run on to its deadline for nobody. Over HTTP/2 the end of a stream is
+// a frame, which net/http sees whatever is unread.
+//
+// A nil departure watches nothing.
+type departure struct {
+	conn  interface{ Gone() bool }
+	leave context.CancelCauseFunc
+
+	mu        sync.Mutex
+	timer     *time.Timer // nil once nobody watches
+	discarded bool        // the body has been read and thrown away
+	hurried   bool        // the rest of the body has a deadline
+	over      bool        // the connection may be the next request's
+}
+
+// departureCheck is how soon a caller who goes away is noticed. A check costs a system
+// call, for requests alone whose body is unread for so long.
+const departureCheck = 200 * time.Millisecond
+
+// watchDeparture has leave called when the caller goes away, until the watch is stopped.
+func (x *exchange) watchDeparture(leave context.CancelCauseFunc) {
+	if x.r.ProtoMajor != 1 || x.r.ContentLength == 0 {
+		return
+	}
+	d := &departure{leave: leave}
+	x.departure = d
+	d.conn, _ = x.r.Context().Value(corkKey{}).(interface{ Gone() bool })
+	if d.conn == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timer = time.AfterFunc(departureCheck, d.look)
+}
+
+func (d *departure) look() {
+	gone := d.conn.Gone()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.timer == nil:
+	case gone:
+		d.timer = nil
+		d.leave(nil)
+	default:
+		d.timer.Reset(departureCheck)
+	}
+}
+
+// stop ends the watch: the body has been read to its end, or the exchange is over.
+func (d *departure) stop() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+// end is the end of the exchange.
+func (d *departure) end() {
+	if d == nil {
+		return
+	}
+	d.stop()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.over = true
+}
+
+// discardBody reads a body that nobody takes, beside the call: what does not fit into the
+// kernel would hide the end of the connection. Where the caller waits to be asked for it
+// (RFC 9110, 10.1.1), there is nothing to read.
+func (x *exchange) discardBody(most int64) {
+	d := x.departure
+	if d == nil || x.r.Header["Expect"] != nil {
+		return
+	}
+	rc := http.NewResponseController(x.w)
+	_ = rc.SetReadDeadline(time.Time{}) // net/http would take one that passes for a caller who has left.
+	body := x.r.Body
+	go func() {
+		if _, err := io.CopyN(io.Discard, body, most+1); !errors.Is(err, io.EOF) {
+			return
+		}
+		d.stop() // From here on net/http watches.
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.discarded = true
+		if d.hurried && !d.over {
+			_ = rc.SetReadDeadline(time.Time{})
+		}
+	}()
+}
+
+// hurry gives the rest of a body a last moment, unless all of it has been read: then
+// net/http waits for the end of the connection, and would take the moment's for it.
+func (d *departure) hurry(rc *http.ResponseController) {
+	if d != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.discarded {
+			return
+		}
+		d.hurried = true
+	}
+	_ = rc.SetReadDeadline(time.Now().Add(hurry))
+}
