@@ -219,7 +219,7 @@ func TestRoutesOf(t *testing.T) {
 		t.Errorf("Echo has %d routes", n)
 	}
 	cfg.Upstreams["x.Y"] = &configv1.Upstream{Target: "y:1"}
-	if _, err := gateway.RoutesOf(cfg, explainable()); err == nil || !strings.Contains(err.Error(), "x.Y is no service") {
+	if _, err := gateway.RoutesOf(cfg, explainable()); err == nil || !strings.Contains(err.Error(), `unknown service "x.Y"`) {
 		t.Errorf("a configuration that does not start: %v", err)
 	}
 }

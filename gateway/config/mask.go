@@ -17,7 +17,7 @@ var secrets = []*regexp.Regexp{
 	// password=… in a DSN or the parameters of a URL, quoted or not.
 	regexp.MustCompile(`(?i)(` + secretName + `["']?\s*=\s*)(?:'(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?|\S)\S*`),
 	// password: … in YAML, which may have spaces.
-	regexp.MustCompile(`(?i)((?:allow_)?` + secretName + `["']?\s*:[ \t]*)\S.*`),
+	regexp.MustCompile(`(?i)((?:\ballow_credentials|` + secretName + `)["']?\s*:[ \t]*)\S.*`),
 	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)\S+`),
 	// A whole API key, where its hash belongs.
 	regexp.MustCompile(`(?i)()sluice_[a-z0-9-]+_[0-9a-z]+`),
@@ -40,7 +40,7 @@ func mask(text string) string {
 			switch {
 			case noSecret.MatchString(rest):
 				return found
-			case strings.HasPrefix(keep, "allow_"): // allow_credentials is a switch.
+			case strings.HasPrefix(keep, "allow_credentials"): // allow_credentials is a switch.
 				return keep + mask(rest)
 			}
 			stars := strings.Repeat("*", utf8.RuneCountInString(rest))

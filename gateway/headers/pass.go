@@ -143,7 +143,7 @@ func (p *Pass) Request(call *policy.Call, yield func(key, value string)) error {
 				yield(h.key, value)
 				continue
 			}
-			if call.Edge == policy.EdgeGRPC { // Decoded by grpc-go.
+			if call.BytesDecoded {
 				yield(h.key, value)
 				continue
 			}
@@ -171,15 +171,13 @@ func decoded(value string, yield func(string)) error {
 // Requests says whether headers of callers reach the service: answers differ by them.
 func (p *Pass) Requests() bool { return p != nil && len(p.request) > 0 }
 
-// EachOfCaller yields the caller's headers that pass, every name with its values, as
-// they were sent: what a cached response depends on.
-func (p *Pass) EachOfCaller(call *policy.Call, yield func(name string, values []string)) {
-	for i := range p.request {
-		var values []string
-		if call.Headers != nil {
-			values = call.Headers(p.request[i].header.On(call.Edge))
+// Only gives of the headers of a call those that pass, and nothing of others.
+func (p *Pass) Only(headers func(key string) []string) func(key string) []string {
+	return func(key string) []string {
+		if p == nil || headers == nil || !slices.ContainsFunc(p.request, func(h passed) bool { return strings.EqualFold(h.key, key) }) {
+			return nil
 		}
-		yield(p.request[i].key, values)
+		return headers(key)
 	}
 }
 

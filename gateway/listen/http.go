@@ -190,6 +190,15 @@ func (c *httpConn) Cork() { c.inner.Cork() }
 // Uncork sends it.
 func (c *httpConn) Uncork() error { return c.inner.Uncork() }
 
+// SetLinger implements what *net.TCPConn has: see conn.SetLinger.
+func (c *httpConn) SetLinger(seconds int) error { return c.inner.SetLinger(seconds) }
+
+// NetConn is the connection below TLS, or the connection itself.
+func (c *httpConn) NetConn() net.Conn { return c.inner }
+
+// Gone says whether the peer has closed its side: see conn.Gone.
+func (c *httpConn) Gone() bool { return c.inner.Gone() }
+
 // tlsState is nil for plaintext. The handshake is over.
 func (c *httpConn) tlsState() *tls.ConnectionState {
 	if c.tls == nil {

@@ -49,6 +49,9 @@ type Call struct {
 	// Headers returns the values of a request header or metadata key, whatever
 	// its case. Never nil on calls that an edge makes.
 	Headers func(key string) []string
+	// BytesDecoded says that Headers gives binary values (of keys that end in -bin) as
+	// their bytes, as grpc-go does, and not in base64, as HTTP has them.
+	BytesDecoded bool
 	// Writes says that the request came over REST with a method that is not safe (RFC
 	// 9110, 9.2.1): nothing cached answers it, or is good for its path afterwards.
 	Writes bool
@@ -246,6 +249,7 @@ func Detach(ctx context.Context) (context.Context, *Call) {
 	}
 	c := &Call{
 		Method:          from.Method,
+		BytesDecoded:    from.BytesDecoded,
 		Edge:            from.Edge,
 		RequestID:       from.RequestID,
 		Peer:            from.Peer,
@@ -289,6 +293,7 @@ func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Co
 		Client:          parent.Client,
 		PeerCertificate: parent.PeerCertificate,
 		Headers:         parent.Headers,
+		BytesDecoded:    parent.BytesDecoded,
 		Annotate:        func(string, string) {},
 		Principal:       parent.Principal,
 		Trace:           parent.Trace,

@@ -284,7 +284,9 @@ func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
 	if q.failed = err; errors.Is(err, errKept) || errors.Is(err, errAgain) {
 		return
 	}
-	q.wrote(http.StatusBadGateway, nil) // It may have happened.
+	if q.call.Attempts > 0 && !errors.Is(err, errNoBackend) {
+		q.wrote(http.StatusBadGateway, nil) // It may have happened.
+	}
 	var body *BodyError
 	if errors.As(err, &body) || isUpgradeMistake(err) {
 		q.failed = errors.Join(errNonsense, err)

@@ -3,6 +3,7 @@ package resilience
 import (
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,7 +102,7 @@ func TestKneeRivals(t *testing.T) {
 		t.Run(lib.name, func(t *testing.T) {
 			failed := 0
 			for _, s := range servedBy[:6] {
-				if s.capacity >= 1000 && !testing.Verbose() {
+				if s.capacity >= 1000 && os.Getenv("SLUICE_LONG") == "" {
 					continue // For the table only: it takes seconds.
 				}
 				v := s.tried(func() (gate, func(time.Duration)) {

@@ -22,7 +22,7 @@ func (s *Server) newCall(x *exchange, md metadata.MD) *policy.Call {
 	*c = policy.Call{
 		Edge:      policy.EdgeGRPC,
 		RequestID: x.observed.ID,
-		Headers:   md.Get,
+		Headers:   md.Get, BytesDecoded: true,
 		Annotate:  x.annotate,
 		Principal: policy.Anonymous,
 	}

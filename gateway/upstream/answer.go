@@ -28,6 +28,7 @@ const (
 	msgUnimplemented = "the service does not offer this method"
 	msgBadResponse   = "the service sent an answer that the gateway cannot read"
 	msgBadRequest    = "the request is not a valid message"
+	msgWantsName     = "the service wants to know who calls"
 	msgBadHeader     = "a header of the request cannot be passed on"
 )
 
@@ -90,6 +91,10 @@ func statusOf(err error) *status.Status {
 func (r *route) public(ctx context.Context, st *status.Status, asBytes bool) *status.Status {
 	if r.method.Rule.UnauthenticatedByService && st.Code() == codes.Unauthenticated && ctx.Err() == nil && !nonsense(st) {
 		return withDetails(st.Code(), st.Message(), st, publicDetail)
+	}
+	if is, ok := ctx.Value(chosenKey{}).(chosen); ok && is.r == r && is.unnamed && st.Code() == codes.Unauthenticated && ctx.Err() == nil {
+		// It was not told who asks, and wants to know: whoever asked does so by name, see wantsName.
+		return status.New(codes.PermissionDenied, msgWantsName)
 	}
 	return publicStatus(ctx, st, asBytes)
 }

@@ -121,6 +121,7 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		var err error
 		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil && r.kept.wantsName(call, err) {
 			call.Cache = r.kept.route.Bypassed().String()
+			call.Upstream, call.Backend, call.Variant, call.Attempts, call.Breaker = "", "", "", 0, "" // Of the fetch: this is a call of its own.
 			return c.uncached(ctx, call, r, in, out, opts...)
 		}
 		if err != nil {
@@ -188,7 +189,9 @@ func (k *kept) key(memory *[]byte, call *policy.Call, r *route, in any) (req, ke
 		b = r.appendTraffic(b, call)
 	}
 	if r.pass.Requests() {
-		b = r.appendPassed(b, call)
+		if b, ok = r.appendPassed(b, call); !ok {
+			return nil, nil, false
+		}
 	}
 	if len(k.vary) == 0 {
 		b = cache.AppendPart(b, req)
@@ -227,6 +230,8 @@ type chosen struct {
 	r      *route
 	to     *place
 	caller *policy.Call
+	// unnamed says that the service is not told who asks.
+	unnamed bool
 }
 
 type chosenKey struct{}
@@ -276,13 +281,17 @@ func (k *kept) wantsName(call *policy.Call, err error) bool {
 func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *place) (context.Context, *policy.Call) {
 	ctx, caller := policy.Detach(ctx)
 	if caller == nil || !k.shared(call.Principal) {
-		return policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, nil}))
+		ctx, sent := policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller, false}))
+		if sent != nil && r.here != nil { // A composite: its branches would pass on what its own key does not hold.
+			sent.Headers = r.pass.Only(sent.Headers)
+		}
+		return ctx, sent
 	}
 	if call.Headers != nil && len(call.Headers("x-request-id")) > 0 {
 		caller.RequestID = telemetry.RequestID("")
 	}
 	ctx = telemetry.WithoutTraceState(ctx)
-	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}), caller.RequestID)
+	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller, true}), caller.RequestID)
 }
 
 // notPanicking is for the goroutine of a fetch, where no edge recovers.

@@ -21,6 +21,9 @@ func (k *kept) changed(call *policy.Call, in, out any, err error) {
 	if len(k.invalidates)+len(k.targets) == 0 && k.location == nil || err != nil && !mayHaveHappened(status.Code(err)) {
 		return
 	}
+	if err != nil && call.Attempts == 0 { // Refused here, and never sent.
+		return
+	}
 	m, request, answer := call.Method, messageOf(in), messageOf(out)
 	var tags, targets []string
 	for _, t := range k.invalidates {

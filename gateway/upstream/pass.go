@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"strconv"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -76,17 +75,14 @@ func (r *route) passRequest(md *sent, call *policy.Call) error {
 	return st.Err()
 }
 
-// appendPassed appends to a key what passes of the caller's headers: the service gets it
-// beside the request. HTTP caches on the way must not give the answer to others.
-func (r *route) appendPassed(b []byte, call *policy.Call) []byte {
-	r.pass.EachOfCaller(call, func(name string, values []string) {
-		b = cache.AppendPart(cache.AppendPart(b, name), strconv.Itoa(len(values)))
-		for _, v := range values {
-			b = cache.AppendPart(b, v)
-		}
-	})
+// appendPassed appends to a key what the service gets of the caller's headers beside the
+// request, as it is sent: the same text over another edge may stand for other bytes. HTTP
+// caches on the way must not give the answer to others. There is no key for what cannot
+// be sent.
+func (r *route) appendPassed(b []byte, call *policy.Call) (_ []byte, ok bool) {
+	err := r.pass.Request(call, func(name, value string) { b = cache.AppendPart(cache.AppendPart(b, name), value) })
 	call.KeptApart = true
-	return b
+	return cache.AppendPart(b, ""), err == nil // No name is empty: it ends them.
 }
 
 // besides is what the service said beside its answer, and callers may know. It is cached

@@ -101,7 +101,7 @@ func newTarget(m *policy.Method, t paths.Template) (target, error) {
 // locationOf is the path that the answer of a write names (success.location), where
 // answers may be cached for it. A path of a response's fields is a tag of that path.
 func locationOf(m *policy.Method, cached []paths.Template) (*policy.Tag, error) {
-	if m.Rule.Location == "" || len(cached) == 0 || m.Streaming() {
+	if !strings.HasPrefix(m.Rule.Location, "/") || len(cached) == 0 || m.Streaming() { // A field may hold a whole URL.
 		return nil, nil //nolint:nilnil // No location, nothing to remove.
 	}
 	t, err := m.CompileTag(strings.ReplaceAll(m.Rule.Location, "{", "{"+policy.ResponseField))

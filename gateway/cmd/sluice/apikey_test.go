@@ -81,20 +81,20 @@ func TestAPIKeyCreate(t *testing.T) {
 
 func TestAPIKeyCreateRefuses(t *testing.T) {
 	for what, args := range map[string][]string{
-		"no owner":            {},
-		"an owner of two":     {"--owner", "a b"},
-		"a bad id":            {"--owner", "ada", "--id", "a_b"},
-		"an id in upper case": {"--owner", "ada", "--id", "Ada"},
-		"a bad scope":         {"--owner", "ada", "--scope", `a"b`},
-		"a bad tenant":        {"--owner", "ada", "--tenant", "a b"},
-		"the past":            {"--owner", "ada", "--expires", "2030-01-02"},
-		"no time at all":      {"--owner", "ada", "--expires", "0d"},
-		"a negative time":     {"--owner", "ada", "--expires", "-1d"},
-		"no unit":             {"--owner", "ada", "--expires", "90"},
-		"another unit":        {"--owner", "ada", "--expires", "3w"},
-		"no such day":         {"--owner", "ada", "--expires", "2031-02-30"},
-		"an argument":         {"--owner", "ada", "x"},
-		"an unknown flag":     {"--owner", "ada", "--x"},
+		"no owner":              {},
+		"an owner in two lines": {"--owner", "a\nb"},
+		"a bad id":              {"--owner", "ada", "--id", "a_b"},
+		"an id in upper case":   {"--owner", "ada", "--id", "Ada"},
+		"a bad scope":           {"--owner", "ada", "--scope", `a"b`},
+		"a bad tenant":          {"--owner", "ada", "--tenant", "a b"},
+		"the past":              {"--owner", "ada", "--expires", "2030-01-02"},
+		"no time at all":        {"--owner", "ada", "--expires", "0d"},
+		"a negative time":       {"--owner", "ada", "--expires", "-1d"},
+		"no unit":               {"--owner", "ada", "--expires", "90"},
+		"another unit":          {"--owner", "ada", "--expires", "3w"},
+		"no such day":           {"--owner", "ada", "--expires", "2031-02-30"},
+		"an argument":           {"--owner", "ada", "x"},
+		"an unknown flag":       {"--owner", "ada", "--x"},
 	} {
 		var out strings.Builder
 		if err := createAPIKey(args, &out, now); err == nil || out.Len() > 0 {
