@@ -25,6 +25,7 @@ func (f *file) decode(m proto.Message) {
 		return
 	}
 	f.schema = m.ProtoReflect().Descriptor()
+	f.hideSecrets(f.root, f.schema)
 	f.shape(f.root, f.schema)
 	err := protoyaml.UnmarshalOptions{Path: f.path, Validator: rules{}}.Unmarshal(f.data, m)
 	for _, e := range parts(err) {

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 )
 
 // Locate gives what was found wrong with a configuration after it was read (by
@@ -27,6 +29,7 @@ func Locate(name string, err error) error {
 	if f.data, failed = text(name); failed != nil || !f.syntax() || f.root == nil {
 		return err
 	}
+	f.hideSecrets(f.root, (*configv1.Config)(nil).ProtoReflect().Descriptor())
 	for _, e := range flat(err) {
 		line, column := f.follow(e.Error())
 		f.addf(line, column, "%s", e.Error())

@@ -85,3 +85,31 @@ func TestUnknownName(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsHideValuesOfRules: an error on a line with a secret of a rule shows neither the
+// line nor the value, whatever is wrong there, and whoever finds it.
+func TestErrorsHideValuesOfRules(t *testing.T) {
+	const route = "http_routes:\n  - name: r\n    upstream: up\n    match: {prefix: /r}\n    require: {public: true}\n"
+	for name, text := range map[string]string{
+		"a key twice":         "    request_headers: {set: {X-Key: hunter2, X-Key: hunter2}}\n",
+		"a number":            "    request_headers:\n      set:\n        X-Key: 4711\n",
+		"a list":              "    request_headers:\n      add: [hunter2]\n",
+		"a block":             "    request_json:\n      set:\n        a: |\n          hunter2\n        a: hunter2\n",
+		"a match":             "    match: {prefix: /r, headers: [{name: X-Key, value: [hunter2]}]}\n",
+		"an unknown key":      "    request_headers: {set: {X-Key: hunter2}, sett: {X-Key: 4711}}\n",
+		"the route's own key": "    request_headers: {set: {X-Key: hunter2}}\n    request_headers: {set: {X-Key: hunter2}}\n",
+	} {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(path, []byte(route+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := Check(path)
+		if err == nil || strings.Contains(err.Error(), "hunter2") || strings.Contains(strings.ReplaceAll(err.Error(), "sett", ""), "4711") {
+			t.Errorf("%s: %v", name, err)
+		}
+		located := Locate(path, errors.New("http_routes: r: request_headers: set: X-Key: bad"))
+		if strings.Contains(located.Error(), "hunter2") || strings.Contains(located.Error(), "4711") {
+			t.Errorf("%s: %v", name, located)
+		}
+	}
+}

@@ -17,6 +17,10 @@ type file struct {
 	root     yamlNode
 	schema   protoreflect.MessageDescriptor
 	problems []problem
+	// secret are the nodes and lines of values that are secrets by the schema
+	// (debug_redact): no error repeats them.
+	secretNodes map[yamlNode]bool
+	secretLines map[int]bool
 }
 
 // problem is one thing that is wrong. Lines and columns count from 1, columns
@@ -59,7 +63,7 @@ func (f *file) render(p problem) string {
 	}
 	head := fmt.Sprintf("%s:%d:%d: %s", f.path, p.line, p.column, p.text)
 	lines := strings.Split(string(f.data), "\n")
-	if p.line > len(lines) {
+	if p.line > len(lines) || f.secretLines[p.line] {
 		return head
 	}
 	// Masked whole: of a secret that is cut off nobody would know that it is one.

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"strings"
 
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -83,10 +85,15 @@ func redactMessage(m protoreflect.Message) {
 	})
 }
 
+func debugRedact(fd protoreflect.FieldDescriptor) bool {
+	o, ok := fd.Options().(*descriptorpb.FieldOptions)
+	return ok && o.GetDebugRedact()
+}
+
 // redactor hides the secrets of a field's values under a key. What is marked
 // debug_redact in the schema is a secret whatever it looks like: the values of rules.
 func redactor(fd protoreflect.FieldDescriptor) func(key, value string) string {
-	if o, ok := fd.Options().(*descriptorpb.FieldOptions); ok && o.GetDebugRedact() {
+	if debugRedact(fd) {
 		return func(string, string) string { return hidden }
 	}
 	return redact
@@ -116,4 +123,49 @@ func Digest(c *configv1.Config) string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:8])
+}
+
+// hideSecrets finds what of a mapping are secrets by the schema. It goes into keys that
+// come twice, too, whatever else is wrong.
+func (f *file) hideSecrets(n yamlNode, md protoreflect.MessageDescriptor) {
+	for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i].Value, n.Content[i+1]
+		fd := md.Fields().ByName(protoreflect.Name(key))
+		if fd == nil {
+			fd = md.Fields().ByJSONName(key)
+		}
+		switch {
+		case fd == nil:
+		case debugRedact(fd):
+			f.hide(value)
+		case fd.IsMap() && fd.MapValue().Message() != nil && value.Kind == yaml.MappingNode:
+			for j := 1; j < len(value.Content); j += 2 {
+				f.hideSecrets(value.Content[j], fd.MapValue().Message())
+			}
+		case fd.IsList() && fd.Message() != nil && value.Kind == yaml.SequenceNode:
+			for _, item := range value.Content {
+				f.hideSecrets(item, fd.Message())
+			}
+		case fd.Message() != nil:
+			f.hideSecrets(value, fd.Message())
+		}
+	}
+}
+
+// hide notes a value, with all below it, as a secret.
+func (f *file) hide(n yamlNode) {
+	if f.secretNodes == nil {
+		f.secretNodes, f.secretLines = map[yamlNode]bool{}, map[int]bool{}
+	}
+	f.secretNodes[n] = true
+	lines := 1 + strings.Count(n.Value, "\n")
+	if n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 { // It begins below its key.
+		lines++
+	}
+	for line := range lines {
+		f.secretLines[n.Line+line] = true
+	}
+	for _, below := range n.Content {
+		f.hide(below)
+	}
 }

@@ -194,7 +194,7 @@ func (f *file) wrong(n yamlNode, expected string) {
 		got = wantMap
 	case n.Tag == "!!null":
 		got = "nothing"
-	case expected == wantMap || expected == wantList || expected == wantKey:
+	case expected == wantMap || expected == wantList || expected == wantKey || f.secretNodes[n]:
 		got = "one value"
 	default:
 		f.addf(n.Line, n.Column, "expected %s, got %q", expected, n.Value)

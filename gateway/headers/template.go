@@ -114,7 +114,7 @@ func parse(s string, scope Scope) (template, error) {
 		}
 		name, after, ok := strings.Cut(rest[i+1:], "}")
 		if rest[i] == '}' || !ok {
-			return t, fmt.Errorf("%q: a variable stands between { and }; a brace itself is written twice", s)
+			return t, errors.New("a variable stands between { and }; a brace itself is written twice") // The value may be a secret.
 		}
 		end()
 		p, err := variable(name, scope)
@@ -144,7 +144,7 @@ func variable(name string, scope Scope) (part, error) {
 		lower := strings.ToLower(header)
 		switch {
 		case !httpguts.ValidHeaderFieldName(header):
-			return part{}, fmt.Errorf("{%s}: the name of a request header follows the point", name)
+			return part{}, errors.New("{header.NAME}: the name of a request header follows the point")
 		case secret[lower], slices.ContainsFunc(scope.Secret, func(s string) bool { return strings.EqualFold(s, header) }):
 			return part{}, fmt.Errorf("{%s}: a credential is not passed on; services are told who calls by the assertion", name)
 		}
@@ -154,9 +154,9 @@ func variable(name string, scope Scope) (part, error) {
 		if slices.Contains(scope.PathVariables, variable) {
 			return part{value: pathValue, label: name, name: variable}, nil
 		}
-		return part{}, fmt.Errorf("{%s}: the route's path has no such variable: it has %q", name, scope.PathVariables)
+		return part{}, fmt.Errorf("{path.NAME}: the route's path has no such variable: it has %q", scope.PathVariables)
 	}
-	return part{}, fmt.Errorf("{%s} is none of {request_id}, {principal.subject}, {principal.tenant}, {principal.issuer}, {client.address}, {route}, {variant}, {header.NAME}, {path.NAME}", name)
+	return part{}, errors.New("what stands between { and } is none of {request_id}, {principal.subject}, {principal.tenant}, {principal.issuer}, {client.address}, {route}, {variant}, {header.NAME}, {path.NAME}")
 }
 
 func (t *template) render(v *Values) string {

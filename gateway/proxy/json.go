@@ -75,7 +75,7 @@ func compileJSON(r JSONRules) (*transform, error) {
 	}
 	for _, at := range slices.Sorted(maps.Keys(r.Set)) {
 		if !json.Valid([]byte(r.Set[at])) {
-			errs = append(errs, fmt.Errorf("set %q: %s is no JSON value: write text in quotes, such as '\"EUR\"'", at, r.Set[at]))
+			errs = append(errs, fmt.Errorf("set %q: its value is no JSON: write text in quotes, such as '\"EUR\"'", at)) // It may be a secret.
 		}
 		t.set = append(t.set, value{path("set", at), json.RawMessage(r.Set[at])})
 	}

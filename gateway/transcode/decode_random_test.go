@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/sluice-gateway/sluice/tools/effort"
 )
 
 // writer makes JSON up, mostly of the right type, sometimes not, to have every
@@ -353,10 +355,7 @@ func (w *writer) any(depth int) {
 // from the descriptors. The seed is fixed; FuzzDecode goes where this does not.
 func TestDecodeRandom(t *testing.T) {
 	plans := decodePlans(t)
-	rounds := 40000
-	if testing.Short() {
-		rounds = 4000
-	}
+	rounds := effort.Rounds(10_000, 40_000)
 	taken := 0
 	r := rand.New(rand.NewPCG(4, 2))
 	for i := range rounds {

@@ -27,7 +27,7 @@ func Bindings(m protoreflect.MethodDescriptor) ([]Binding, error) {
 		verb, path := Pattern(r)
 		t, err := Parse(path)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.FullName(), err)
+			return nil, fmt.Errorf("%s: route of %s: %w", m.ParentFile().Path(), m.FullName(), err)
 		}
 		out = append(out, Binding{verb, t})
 	}
