@@ -3,9 +3,19 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 FUZZTIME ?= 1m
-# Of what no stranger reaches; CI gives it less.
+# Of what no caller reaches; CI gives it less.
 FUZZREST ?= $(FUZZTIME)
 TESTFLAGS ?=
+# More packages, and more tests that wait, at a time than there are cores: many wait for
+# servers, timers and processes.
+TESTPROCS ?= 3
+# -vet=off: make test vets once, the linter does in CI. -w: nobody debugs these programs,
+# and linking is a good part of the time. SQLite is C made Go, with locks of its own: the
+# race detector would spend a third of its time there and find nothing of ours.
+GOTEST = CGO_ENABLED=1 go test -race -count=1 -vet=off -ldflags=-w -gcflags='modernc.org/...=-race=false' \
+	-p $(TESTPROCS) -parallel 4 $(TESTFLAGS)
+# The longest begin first, or the machine waits for them at the end.
+TESTS = ./tools/e2e ./tools/cluster ./gateway ./tools/sight ./tools/bench ./...
 
 # The platform packages, not @bufbuild/buf: `npm ci` wants every platform that
 # the wrapper lists.
@@ -31,7 +41,11 @@ build: ## Build the binaries into bin/
 test: deps-test ## Vet and run every test under the race detector
 	@# In CI the linter has vetted.
 	$(if $(CI),,go vet ./...)
-	CGO_ENABLED=1 go test -race -count=1 $(TESTFLAGS) ./...
+	$(GOTEST) $(TESTS)
+
+.PHONY: test-long
+test-long: deps-test ## Run every test as long as chance needs, and twice; load at 20 s a step (an hour)
+	SLUICE_LONG=1 SLUICE_OVERLOAD=20s $(GOTEST) -count=2 -timeout 60m $(TESTS)
 
 .PHONY: deps-test
 deps-test: ## Install what the tests need beside Go
