@@ -34,7 +34,7 @@ func (g *Gateway) tls() error {
 		}
 		o := tlsfile.ServerOptions{
 			CertFile: l.c.GetCertFile(), KeyFile: l.c.GetKeyFile(), ClientCAFile: l.c.GetClientCaFile(), RequireClientCert: l.c.GetRequireClientCert(),
-			Log: g.log, Metrics: g.metrics.Registry(), Name: l.name,
+			Refresh: g.o.tlsRefresh, Log: g.log, Metrics: g.metrics.Registry(), Name: l.name,
 		}
 		if l.c.GetMinVersion() == "1.3" {
 			o.MinVersion = tls.VersionTLS13

@@ -233,14 +233,24 @@ func TestFloodOfFrames(t *testing.T) {
 				"PRIORITY": func(c *rawhttp2.Conn, i uint32) error {
 					return c.Raw(http2.FramePriority, 0, 2*i+1, []byte{0, 0, 0, 0, 1})
 				},
-				"an unknown type": func(c *rawhttp2.Conn, _ uint32) error { return c.Raw(0xbe, 0, 0, nil) },
+				"an unknown type":                 func(c *rawhttp2.Conn, _ uint32) error { return c.Raw(0xbe, 0, 0, nil) },
+				"ends of a stream that has ended": func(c *rawhttp2.Conn, _ uint32) error { return c.Data(1, true, nil) },
+				"DATA of padding": func(c *rawhttp2.Conn, _ uint32) error {
+					return c.Raw(http2.FrameData, http2.FlagDataPadded, 1, []byte{5, 0, 0, 0, 0, 0})
+				},
 				"reset calls": func(c *rawhttp2.Conn, i uint32) error {
-					return errors.Join(c.Headers(2*i+1, false, rawhttp2.GRPC("/a.B/C")...), c.Reset(2*i+1, http2.ErrCodeCancel))
+					return errors.Join(c.Headers(2*i+3, false, rawhttp2.GRPC("/a.B/C")...), c.Reset(2*i+3, http2.ErrCodeCancel))
 				},
 			} {
-				t.Run(name, func(t *testing.T) {
+				t.Run(name, func(t *testing.T) { // Behind a call that has been answered.
 					before := limited(t, d.g, "http2_frames")
 					c := rawhttp2.Dial(t, d.addr, d.tls)
+					if err := c.Headers(1, true, rawhttp2.GRPC("/a.B/C")...); err != nil {
+						t.Fatal(err)
+					}
+					if fields, reset := c.Answer(1, 20*time.Second); fields == nil {
+						t.Fatalf("the call before: %v", reset)
+					}
 					sent := 0
 					for ; sent < n && send(c, uint32(sent)) == nil; sent++ { //nolint:gosec // Small.
 					}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -89,6 +90,8 @@ type options struct {
 	source   config.Source
 	socket   func(ctx context.Context, name, addr string) (net.Listener, error)
 	explain  *recorder // set by Explain: nothing leaves the process
+	// tlsRefresh is how often the listeners' files are looked at; 0 means as tlsfile does.
+	tlsRefresh time.Duration
 }
 
 func newOptions(opts []Option) *options {

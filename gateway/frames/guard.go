@@ -37,6 +37,11 @@ const (
 	// smallest is the length of DATA that is some use: the prefix of a gRPC message
 	// has five bytes. Shorter ones count, in both directions.
 	smallest = 5
+	// mostPadding is what PADDED adds to the length of DATA at most, with its own byte.
+	mostPadding = 256
+	// mostEarned is how much of what answers have earned is held for later, so that a
+	// connection of many answers cannot flood for long.
+	mostEarned = 20 * burst
 )
 
 // ErrFlood is what reading ends with when a client has sent too many frames.
@@ -64,6 +69,7 @@ type Guard struct {
 	left   int64 // frames that are still free; the reader's
 	filled time.Time
 	newest uint32 // stream that the client has begun last
+	open   int64  // HEADERS whose stream goes on, each of which DATA may end for nothing
 	earned atomic.Int64
 
 	mu     sync.Mutex // held while something is written
@@ -98,7 +104,7 @@ func (g *Guard) Read(p []byte, saw func(Frame)) error {
 		}
 	})
 	g.wait()
-	if g.left >= 0 {
+	if g.left+min(0, g.earned.Load()) >= 0 {
 		return nil
 	}
 	return g.fill()
@@ -108,11 +114,19 @@ func (g *Guard) Read(p []byte, saw func(Frame)) error {
 func (g *Guard) cost(f Frame) int64 {
 	switch f.Type { //nolint:exhaustive // All others cost, those too that nobody knows.
 	case http2.FrameData:
-		if f.Length >= smallest || f.Flags.Has(http2.FlagDataEndStream) {
+		if f.Flags.Has(http2.FlagDataEndStream) && g.open > 0 {
+			g.open--
+			return 0
+		}
+		// How much of it is padding stands behind the head, which is not read.
+		if f.Length >= smallest+mostPadding || f.Length >= smallest && !f.Flags.Has(http2.FlagDataPadded) {
 			return 0
 		}
 	case http2.FrameHeaders:
 		g.newest = max(g.newest, f.Stream)
+		if !f.Flags.Has(http2.FlagHeadersEndStream) {
+			g.open++
+		}
 	}
 	return 1
 }
@@ -142,17 +156,26 @@ func (g *Guard) Write(c net.Conn, p []byte, saw func(Frame)) (int, error) {
 	g.writes.Feed(p[:n], func(f Frame) {
 		switch f.Type { //nolint:exhaustive // Nothing else is an answer.
 		case http2.FrameHeaders:
-			g.earned.Add(perHeaders)
+			g.earn(perHeaders)
 		case http2.FrameData:
 			if f.Length >= smallest {
-				g.earned.Add(perData + int64(f.Length>>10)*perKiB)
+				g.earn(perData + int64(f.Length>>10)*perKiB)
 			}
+		case http2.FrameRSTStream: // It answers what was of no use, such as DATA of a stream that has ended.
+			g.earn(-1)
 		}
 		if saw != nil {
 			saw(f)
 		}
 	})
 	return n, err
+}
+
+// earn is called with mu held: only fill changes earned meanwhile, and then it is small.
+func (g *Guard) earn(n int64) {
+	if e := g.earned.Add(n); e > mostEarned {
+		g.earned.CompareAndSwap(e, mostEarned)
+	}
 }
 
 // How long End goes on reading, so that the client sees why the connection ends: a

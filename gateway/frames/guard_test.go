@@ -63,9 +63,21 @@ func TestCosts(t *testing.T) {
 		"calls that nobody answers": {func(i int, in, _ *script) {
 			_ = in.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), EndHeaders: true})
 		}, burst + 1, true},
-		"empty DATA":              {func(_ int, in, _ *script) { _ = in.WriteData(1, false, nil) }, burst + 1, true},
-		"DATA of one byte":        {func(_ int, in, _ *script) { _ = in.WriteData(1, false, []byte("x")) }, burst + 1, true},
-		"empty DATA that ends":    {func(i int, in, _ *script) { _ = in.WriteData(uint32(2*i+1), true, nil) }, 10 * burst, false},
+		"empty DATA":       {func(_ int, in, _ *script) { _ = in.WriteData(1, false, nil) }, burst + 1, true},
+		"DATA of one byte": {func(_ int, in, _ *script) { _ = in.WriteData(1, false, []byte("x")) }, burst + 1, true},
+		"empty DATA that ends": {func(i int, in, out *script) {
+			id := uint32(2*i + 1)
+			_ = in.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true})
+			_ = in.WriteData(id, true, nil)
+			_ = out.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true})
+		}, 10 * burst, false},
+		"empty DATA that ends what has ended": {func(_ int, in, _ *script) { _ = in.WriteData(1, true, nil) }, burst + 1, true},
+		"DATA of a stream that has ended": {func(_ int, in, out *script) {
+			_ = in.WriteData(1, false, make([]byte, 5))
+			_ = out.WriteRSTStream(1, http2.ErrCodeStreamClosed)
+		}, burst + 2, true}, // The last answer counts with the frame behind it.
+		"DATA of padding":         {func(_ int, in, _ *script) { _ = in.WriteDataPadded(1, false, nil, make([]byte, 255)) }, burst + 1, true},
+		"DATA with padding":       {func(_ int, in, _ *script) { _ = in.WriteDataPadded(1, false, make([]byte, 260), make([]byte, 9)) }, 10 * burst, false},
 		"messages of gRPC, empty": {func(_ int, in, _ *script) { _ = in.WriteData(1, false, make([]byte, 5)) }, 10 * burst, false},
 		"window by the byte":      {func(_ int, in, out *script) { _ = in.WriteWindowUpdate(1, 1); _ = out.WriteData(1, false, []byte("x")) }, burst + 1, true},
 		"resets, answered by resets": {func(i int, in, out *script) {
@@ -153,6 +165,48 @@ func TestAnswersBeforeTheirWindow(t *testing.T) {
 	}
 	if err := g.Read(in.Bytes(), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEarnedIsBounded: a connection that has had many answers is no better placed to
+// flood than one that has had some, whatever it asks for first.
+func TestEarnedIsBounded(t *testing.T) {
+	for name, flood := range map[string]func(in, out *script){
+		"PING": func(in, _ *script) { _ = in.WritePing(false, [8]byte{}) },
+		"DATA of a stream that has ended": func(in, out *script) {
+			_ = in.WriteData(1, false, make([]byte, 5))
+			_ = out.WriteRSTStream(1, http2.ErrCodeStreamClosed)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g, in, out := guard(), newScript(), newScript()
+				defer g.Stop()
+				out.Reset()
+				for range 10 * mostEarned / perHeaders {
+					_ = out.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, EndHeaders: true, EndStream: true})
+				}
+				if _, err := g.Write(sink{}, out.Bytes(), nil); err != nil {
+					t.Fatal(err)
+				}
+				if err := g.Read(in.Bytes(), nil); err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				for err := error(nil); err == nil && n < 3*mostEarned; n++ {
+					in.Reset()
+					out.Reset()
+					flood(in, out)
+					if _, e := g.Write(sink{}, out.Bytes(), nil); e != nil {
+						t.Fatal(e)
+					}
+					err = g.Read(in.Bytes(), nil)
+				}
+				if n > mostEarned+burst+2 {
+					t.Errorf("ended after %d", n)
+				}
+			})
+		})
 	}
 }
 

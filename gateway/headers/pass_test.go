@@ -67,7 +67,7 @@ func FuzzPass(f *testing.F) {
 		h := http.Header{"X-Lang": {lang}, "X-Blob-Bin": {blob}}
 		for _, edge := range []policy.Edge{policy.EdgeREST, policy.EdgeGRPC} {
 			got := map[string][]string{}
-			err := p.Request(&policy.Call{Edge: edge, Headers: func(key string) []string { return h[http.CanonicalHeaderKey(key)] }}, func(k, v string) { got[k] = append(got[k], v) })
+			err := p.Request(&policy.Call{Edge: edge, BytesDecoded: edge == policy.EdgeGRPC, Headers: func(key string) []string { return h[http.CanonicalHeaderKey(key)] }}, func(k, v string) { got[k] = append(got[k], v) })
 			if err != nil {
 				continue
 			}

@@ -43,8 +43,11 @@ const (
 // frame a body are read, which are short.
 const longestHeld = 128
 
-// feed takes what has been read.
-func (h *heads) feed(p []byte) {
+// feed takes what has been read. It says whether a doubt has arisen in the body of a
+// request whose head had been read before: Settle may have looked already, so only
+// ending the reading stops what comes behind.
+func (h *heads) feed(p []byte) (late bool) {
+	settled := true // No head ends in p.
 	for len(p) > 0 && !h.doubt.Load() {
 		if h.left > 0 {
 			n := min(h.left, int64(len(p)))
@@ -58,7 +61,7 @@ func (h *heads) feed(p []byte) {
 		i := bytes.IndexByte(p, '\n')
 		if i < 0 {
 			h.hold(p)
-			return
+			return false
 		}
 		line := p[:i]
 		p = p[i+1:]
@@ -69,9 +72,16 @@ func (h *heads) feed(p []byte) {
 				line = append(line, h.last)
 			}
 		}
+		was := h.state
 		h.take(line)
 		h.line, h.cut = h.line[:0], false
+		if was == inHead {
+			settled = settled && h.begun
+		} else if h.doubt.Load() {
+			return settled
+		}
 	}
+	return false
 }
 
 func (h *heads) hold(p []byte) {

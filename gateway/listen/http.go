@@ -76,6 +76,8 @@ type httpConn struct {
 	decided bool // which protocol it is
 
 	heads heads
+	ended error // what every later Read returns
+
 	guard atomic.Pointer[frames.Guard] // nil means HTTP/1, or that nothing has come
 	once  sync.Once
 	state *tls.ConnectionState
@@ -85,12 +87,20 @@ type httpConn struct {
 // said.
 var errProtocol = errors.New("the connection does not speak the protocol of its handshake")
 
+// errBody is a body whose end another reader could see elsewhere. It is returned for
+// good: net/http reads the next request where a handler has not read the body to its
+// end, and forgets an error of that.
+var errBody = errors.New("the end of the request's body is in doubt")
+
 // Read reads for the server, and looks at what it will see.
 func (c *httpConn) Read(p []byte) (int, error) {
+	if c.ended != nil {
+		return 0, c.ended
+	}
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		if e := c.see(p[:n]); e != nil {
-			return 0, e
+		if c.ended = c.see(p[:n]); c.ended != nil {
+			return 0, c.ended
 		}
 	}
 	if err != nil && c.tls != nil && !c.decided {
@@ -107,7 +117,9 @@ func (c *httpConn) see(p []byte) error {
 	}
 	g := c.guard.Load()
 	if g == nil {
-		c.heads.feed(p)
+		if c.heads.feed(p) {
+			return errBody
+		}
 		return nil
 	}
 	if err := g.Read(p, nil); err != nil {
@@ -146,6 +158,7 @@ func (c *httpConn) explain(err error) {
 	if c.tls.ConnectionState().HandshakeComplete {
 		return
 	}
+	c.decided = true // net/http reads once more, and the reason is the same.
 	// Anyone can cause it.
 	c.inner.l.o.Log.Debug("TLS handshake failed", "peer", c.RemoteAddr().String(), "error", err)
 	var e tls.RecordHeaderError

@@ -52,6 +52,9 @@ type Call struct {
 	// BytesDecoded says that Headers gives binary values (of keys that end in -bin) as
 	// their bytes, as grpc-go does, and not in base64, as HTTP has them.
 	BytesDecoded bool
+	// Unnamed says that the call is made for an answer that others get, too, by a fetch
+	// or by a branch of what is fetched: no service is told who asks.
+	Unnamed bool
 	// Writes says that the request came over REST with a method that is not safe (RFC
 	// 9110, 9.2.1): nothing cached answers it, or is good for its path afterwards.
 	Writes bool
@@ -250,6 +253,7 @@ func Detach(ctx context.Context) (context.Context, *Call) {
 	c := &Call{
 		Method:          from.Method,
 		BytesDecoded:    from.BytesDecoded,
+		Unnamed:         from.Unnamed,
 		Edge:            from.Edge,
 		RequestID:       from.RequestID,
 		Peer:            from.Peer,
@@ -271,7 +275,7 @@ func Detach(ctx context.Context) (context.Context, *Call) {
 func DetachUnnamed(ctx context.Context, requestID string) (context.Context, *Call) {
 	ctx, c := Detach(ctx)
 	if c != nil {
-		c.RequestID, c.Principal = requestID, Anonymous
+		c.RequestID, c.Principal, c.Unnamed = requestID, Anonymous, true
 		c.Peer, c.Client, c.PeerCertificate = netip.AddrPort{}, netip.Addr{}, nil
 		c.Headers = func(string) []string { return nil }
 	}
@@ -294,6 +298,7 @@ func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Co
 		PeerCertificate: parent.PeerCertificate,
 		Headers:         parent.Headers,
 		BytesDecoded:    parent.BytesDecoded,
+		Unnamed:         parent.Unnamed,
 		Annotate:        func(string, string) {},
 		Principal:       parent.Principal,
 		Trace:           parent.Trace,

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -37,12 +39,41 @@ func (c content) sum() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// material is a set of files that fit together. Immutable.
+// material is a set of files that fit together. It does not change, but for what it
+// remembers. Safe for concurrent use.
 type material struct {
 	cert *tls.Certificate // nil without a certificate of our own
 	pool *x509.CertPool   // nil without a file of authorities
 	// authorities are those of pool, in DER: a pool cannot be asked for one.
 	authorities map[string]bool
+	// verified are answers of verifies, so that a connection's certificate is verified
+	// once, not for each call: a bool by the address of a connection's first chain.
+	verified   sync.Map
+	remembered atomic.Int64
+}
+
+// maxRemembered bounds verified. The connections beyond verify with each call.
+const maxRemembered = 1024
+
+// verifies says whether the authorities accept the leaf of chains that end in none of
+// them: one may have been renewed with the same key. What a connection's client has sent
+// is verified again, with all that was sent to fill the gap.
+func (m *material) verifies(chains [][]*x509.Certificate) bool {
+	connection := &chains[0][0]
+	if ok, there := m.verified.Load(connection); there {
+		return ok.(bool)
+	}
+	between := x509.NewCertPool()
+	for _, chain := range chains {
+		for _, c := range chain[min(1, len(chain)):] {
+			between.AddCert(c)
+		}
+	}
+	_, err := chains[0][0].Verify(x509.VerifyOptions{Roots: m.pool, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if m.remembered.Add(1) <= maxRemembered {
+		m.verified.Store(connection, err == nil)
+	}
+	return err == nil
 }
 
 // expires is when our certificate ends; zero without one.

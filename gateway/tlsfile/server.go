@@ -98,17 +98,20 @@ func (s *ServerTLS) Config(nextProtos ...string) *tls.Config {
 	}
 }
 
-// Trusts says whether the authorities of now would accept a client certificate by one of
-// the chains that were found when its connection began: a connection may be older than
-// the file that took its authority away.
+// Trusts says whether the authorities of now would accept a client certificate whose
+// chains were found when its connection began: a connection may be older than the file
+// that took its authority away, or that has a renewed certificate of it.
 func (s *ServerTLS) Trusts(chains [][]*x509.Certificate) bool {
 	m := s.current.Load()
+	if m == nil || m.pool == nil || len(chains) == 0 || len(chains[0]) == 0 {
+		return false
+	}
 	for _, chain := range chains {
-		if n := len(chain); n > 0 && m != nil && m.authorities[string(chain[n-1].Raw)] {
+		if n := len(chain); n > 0 && m.authorities[string(chain[n-1].Raw)] {
 			return true
 		}
 	}
-	return false
+	return m.verifies(chains)
 }
 
 // Close ends the watching; the configurations keep the last files.

@@ -58,7 +58,7 @@ func (c *Conn) answer(ctx context.Context, call *policy.Call, r *route, err erro
 	if !here {
 		st = withoutOurs(st)
 	}
-	public := r.public(ctx, st, call.Edge == policy.EdgeGRPC)
+	public := r.public(ctx, call, st)
 	if here && ctx.Err() == nil && ours(st) {
 		return st.Err() // A composite passes on what a branch of its was told here.
 	}
@@ -88,15 +88,16 @@ func statusOf(err error) *status.Status {
 
 // public is publicStatus by the method's rule: where the service itself decides whether
 // it knows who calls, its refusal is the caller's to read.
-func (r *route) public(ctx context.Context, st *status.Status, asBytes bool) *status.Status {
+func (r *route) public(ctx context.Context, call *policy.Call, st *status.Status) *status.Status {
 	if r.method.Rule.UnauthenticatedByService && st.Code() == codes.Unauthenticated && ctx.Err() == nil && !nonsense(st) {
 		return withDetails(st.Code(), st.Message(), st, publicDetail)
 	}
-	if is, ok := ctx.Value(chosenKey{}).(chosen); ok && is.r == r && is.unnamed && st.Code() == codes.Unauthenticated && ctx.Err() == nil {
-		// It was not told who asks, and wants to know: whoever asked does so by name, see wantsName.
+	if st.Code() == codes.Unauthenticated && call.Unnamed && ctx.Err() == nil {
+		// It was not told who asks, and wants to know, as a branch of a composite may, too:
+		// whoever asked does so by name, see wantsName.
 		return status.New(codes.PermissionDenied, msgWantsName)
 	}
-	return publicStatus(ctx, st, asBytes)
+	return publicStatus(ctx, st, call.Edge == policy.EdgeGRPC)
 }
 
 // publicStatus is what a caller may know. asBytes says that the caller, not

@@ -126,7 +126,11 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		}
 		if err != nil {
 			call.Cache = s.String()
-			return r.giveFailed(e, err, opts)
+			err = r.giveFailed(e, err, opts)
+			if st := status.Convert(err); st.Code() == codes.PermissionDenied && st.Message() == msgWantsName && !call.Unnamed {
+				return status.Error(codes.Internal, msgInternal) // She has no name, and the service takes none: as where nothing is cached.
+			}
+			return err
 		}
 	}
 	call.Cache = s.String()
@@ -230,8 +234,6 @@ type chosen struct {
 	r      *route
 	to     *place
 	caller *policy.Call
-	// unnamed says that the service is not told who asks.
-	unnamed bool
 }
 
 type chosenKey struct{}
@@ -281,7 +283,7 @@ func (k *kept) wantsName(call *policy.Call, err error) bool {
 func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *place) (context.Context, *policy.Call) {
 	ctx, caller := policy.Detach(ctx)
 	if caller == nil || !k.shared(call.Principal) {
-		ctx, sent := policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller, false}))
+		ctx, sent := policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}))
 		if sent != nil && r.here != nil { // A composite: its branches would pass on what its own key does not hold.
 			sent.Headers = r.pass.Only(sent.Headers)
 		}
@@ -291,7 +293,7 @@ func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *plac
 		caller.RequestID = telemetry.RequestID("")
 	}
 	ctx = telemetry.WithoutTraceState(ctx)
-	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller, true}), caller.RequestID)
+	return policy.DetachUnnamed(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}), caller.RequestID)
 }
 
 // notPanicking is for the goroutine of a fetch, where no edge recovers.
