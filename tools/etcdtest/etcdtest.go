@@ -103,7 +103,7 @@ func freeAddrs(n int) (addrs []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }() // Only its port was wanted.
 		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs, nil
