@@ -28,6 +28,7 @@ type ours struct {
 	class   []*Class
 	next    int // method of the next call; each has its class of that number, or the last
 	methods []*Method
+	place   *Place // of the last call
 }
 
 func (o *ours) pick(method int) { o.next = method }
@@ -65,7 +66,8 @@ func (o *ours) enter(p Priority) (func(Outcome), bool) {
 		o.methods = append(o.methods, o.service.Method(o.class[min(n, len(o.class)-1)].name, strconv.Itoa(n)))
 	}
 	permit, err := o.methods[o.next].Acquire(p)
-	return permit.Done, err == nil
+	o.place = permit.Place()
+	return o.place.Done, err == nil
 }
 
 // kind is a method of the simulated service.
@@ -76,6 +78,11 @@ type kind struct {
 	class   int
 	// spread is how work is drawn: even between half and one and a half of it, unless.
 	spread spread
+	// upload is how long its caller sends, and stream says that its caller only listens.
+	upload time.Duration
+	stream bool
+	// givesUp is the phase's, of this kind only.
+	givesUp time.Duration
 }
 
 // spread is a distribution of mean 1.
@@ -121,8 +128,10 @@ type phase struct {
 	sharing bool
 	steady  bool // calls come evenly, not at random
 	batch   int  // so many at once, as often less
-	// gives up after is how long callers wait; 0: the deadline.
+	// givesUp is how long callers wait; 0: the deadline.
 	givesUp time.Duration
+	// deadline is that of the rule; 0: a second.
+	deadline time.Duration
 	// Every stallEvery the service stands still for a stall.
 	stall, stallEvery time.Duration
 }
@@ -391,9 +400,23 @@ func (s *simulation) call(g gate, p *phase, r *result, begin time.Duration, took
 		}
 		*took = append(*took, s.now-at)
 	}
-	if p.givesUp > 0 {
-		s.after(p.givesUp, func() { finish(Ignored) })
+	if wait := cmp.Or(k.givesUp, p.givesUp); wait > 0 {
+		s.after(wait, func() { finish(Ignored) })
 	}
-	s.after(deadline, func() { finish(Overload) })
-	s.work(k, func() { finish(Success) })
+	if k.stream { // Opened, and then quiet for as long as the gateway asks the breaker to wait.
+		g.(*ours).place.Leave() //nolint:errcheck,forcetypeassert // Of ours only.
+		s.after(2*time.Second, func() { finish(Ignored) })
+		return
+	}
+	s.after(cmp.Or(p.deadline, deadline), func() { finish(Overload) })
+	if k.upload == 0 {
+		s.work(k, func() { finish(Success) })
+		return
+	}
+	place := g.(*ours).place //nolint:errcheck,forcetypeassert // Of ours only.
+	place.Leave()
+	s.after(k.upload, func() {
+		place.Return()
+		s.work(k, func() { finish(Success) })
+	})
 }
