@@ -149,15 +149,15 @@ func (s *seen) spared() bool { return s.whole < 0.1*(s.whole+s.answers) }
 // away early, and calls that nothing is known of, tell nothing.
 func (s *seen) dead() bool {
 	if s.drops > 0 {
-		return (s.refused > 0 || s.first >= fewest) && 2*s.drops >= s.answers
+		return (s.refused > 0 || s.first >= fewest) && 2*s.drops >= s.answers-s.left
 	}
-	return s.refused > 0 && s.answers == 0 && s.overdue > 0
+	return s.refused > 0 && s.answers == s.left && s.overdue > 0
 }
 
 // decide moves the limit.
 func (k *knee) decide(s seen, o *ConcurrencyOptions) {
 	k.scale = 1
-	k.calls += s.answers
+	k.calls += s.answers - s.left
 	if s.timed > 0 {
 		k.usual, k.span = s.usual, s.span
 	}

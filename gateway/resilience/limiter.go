@@ -39,6 +39,9 @@ type latency struct {
 	of *Class
 	// sum and n are of calls that began after the last cut, old counts the others.
 	sum, n, old atomic.Int64
+	// early is what calls given up before they usually end took, left how many they were: they
+	// were in flight, so what they had is work.
+	early, left atomic.Int64
 
 	// Guarded by limiter.mu: the mean and the count of the window looked at, and the
 	// latency without a queue, in nanoseconds, with how many answers it was learnt from.
@@ -60,6 +63,7 @@ type seen struct {
 	answers, timed    float64 // timed are the answers that mean and usual are of
 	refused, whole    float64 // whole are those of refused that were no optional branches
 	drops, overdue    float64
+	left              float64 // of answers: those who did not wait for one
 }
 
 // bound is how many calls of this priority may be in flight.
@@ -103,8 +107,13 @@ func (l *limiter) count(c *latency, out Outcome, took, now time.Duration) {
 	case out == Overload:
 		l.drops.Add(1)
 	case out == Ignored:
-		if due := c.due.Load(); due > 0 && int64(took) > due {
+		switch due := c.due.Load(); {
+		case due == 0:
+		case int64(took) > due:
 			l.overdue.Add(1)
+		default:
+			c.early.Add(int64(took))
+			c.left.Add(1)
 		}
 	}
 }
@@ -165,8 +174,10 @@ func (l *limiter) look(now time.Duration) seen {
 				c.usual = c.windowMean
 			}
 		}
-		s.answers += all
-		s.work += all * c.usual
+		early, left := float64(c.early.Swap(0)), float64(c.left.Swap(0))
+		s.answers += all + left
+		s.left += left
+		s.work += all*c.usual + early
 		s.span += all * c.usual * c.usual
 		s.timed += float64(c.windowN)
 		s.mean += sum
