@@ -52,9 +52,9 @@ var waitings = []overload{
 	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), refuses(rs[1], 0), refuses(rs[2], 0)) }},
 	{"99 of 100 go away before they can be answered", []phase{
 		{name: "answered", lasts: 10 * time.Second, rate: 50, kinds: waits(10 * tick)},
-		{name: "going", lasts: 20 * time.Second, rate: 250, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
-		{name: "more", lasts: 20 * time.Second, rate: 2500, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
-		{name: "still", lasts: 20 * time.Second, rate: 2500, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
+		{name: "going", lasts: 6 * time.Second, rate: 250, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
+		{name: "more", lasts: 6 * time.Second, rate: 2500, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
+		{name: "still", lasts: 6 * time.Second, rate: 2500, kinds: []kind{{share: 0.99, work: 10 * tick, waiting: true, givesUp: 4 * tick}, {share: 0.01, work: 10 * tick, waiting: true}}},
 	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), refuses(rs[1], 0), refuses(rs[3], 0)) }},
 }
 

@@ -2,7 +2,6 @@ package resilience
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -160,16 +159,38 @@ type event struct {
 	at time.Duration
 	do func()
 }
+
+// events is a heap. It is container/heap's, whose interfaces take most of the time of these tests.
 type events []event
 
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:errcheck,forcetypeassert // Ours.
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
+func (e *events) push(x event) {
+	h := append(*e, x)
+	for j := len(h) - 1; j > 0 && h[j].at < h[(j-1)/2].at; j = (j - 1) / 2 {
+		h[j], h[(j-1)/2] = h[(j-1)/2], h[j]
+	}
+	*e = h
+}
+
+func (e *events) pop() event {
+	n := len(*e) - 1
+	h, first := (*e)[:n], (*e)[0]
+	if n > 0 {
+		h[0] = (*e)[n]
+	}
+	(*e)[n] = event{}
+	for i := 0; 2*i+1 < n; {
+		j := 2*i + 1
+		if j+1 < n && h[j+1].at < h[j].at {
+			j++
+		}
+		if h[j].at >= h[i].at {
+			break
+		}
+		h[i], h[j] = h[j], h[i]
+		i = j
+	}
+	*e = h
+	return first
 }
 
 // job is a call at the simulated service.
@@ -196,7 +217,7 @@ type simulation struct {
 	inside  int
 }
 
-func (s *simulation) after(d time.Duration, do func()) { heap.Push(&s.todo, event{s.now + d, do}) }
+func (s *simulation) after(d time.Duration, do func()) { s.todo.push(event{s.now + d, do}) }
 
 // work gives a call to the service.
 func (s *simulation) work(k kind, done func()) {
@@ -258,9 +279,12 @@ func (s *simulation) shareNext() {
 	if len(s.shared) == 0 || s.pace() == 0 {
 		return
 	}
-	first := slices.IndexFunc(s.shared, func(j job) bool {
-		return j.left == slices.MinFunc(s.shared, func(a, b job) int { return cmp.Compare(a.left, b.left) }).left
-	})
+	first := 0
+	for i := range s.shared {
+		if s.shared[i].left < s.shared[first].left {
+			first = i
+		}
+	}
 	s.after(max(time.Duration(math.Ceil(float64(s.shared[first].left-s.virtual)/s.pace())), 0), func() {
 		if turn != s.turn {
 			return
@@ -335,7 +359,7 @@ func (s *simulation) run(g gate, advance func(time.Duration)) result {
 	s.shareNext()
 	s.serve() // There may be more workers than before.
 	for s.phase != nil {
-		e := heap.Pop(&s.todo).(event) //nolint:errcheck,forcetypeassert // Ours.
+		e := s.todo.pop()
 		advance(e.at - s.now)
 		s.now = e.at
 		e.do()
