@@ -60,7 +60,7 @@ func (s served) tried(fresh func() (gate, func(time.Duration))) verdict {
 	}
 	g, advance := fresh()
 	rs := simulate(g, advance, s.load("capacity", 0.95, lasts, true), s.load("begins", 10, begins, true),
-		s.load("ten times", 10, lasts, true), s.load("after", 0.9, max(lasts, 12*time.Second), false))
+		s.load("ten times", 10, lasts, true), s.load("after", 0.9, max(lasts, 8*time.Second), false))
 	g, advance = fresh()
 	ninety := simulate(g, advance, s.load("half", 0.5, time.Second, false), s.load("90%", 0.9, lasts, false))
 	return verdict{float64(rs[2].p99) / float64(rs[0].p99), rs[2].goodput() / s.capacity, ninety[1].refused, rs[3].refusedLate, rs[2].p50}

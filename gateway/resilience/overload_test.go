@@ -101,8 +101,8 @@ var overloads = []overload{
 		return errors.Join(keeps(rs[1], 0.9*capacity, 300*time.Millisecond), keeps(rs[2], 0.9*capacity, 300*time.Millisecond))
 	}},
 	{"methods of 1 ms and 600 ms", []phase{
-		{name: "few", lasts: 30 * time.Second, rate: 300, kinds: bimodal},
-		{name: "many", lasts: 30 * time.Second, rate: 2000, kinds: bimodal},
+		{name: "few", lasts: 3 * stretch, rate: 300, kinds: bimodal},
+		{name: "many", lasts: 3 * stretch, rate: 2000, kinds: bimodal},
 	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), refuses(rs[1], 200)) }},
 	{"more of the slow methods", []phase{
 		{name: "tenth", lasts: 20 * time.Second, rate: 400, kinds: bimodal},
