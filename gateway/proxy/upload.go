@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,14 +15,14 @@ import (
 type upload struct {
 	io.ReadCloser
 	w       *watch
-	begun   atomic.Bool  // the backend was reached: it is being sent
-	waiting atomic.Bool  // for the caller
-	whole   atomic.Int64 // when all of it had come, in Unix nanoseconds; 0 is not yet
-	once    sync.Once
+	begun   atomic.Bool // the backend was reached: it is being sent
+	waiting atomic.Bool // for the caller
+	whole   atomic.Bool // all of it has come
+	place   *resilience.Place
 }
 
-// uploadHold is how long a request that is still being sent holds its place among those
-// of a service: upstream's firstAnswer. Otherwise callers who send slowly could take all.
+// uploadHold is how long a request that is still being sent may be a breaker's probe:
+// upstream's firstAnswer. Otherwise callers who send slowly could take all.
 const uploadHold = 2 * time.Second
 
 func (u *upload) Read(p []byte) (int, error) {
@@ -32,9 +31,12 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.ReadCloser.Read(p)
 	u.w.touch()
 	if errors.Is(err, io.EOF) {
-		u.whole.CompareAndSwap(0, time.Now().UnixNano())
+		u.whole.Store(true)
+		if u.place != nil {
+			u.place.Return()
+		}
 	}
-	if err == nil || u.whole.Load() != 0 { // A caller that failed is waited for ever.
+	if err == nil || u.whole.Load() { // A caller that failed is waited for ever.
 		u.waiting.Store(false)
 	}
 	return n, err
@@ -45,27 +47,23 @@ func (u *upload) hold(permit resilience.Permit) (done func(resilience.Outcome)) 
 	if u == nil {
 		return permit.Done
 	}
-	start := time.Now()
+	u.place = permit.Place()
+	if !u.whole.Load() {
+		u.place.Leave()
+	}
 	t := time.AfterFunc(uploadHold, func() {
-		if u.whole.Load() == 0 {
-			u.once.Do(func() { permit.Done(resilience.Ignored) })
+		if !u.whole.Load() {
+			u.place.Done(resilience.Ignored)
 		}
 	})
 	return func(o resilience.Outcome) {
 		t.Stop()
-		u.once.Do(func() {
-			if at := u.whole.Load(); at != 0 {
-				permit = permit.Later(time.Unix(0, at).Sub(start))
-			} else {
-				permit = permit.Untimed()
-			}
-			permit.Done(o)
-		})
+		u.place.Done(o)
 	}
 }
 
 // cut says that an attempt failed while the body was being sent; late, that it was out of
 // time. Which side broke it off nobody can tell: services refuse what is too large so.
 func (u *upload) cut(late bool) bool {
-	return u != nil && u.begun.Load() && u.whole.Load() == 0 && (!late || u.waiting.Load())
+	return u != nil && u.begun.Load() && !u.whole.Load() && (!late || u.waiting.Load())
 }

@@ -39,7 +39,12 @@ func TestSlowUploads(t *testing.T) {
 					_ = w.Close()
 				}()
 				go func() { _, _ = io.Copy(io.Discard, u) }()
-				time.Sleep(3 * time.Second)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if n := s.States()[0].InFlight; tc.slow > 0 && n != 0 {
+					t.Errorf("%d in flight while the caller sends", n)
+				}
+				time.Sleep(2 * time.Second)
 				synctest.Wait()
 				if held := s.States()[0].InFlight == 1; held != tc.held {
 					t.Errorf("held: %v", held)

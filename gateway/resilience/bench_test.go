@@ -99,7 +99,8 @@ func BenchmarkConcurrency(b *testing.B) {
 			if s.limiter.enter(Whole, &o.Concurrency) {
 				now := s.now()
 				s.limiter.leave()
-				s.limiter.done(&c.latency, Success, now-at, now, &o.Concurrency)
+				s.limiter.count(&c.latency, Success, now-at, now)
+				s.limiter.turn(now, &o.Concurrency)
 			}
 		})
 	})

@@ -71,14 +71,14 @@ type Permit struct {
 	at      time.Duration
 	word    uint64 // The breaker's state that let it out.
 	probe   uint32
-	// untimed keeps the attempt's length from the bound.
-	untimed bool
+	// waits says that the attempt is not among the calls in flight, and its length no latency.
+	waits bool
 }
 
 // Acquire asks whether the first attempt of a call may go out now; the error is a
 // *Rejection, and not to be tried again here. It never waits, and allocates only when
-// it refuses. A permit must be Done exactly once, when the answer is there; for a
-// stream that is its first answer, for its length tells nothing.
+// it refuses. A permit must be Done exactly once, when the answer is there. Of a stream,
+// whose length tells nothing, and a body that its caller still sends there is a Place.
 func (c *Class) Acquire(p Priority) (Permit, error) { return c.acquire(&c.latency, p, true) }
 
 // AcquireAgain is Acquire for an attempt that TryRetry granted: it earns the budget
@@ -108,19 +108,6 @@ func (c *Class) acquire(l *latency, p Priority, first bool) (Permit, error) {
 	return Permit{class: c, latency: l, at: now, word: word, probe: probe}, nil
 }
 
-// Later is the permit of an attempt that has waited so long for its caller, who was
-// sending: that is no time of the service's.
-func (p Permit) Later(wait time.Duration) Permit {
-	p.at += wait
-	return p
-}
-
-// Untimed is the permit of an attempt whose length says nothing of the service.
-func (p Permit) Untimed() Permit {
-	p.untimed = true
-	return p
-}
-
 // Done tells what came of the attempt.
 func (p Permit) Done(out Outcome) {
 	c := p.class
@@ -130,11 +117,17 @@ func (p Permit) Done(out Outcome) {
 	s := c.service
 	o := s.options.Load()
 	now := s.now()
-	s.limiter.leave()
-	s.tell(o, c, c.breaker.done(p.word, p.probe, out, now, &o.Breaker))
-	if !o.Concurrency.Off && !(p.untimed && out == Success) {
-		s.limiter.done(p.latency, out, now-p.at, now, &o.Concurrency)
+	if !p.waits {
+		s.limiter.leave()
 	}
+	s.tell(o, c, c.breaker.done(p.word, p.probe, out, now, &o.Breaker))
+	if o.Concurrency.Off {
+		return
+	}
+	if !p.waits {
+		s.limiter.count(p.latency, out, now-p.at, now)
+	}
+	s.limiter.turn(now, &o.Concurrency)
 }
 
 // Reasons of a Rejection.

@@ -144,13 +144,20 @@ func (s *seen) told() bool { return s.timed >= minAnswers || s.timed > 0 && s.to
 // spared says that hardly any whole request was refused.
 func (s *seen) spared() bool { return s.whole < 0.1*(s.whole+s.answers) }
 
-// dead says that calls are refused and those that are not hardly get an answer.
-func (s *seen) dead() bool { return (s.refused > 0 || s.first >= fewest) && 2*s.drops >= s.answers }
+// dead says that calls are refused and those that are not hardly get an answer. It takes drops, or
+// that nobody at all was answered while calls lasted longer than usual: callers who go
+// away early, and calls that nothing is known of, tell nothing.
+func (s *seen) dead() bool {
+	if s.drops > 0 {
+		return (s.refused > 0 || s.first >= fewest) && 2*s.drops >= s.answers-s.left
+	}
+	return s.refused > 0 && s.answers == s.left && s.overdue > 0
+}
 
 // decide moves the limit.
 func (k *knee) decide(s seen, o *ConcurrencyOptions) {
 	k.scale = 1
-	k.calls += s.answers
+	k.calls += s.answers - s.left
 	if s.timed > 0 {
 		k.usual, k.span = s.usual, s.span
 	}

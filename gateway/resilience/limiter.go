@@ -16,8 +16,11 @@ type limiter struct {
 	// Of this window: the most in flight, calls refused by priority, answers that said
 	// overload.
 	peak, drops atomic.Int64
-	refused     [len(priorityNames)]atomic.Int64
-	ends        atomic.Int64
+	// overdue are the calls given up after longer than their method usually takes: that the
+	// service did not answer them by then is its own.
+	overdue atomic.Int64
+	refused [len(priorityNames)]atomic.Int64
+	ends    atomic.Int64
 	// cut is when a probe or an overload last lowered the limit: latencies of calls that
 	// began before it tell of the queue that there was then.
 	cut atomic.Int64
@@ -36,11 +39,16 @@ type latency struct {
 	of *Class
 	// sum and n are of calls that began after the last cut, old counts the others.
 	sum, n, old atomic.Int64
+	// early is what calls given up before they usually end took, left how many they were: they
+	// were in flight, so what they had is work.
+	early, left atomic.Int64
 
 	// Guarded by limiter.mu: the mean and the count of the window looked at, and the
 	// latency without a queue, in nanoseconds, with how many answers it was learnt from.
 	windowMean, usual float64
-	windowN, learnt   int64
+	// due is usual, for those who do not have the lock.
+	due             atomic.Int64
+	windowN, learnt int64
 }
 
 // seen is what a window showed. Work is in calls: as many as would be in flight if each
@@ -54,7 +62,8 @@ type seen struct {
 	span              float64 // what a unit of work takes: the slow methods' latency where these are most of it
 	answers, timed    float64 // timed are the answers that mean and usual are of
 	refused, whole    float64 // whole are those of refused that were no optional branches
-	drops             float64
+	drops, overdue    float64
+	left              float64 // of answers: those who did not wait for one
 }
 
 // bound is how many calls of this priority may be in flight.
@@ -86,8 +95,9 @@ func (l *limiter) enter(p Priority, o *ConcurrencyOptions) bool {
 
 func (l *limiter) leave() { l.inFlight.Add(-1) }
 
-// done counts an answer, and ends the window when it is over.
-func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *ConcurrencyOptions) {
+// count counts what came of a call.
+func (l *limiter) count(c *latency, out Outcome, took, now time.Duration) {
+	took = max(took, time.Microsecond) // A clock that is set back would make it negative.
 	switch {
 	case out == Success && int64(now-took) >= l.cut.Load():
 		c.sum.Add(int64(took))
@@ -96,9 +106,21 @@ func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *Conc
 		c.old.Add(1)
 	case out == Overload:
 		l.drops.Add(1)
+	case out == Ignored:
+		switch due := c.due.Load(); {
+		case due == 0:
+		case int64(took) > due:
+			l.overdue.Add(1)
+		default:
+			c.early.Add(int64(took))
+			c.left.Add(1)
+		}
 	}
-	// A failure or a call given up says nothing of latency, but it may be the only sign
-	// of life of a service whose callers all give up.
+}
+
+// turn ends the window when it is over. Each outcome may end it: one that says nothing of
+// latency may be the only sign of life of a service whose callers all give up.
+func (l *limiter) turn(now time.Duration, o *ConcurrencyOptions) {
 	if int64(now) < l.ends.Load() || !l.mu.TryLock() {
 		return
 	}
@@ -117,6 +139,9 @@ func (l *limiter) done(c *latency, out Outcome, took, now time.Duration, o *Conc
 
 // set puts the limit that was decided in force.
 func (l *limiter) set(o *ConcurrencyOptions) {
+	if math.IsNaN(l.knee.limit) { // No arithmetic gets a service out of it.
+		l.knee.limit = float64(o.Initial)
+	}
 	l.knee.limit = min(max(l.knee.limit, float64(o.Min)), float64(o.Max))
 	l.limit.Store(int64(math.Round(min(l.knee.limit+l.knee.reserve, float64(o.Max)))))
 	l.optional.Store(max(int64(math.Round(l.knee.limit*optionalShare)), 1))
@@ -134,7 +159,8 @@ func (l *limiter) answers() int64 {
 // look takes the window's counts and begins the next.
 func (l *limiter) look(now time.Duration) seen {
 	s := seen{now: now, took: max(now-l.began, time.Millisecond), limit: l.knee.limit,
-		first: float64(l.first), whole: float64(l.refused[Whole].Swap(0)), drops: float64(l.drops.Swap(0))}
+		first: float64(l.first), whole: float64(l.refused[Whole].Swap(0)), drops: float64(l.drops.Swap(0)),
+		overdue: float64(l.overdue.Swap(0))}
 	l.first = l.inFlight.Load()
 	s.peak = float64(l.peak.Swap(l.first))
 	s.refused = s.whole + float64(l.refused[Optional].Swap(0))
@@ -148,8 +174,10 @@ func (l *limiter) look(now time.Duration) seen {
 				c.usual = c.windowMean
 			}
 		}
-		s.answers += all
-		s.work += all * c.usual
+		early, left := float64(c.early.Swap(0)), float64(c.left.Swap(0))
+		s.answers += all + left
+		s.left += left
+		s.work += all*c.usual + early
 		s.span += all * c.usual * c.usual
 		s.timed += float64(c.windowN)
 		s.mean += sum
@@ -173,6 +201,7 @@ func (l *limiter) learn(s seen) {
 	scale := l.knee.takeScale()
 	for _, c := range l.methods {
 		c.usual *= scale
+		c.due.Store(int64(c.usual))
 		if c.windowN == 0 || c.learnt > 0 && l.knee.mode != free {
 			continue
 		}
@@ -182,7 +211,8 @@ func (l *limiter) learn(s seen) {
 			weight = min(s.took.Seconds()/learnDown, 1)
 		}
 		weight = max(weight, float64(c.windowN)/float64(c.learnt))
-		c.usual += min(c.windowMean-c.usual, c.usual/2) * weight
+		c.usual += min(c.windowMean-c.usual, max(c.usual/2, float64(time.Microsecond))) * weight
+		c.due.Store(int64(c.usual))
 	}
 }
 

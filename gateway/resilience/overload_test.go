@@ -72,6 +72,9 @@ func refuses(r result, most int) error {
 	return nil
 }
 
+// stretch is how long a phase of the capacity's multiples lasts.
+var stretch = map[bool]time.Duration{true: 10 * time.Second, false: 4 * time.Second}[long]
+
 func hiccups() (out []phase) {
 	for range 20 {
 		out = append(out, phase{name: "works", lasts: 2 * time.Second, rate: 900, workers: 2, kinds: works(time.Millisecond)},
@@ -82,8 +85,8 @@ func hiccups() (out []phase) {
 
 var overloads = []overload{
 	{"rising to ten times, and back", []phase{
-		times("half", 0.5, 10*time.Second), times("once", 1, 10*time.Second), times("twice", 2, 10*time.Second),
-		times("5 times", 5, 10*time.Second), times("10 times", 10, 10*time.Second), times("half again", 0.5, 10*time.Second),
+		times("half", 0.5, stretch), times("once", 1, stretch), times("twice", 2, stretch),
+		times("5 times", 5, stretch), times("10 times", 10, stretch), times("half again", 0.5, stretch),
 	}, func(rs []result) error {
 		errs := []error{refuses(rs[0], 0)}
 		for _, r := range rs[2:5] {
@@ -91,15 +94,15 @@ var overloads = []overload{
 		}
 		return errors.Join(append(errs, refuses(rs[5], 100))...)
 	}},
-	{"ten times from the start", []phase{times("10 times", 10, 10*time.Second)}, func(rs []result) error {
+	{"ten times from the start", []phase{times("10 times", 10, stretch)}, func(rs []result) error {
 		return keeps(rs[0], 0.9*capacity, 300*time.Millisecond)
 	}},
-	{"ten times for long", []phase{times("half", 0.5, 5*time.Second), times("10 times", 10, 10*time.Second), times("still", 10, 10*time.Second)}, func(rs []result) error {
+	{"ten times for long", []phase{times("half", 0.5, 5*time.Second), times("10 times", 10, stretch), times("still", 10, stretch)}, func(rs []result) error {
 		return errors.Join(keeps(rs[1], 0.9*capacity, 300*time.Millisecond), keeps(rs[2], 0.9*capacity, 300*time.Millisecond))
 	}},
 	{"methods of 1 ms and 600 ms", []phase{
-		{name: "few", lasts: 30 * time.Second, rate: 300, kinds: bimodal},
-		{name: "many", lasts: 30 * time.Second, rate: 2000, kinds: bimodal},
+		{name: "few", lasts: 3 * stretch, rate: 300, kinds: bimodal},
+		{name: "many", lasts: 3 * stretch, rate: 2000, kinds: bimodal},
 	}, func(rs []result) error { return errors.Join(refuses(rs[0], 0), refuses(rs[1], 200)) }},
 	{"more of the slow methods", []phase{
 		{name: "tenth", lasts: 20 * time.Second, rate: 400, kinds: bimodal},

@@ -8,43 +8,55 @@ import (
 // TestWhatIsNoTimeOfTheService: of an attempt, the bound is told how long the service
 // took; nothing where that is not known, and not how long its caller was sending.
 func TestWhatIsNoTimeOfTheService(t *testing.T) {
-	now := time.Unix(0, 0)
-	s, err := NewService(Options{Clock: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := s.Class("read")
-	took := func(change func(Permit) Permit, out Outcome) (int64, time.Duration) {
-		n, sum := c.latency.n.Load(), c.latency.sum.Load()
-		p, err := c.Acquire(Whole)
-		if err != nil {
-			t.Fatal(err)
-		}
-		now = now.Add(10 * time.Second)
-		change(p).Done(out)
-		return c.latency.n.Load() - n, time.Duration(c.latency.sum.Load() - sum)
-	}
+	plain := func(p Permit, _ func(), out Outcome) { p.Done(out) }
 	for name, tc := range map[string]struct {
-		change func(Permit) Permit
-		out    Outcome
-		n      int64
-		took   time.Duration
+		attempt func(p Permit, later func(), out Outcome)
+		out     Outcome
+		n       int64
+		took    time.Duration
 	}{
-		"an answer":                    {func(p Permit) Permit { return p }, Success, 1, 10 * time.Second},
-		"behind an upload":             {func(p Permit) Permit { return p.Later(9 * time.Second) }, Success, 1, time.Second},
-		"of a stream":                  {Permit.Untimed, Success, 0, 0},
-		"of a caller who went away":    {func(p Permit) Permit { return p }, Ignored, 0, 0},
-		"of a service that has failed": {func(p Permit) Permit { return p }, Failure, 0, 0},
+		"an answer": {plain, Success, 1, 9 * time.Second},
+		"behind an upload": {func(p Permit, later func(), out Outcome) {
+			l := p.Place()
+			l.Leave()
+			later()
+			l.Return()
+			later()
+			l.Done(out)
+		}, Success, 1, time.Second},
+		"of a stream": {func(p Permit, later func(), out Outcome) {
+			l := p.Place()
+			l.Leave()
+			later()
+			l.Done(out)
+		}, Success, 0, 0},
+		"of a caller who went away":    {plain, Ignored, 0, 0},
+		"of a service that has failed": {plain, Failure, 0, 0},
 	} {
-		if n, d := took(tc.change, tc.out); n != tc.n || d != tc.took {
-			t.Errorf("%s: %d of %v", name, n, d)
-		}
-		if n := s.limiter.inFlight.Load(); n != 0 {
-			t.Errorf("%s: %d in flight", name, n)
-		}
-	}
-	if total, failures := c.breaker.window.sum(s.now(), time.Hour); total > 4 || failures > 1 {
-		t.Errorf("%d, %d", total, failures)
+		t.Run(name, func(t *testing.T) {
+			now := time.Unix(0, 0)
+			s, err := NewService(Options{Clock: func() time.Time { return now }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.limiter.ends.Store(int64(time.Hour)) // The window goes on: its counts are looked at.
+			c := s.Class("read")
+			p, err := c.Acquire(Whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now = now.Add(9 * time.Second)
+			tc.attempt(p, func() { now = now.Add(time.Second) }, tc.out)
+			if n, took := c.latency.n.Load(), time.Duration(c.latency.sum.Load()); n != tc.n || took != tc.took {
+				t.Errorf("%d of %v", n, took)
+			}
+			if n := s.limiter.inFlight.Load(); n != 0 {
+				t.Errorf("%d in flight", n)
+			}
+			if got := s.States()[0]; (got.Requests == 1) != (tc.out != Ignored) || (got.Failures == 1) != (tc.out == Failure) {
+				t.Errorf("the breaker has %+v", got)
+			}
+		})
 	}
 }
 

@@ -83,7 +83,7 @@ func (s *Service) now() time.Duration {
 	if s.clock == nil {
 		return time.Since(s.start)
 	}
-	return s.clock().Sub(s.start)
+	return max(s.clock().Sub(s.start), 0) // Buckets are numbered from there.
 }
 
 // Update changes the settings, as a reload does; what is known of the service stays.

@@ -2,7 +2,6 @@ package resilience
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -28,6 +27,7 @@ type ours struct {
 	class   []*Class
 	next    int // method of the next call; each has its class of that number, or the last
 	methods []*Method
+	place   *Place // of the last call
 }
 
 func (o *ours) pick(method int) { o.next = method }
@@ -65,7 +65,8 @@ func (o *ours) enter(p Priority) (func(Outcome), bool) {
 		o.methods = append(o.methods, o.service.Method(o.class[min(n, len(o.class)-1)].name, strconv.Itoa(n)))
 	}
 	permit, err := o.methods[o.next].Acquire(p)
-	return permit.Done, err == nil
+	o.place = permit.Place()
+	return o.place.Done, err == nil
 }
 
 // kind is a method of the simulated service.
@@ -76,6 +77,11 @@ type kind struct {
 	class   int
 	// spread is how work is drawn: even between half and one and a half of it, unless.
 	spread spread
+	// upload is how long its caller sends, and stream says that its caller only listens.
+	upload time.Duration
+	stream bool
+	// givesUp is the phase's, of this kind only.
+	givesUp time.Duration
 }
 
 // spread is a distribution of mean 1.
@@ -121,8 +127,10 @@ type phase struct {
 	sharing bool
 	steady  bool // calls come evenly, not at random
 	batch   int  // so many at once, as often less
-	// gives up after is how long callers wait; 0: the deadline.
+	// givesUp is how long callers wait; 0: the deadline.
 	givesUp time.Duration
+	// deadline is that of the rule; 0: a second.
+	deadline time.Duration
 	// Every stallEvery the service stands still for a stall.
 	stall, stallEvery time.Duration
 }
@@ -151,16 +159,38 @@ type event struct {
 	at time.Duration
 	do func()
 }
+
+// events is a heap. It is container/heap's, whose interfaces take most of the time of these tests.
 type events []event
 
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) } //nolint:errcheck,forcetypeassert // Ours.
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
+func (e *events) push(x event) {
+	h := append(*e, x)
+	for j := len(h) - 1; j > 0 && h[j].at < h[(j-1)/2].at; j = (j - 1) / 2 {
+		h[j], h[(j-1)/2] = h[(j-1)/2], h[j]
+	}
+	*e = h
+}
+
+func (e *events) pop() event {
+	n := len(*e) - 1
+	h, first := (*e)[:n], (*e)[0]
+	if n > 0 {
+		h[0] = (*e)[n]
+	}
+	(*e)[n] = event{}
+	for i := 0; 2*i+1 < n; {
+		j := 2*i + 1
+		if j+1 < n && h[j+1].at < h[j].at {
+			j++
+		}
+		if h[j].at >= h[i].at {
+			break
+		}
+		h[i], h[j] = h[j], h[i]
+		i = j
+	}
+	*e = h
+	return first
 }
 
 // job is a call at the simulated service.
@@ -187,7 +217,7 @@ type simulation struct {
 	inside  int
 }
 
-func (s *simulation) after(d time.Duration, do func()) { heap.Push(&s.todo, event{s.now + d, do}) }
+func (s *simulation) after(d time.Duration, do func()) { s.todo.push(event{s.now + d, do}) }
 
 // work gives a call to the service.
 func (s *simulation) work(k kind, done func()) {
@@ -249,9 +279,12 @@ func (s *simulation) shareNext() {
 	if len(s.shared) == 0 || s.pace() == 0 {
 		return
 	}
-	first := slices.IndexFunc(s.shared, func(j job) bool {
-		return j.left == slices.MinFunc(s.shared, func(a, b job) int { return cmp.Compare(a.left, b.left) }).left
-	})
+	first := 0
+	for i := range s.shared {
+		if s.shared[i].left < s.shared[first].left {
+			first = i
+		}
+	}
 	s.after(max(time.Duration(math.Ceil(float64(s.shared[first].left-s.virtual)/s.pace())), 0), func() {
 		if turn != s.turn {
 			return
@@ -326,7 +359,7 @@ func (s *simulation) run(g gate, advance func(time.Duration)) result {
 	s.shareNext()
 	s.serve() // There may be more workers than before.
 	for s.phase != nil {
-		e := heap.Pop(&s.todo).(event) //nolint:errcheck,forcetypeassert // Ours.
+		e := s.todo.pop()
 		advance(e.at - s.now)
 		s.now = e.at
 		e.do()
@@ -391,9 +424,23 @@ func (s *simulation) call(g gate, p *phase, r *result, begin time.Duration, took
 		}
 		*took = append(*took, s.now-at)
 	}
-	if p.givesUp > 0 {
-		s.after(p.givesUp, func() { finish(Ignored) })
+	if wait := cmp.Or(k.givesUp, p.givesUp); wait > 0 {
+		s.after(wait, func() { finish(Ignored) })
 	}
-	s.after(deadline, func() { finish(Overload) })
-	s.work(k, func() { finish(Success) })
+	if k.stream { // Opened, and then quiet for as long as the gateway asks the breaker to wait.
+		g.(*ours).place.Leave() //nolint:errcheck,forcetypeassert // Of ours only.
+		s.after(2*time.Second, func() { finish(Ignored) })
+		return
+	}
+	s.after(cmp.Or(p.deadline, deadline), func() { finish(Overload) })
+	if k.upload == 0 {
+		s.work(k, func() { finish(Success) })
+		return
+	}
+	place := g.(*ours).place //nolint:errcheck,forcetypeassert // Of ours only.
+	place.Leave()
+	s.after(k.upload, func() {
+		place.Return()
+		s.work(k, func() { finish(Success) })
+	})
 }

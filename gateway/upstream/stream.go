@@ -83,9 +83,9 @@ type stream struct {
 	start     time.Time
 	span      trace.Span
 	once      sync.Once
-	to        atomic.Pointer[place]             // once the service has been called
-	permit    atomic.Pointer[resilience.Permit] // until the first answer
-	received  bool                              // a message; who receives asks
+	to        atomic.Pointer[place]            // once the service has been called
+	permit    atomic.Pointer[resilience.Place] //  until the first answer
+	received  bool                             // a message; who receives asks
 	undrain   func() bool
 	changes   changes // of what is cached
 	unwatch   func()  // of the caller's credentials
@@ -111,6 +111,7 @@ func (s *stream) open(ctx context.Context) error {
 		s.settle(tells(s.ctx, s.call, failure(s.route, err)))
 		return s.conn.answer(s.ctx, s.call, s.route, err)
 	}
+	s.opened()
 	if s.desc.ClientStreams {
 		s.settle(resilience.Ignored) // When an answer comes is its caller's to decide.
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 )
 
-// firstAnswer is how long a stream holds its place among the calls of a service: its
-// first message tells how the service is, and who watches may wait for that for hours.
+// firstAnswer is how long a breaker waits for a stream's first message, which tells how the
+// service is: who watches may wait for that for hours.
 const firstAnswer = 2 * time.Second
 
 // acquire asks whether the stream may be opened.
@@ -23,7 +23,7 @@ func (s *stream) acquire(to *place) error {
 	if err != nil {
 		return refused(s.call, err)
 	}
-	s.permit.Store(&permit)
+	s.permit.Store(permit.Place())
 	if s.ctx.Err() != nil { // It ended before there was a permit to be done.
 		s.settle(resilience.Ignored)
 	}
@@ -34,8 +34,15 @@ func (s *stream) acquire(to *place) error {
 // settle tells, once, what came of opening the stream.
 func (s *stream) settle(o resilience.Outcome) {
 	if permit := s.permit.Swap(nil); permit != nil {
-		// When there is something to say to who watches, its first message too, is no matter of load.
-		permit.Untimed().Done(o)
+		permit.Done(o)
+	}
+}
+
+// opened takes the stream out of the calls in flight: when there is something to say to who
+// watches, its first message too, is no matter of load.
+func (s *stream) opened() {
+	if permit := s.permit.Load(); permit != nil {
+		permit.Leave()
 	}
 }
 
