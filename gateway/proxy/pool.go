@@ -77,6 +77,10 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			c.answered(r, res, body != nil && !body.done.Load())
 			return res, nil
 		}
+		if unsendable(err) {
+			c.end(true)
+			return nil, err
+		}
 		_ = c.client.Close()
 		// A backend may close a connection while a request is on its way to it. What
 		// cannot have been acted on, or may be done twice, goes over another connection.

@@ -93,7 +93,11 @@ func start(t testing.TB, o proxy.Options) (*edge, string) {
 		t.Fatal(err)
 	}
 	e := &edge{p: p, principal: policy.Anonymous}
-	srv := httptest.NewServer(e)
+	srv := httptest.NewUnstartedServer(e)
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetHTTP1(true)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		if err := p.Close(); err != nil {
