@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,11 +18,13 @@ type upload struct {
 	begun   atomic.Bool  // the backend was reached: it is being sent
 	waiting atomic.Bool  // for the caller
 	whole   atomic.Int64 // when all of it had come, in Unix nanoseconds; 0 is not yet
-	once    sync.Once
+	done    atomic.Bool  // the outcome has been told
 }
 
-// uploadHold is how long a request that is still being sent holds its place among those
+// uploadHold is how long a request whose caller is waited for holds its place among those
 // of a service: upstream's firstAnswer. Otherwise callers who send slowly could take all.
+// Where the backend is waited for, because it is not reached or does not read, the place
+// and the outcome are the backend's.
 const uploadHold = 2 * time.Second
 
 func (u *upload) Read(p []byte) (int, error) {
@@ -46,21 +47,29 @@ func (u *upload) hold(permit resilience.Permit) (done func(resilience.Outcome)) 
 		return permit.Done
 	}
 	start := time.Now()
-	t := time.AfterFunc(uploadHold, func() {
-		if u.whole.Load() == 0 {
-			u.once.Do(func() { permit.Done(resilience.Ignored) })
+	var t *time.Timer
+	t = time.AfterFunc(time.Hour, func() {
+		switch {
+		case u.done.Load() || u.whole.Load() != 0:
+		case !u.begun.Load() || !u.waiting.Load():
+			t.Reset(uploadHold)
+		case u.done.CompareAndSwap(false, true):
+			permit.Done(resilience.Ignored)
 		}
 	})
+	t.Reset(uploadHold) // Not before t is set, which the function reads.
 	return func(o resilience.Outcome) {
+		told := !u.done.CompareAndSwap(false, true)
 		t.Stop()
-		u.once.Do(func() {
-			if at := u.whole.Load(); at != 0 {
-				permit = permit.Later(time.Unix(0, at).Sub(start))
-			} else {
-				permit = permit.Untimed()
-			}
-			permit.Done(o)
-		})
+		if told {
+			return
+		}
+		if at := u.whole.Load(); at != 0 {
+			permit = permit.Later(time.Unix(0, at).Sub(start))
+		} else {
+			permit = permit.Untimed()
+		}
+		permit.Done(o)
 	}
 }
 
