@@ -139,11 +139,11 @@ func TestCallersChooseNothing(t *testing.T) {
 		"a header that is too large for us": {backend: func(t *testing.T) string {
 			return raw(t, "HTTP/1.1 200 OK\r\nX-Big: "+strings.Repeat("x", 1<<20)+"\r\n\r\n")
 		}, ask: asks, want: nothing},
-		"a method that is no token":     {backend: reads, ask: asksOverHTTP2("G T"), want: nothing},
+		"a method that is no token":        {backend: reads, ask: asksOverHTTP2("G T"), want: nothing},
 		"a trailer whose name is no token": {backend: reads, ask: hurl("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: a b\r\n\r\n0\r\n\r\n", true, 0), want: success},
-		"no HTTP":                       {backend: func(t *testing.T) string { return raw(t, "SSH-2.0-OpenSSH\r\n\r\n") }, ask: asks, want: failure},
-		"a fault on purpose":            {backend: reads, ask: asks, want: nothing, fault: &proxy.Fault{Abort: codes.Unavailable, Percent: 100}},
-		"a delay on purpose":            {backend: hangs, ask: asks, want: nothing, deadline: 40 * time.Millisecond, fault: &proxy.Fault{Delay: 10 * time.Millisecond, Percent: 100}},
+		"no HTTP":                          {backend: func(t *testing.T) string { return raw(t, "SSH-2.0-OpenSSH\r\n\r\n") }, ask: asks, want: failure},
+		"a fault on purpose":               {backend: reads, ask: asks, want: nothing, fault: &proxy.Fault{Abort: codes.Unavailable, Percent: 100}},
+		"a delay on purpose":               {backend: hangs, ask: asks, want: nothing, deadline: 40 * time.Millisecond, fault: &proxy.Fault{Delay: 10 * time.Millisecond, Percent: 100}},
 	}
 	for code, want := range map[int]counts{200: success, 204: success, 304: success, 400: success, 401: success, 404: success, 408: success, 409: success, 413: success,
 		429: success, 431: success, 500: failure, 501: success, 502: failure, 503: failure, 504: failure, 505: success} {

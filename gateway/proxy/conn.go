@@ -33,7 +33,7 @@ type conn struct {
 	idle    bool // the pool has it
 	closed  bool
 	sent    bool // anything of the current request
-	got     bool // anything of its answer
+	read    bool // anything of its answer
 
 	// The Read under way, which is net/http's one reader's.
 	into []byte
@@ -78,15 +78,16 @@ func (c *conn) take() bool {
 	if c.closed || !c.reading || !c.silent() {
 		return false
 	}
-	c.taken, c.sent, c.got = true, false, false
+	c.taken, c.sent, c.read = true, false, false
 	return true
 }
 
-// traffic says whether anything of the current request was sent, and of its answer read.
-func (c *conn) traffic() (sent, got bool) {
+// got says whether anything of the current request's answer was read. Over TLS it may have
+// been an alert, so nothing is known.
+func (c *conn) got() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sent, c.got
+	return c.read && c.pool.scheme != "https"
 }
 
 // Read reads what answers a request, and fails for anything else.
@@ -116,7 +117,7 @@ func (c *conn) arrived(n int, err error) (int, error) {
 		c.pool.log.Warn("a backend has sent more than its answer: the connection is closed")
 		return 0, errStray
 	}
-	c.got = c.got || n > 0
+	c.read = c.read || n > 0
 	return n, err
 }
 
