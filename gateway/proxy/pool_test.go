@@ -32,11 +32,13 @@ func pooled(t *testing.T, h http.HandlerFunc) (_ *pool, open, ever *atomic.Int32
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	addr := srv.Listener.Addr().String()
-	p := newPool(&http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialInto(ctx, addr)
-	}}, "http", addr, idleConnTimeout, slog.New(slog.DiscardHandler))
+	p := newPool(&http.Transport{Protocols: protocols, DialContext: dialTo(addr)}, "http", addr, idleConnTimeout, slog.New(slog.DiscardHandler))
 	t.Cleanup(p.close)
 	return p, open, ever
+}
+
+func dialTo(addr string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return dialInto(ctx, addr) }
 }
 
 func exchange(t *testing.T, p *pool, ctx context.Context) error {
