@@ -78,7 +78,9 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func start(t testing.TB, o proxy.Options) (*edge, string) {
 	t.Helper()
-	o.Signer = signer{}
+	if o.Signer == nil {
+		o.Signer = signer{}
+	}
 	for i := range o.Routes {
 		if o.Routes[i].Rule.Require == nil {
 			o.Routes[i].Rule.Require = public
