@@ -22,7 +22,7 @@ func TestUnchangedOverHTTP2(t *testing.T) {
 	stream := uint32(1)
 	for _, tc := range []struct {
 		path    string
-		headers []string
+		headers []string // the first of them may be :method
 		want    string
 	}{
 		{"/p/Products('1')%2B?a=1;b=2&q=100%", nil, "/p/Products('1')%2B?a=1;b=2&q=100%"},
@@ -34,10 +34,17 @@ func TestUnchangedOverHTTP2(t *testing.T) {
 		{"/p", []string{"x-version", " beta"}, "400"}, {"/p", []string{"x-version", "beta\t"}, "400"}, {"/p", []string{"x-other", "a "}, "400"},
 		{"/p", []string{"x-version", "beta", "x-version", "stable"}, "400"}, {"/p", []string{"x-version", "stable", "x-version", "stable"}, "400"},
 		{"/p", []string{"user-agent", "a", "user-agent", "b"}, "400"},
+		// So would a method with a space; it names no method of an RPC's path either.
+		{"/p", []string{":method", "G T"}, "400"}, {"/p", []string{":method", "GET /x HTTP/1.1\r\nA: b\r\n\r\nGET"}, "400"}, {"/v1/users", []string{":method", "G T"}, "400"},
+		{"/p", []string{":method", "G\xc3\x89T"}, "400"}, {"/p", []string{":method", "BREW"}, "/p"},
 		// An RPC's path and query, too.
 		{"/v1/users/a b", nil, "400"}, {"/v1/users?page_size=1 &x", nil, "400"},
 	} {
-		fields := append([]string{":method", "GET", ":scheme", "http", ":path", tc.path, ":authority", "x"}, tc.headers...)
+		method, headers := "GET", tc.headers
+		if len(headers) > 0 && headers[0] == ":method" {
+			method, headers = headers[1], headers[2:]
+		}
+		fields := append([]string{":method", method, ":scheme", "http", ":path", tc.path, ":authority", "x"}, headers...)
 		if err := c.Headers(stream, true, fields...); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/sluice-gateway/sluice/gateway/gatewaytest/rawhttp2"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 )
@@ -62,6 +63,20 @@ func leaves(t *testing.T, url string) {
 	}
 	if res, err := http.DefaultClient.Do(r); err == nil {
 		_ = res.Body.Close()
+	}
+}
+
+// asksOverHTTP2 asks with any method: HTTP/2 brings what HTTP/1 cannot hold.
+func asksOverHTTP2(method string) func(*testing.T, string) {
+	return func(t *testing.T, url string) {
+		c := rawhttp2.Dial(t, strings.TrimPrefix(url, "http://"), nil)
+		if err := c.Headers(1, true, ":method", method, ":scheme", "http", ":path", "/", ":authority", "x"); err != nil {
+			t.Fatal(err)
+		}
+		if fields, _ := c.Answer(1, 30*time.Second); fields == nil {
+			t.Error("no answer")
+		}
+		c.Close()
 	}
 }
 
@@ -124,9 +139,11 @@ func TestCallersChooseNothing(t *testing.T) {
 		"a header that is too large for us": {backend: func(t *testing.T) string {
 			return raw(t, "HTTP/1.1 200 OK\r\nX-Big: "+strings.Repeat("x", 1<<20)+"\r\n\r\n")
 		}, ask: asks, want: nothing},
-		"no HTTP":            {backend: func(t *testing.T) string { return raw(t, "SSH-2.0-OpenSSH\r\n\r\n") }, ask: asks, want: failure},
-		"a fault on purpose": {backend: reads, ask: asks, want: nothing, fault: &proxy.Fault{Abort: codes.Unavailable, Percent: 100}},
-		"a delay on purpose": {backend: hangs, ask: asks, want: nothing, deadline: 40 * time.Millisecond, fault: &proxy.Fault{Delay: 10 * time.Millisecond, Percent: 100}},
+		"a method that is no token":        {backend: reads, ask: asksOverHTTP2("G T"), want: nothing},
+		"a trailer whose name is no token": {backend: reads, ask: hurl("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: a b\r\n\r\n0\r\n\r\n", true, 0), want: success},
+		"no HTTP":                          {backend: func(t *testing.T) string { return raw(t, "SSH-2.0-OpenSSH\r\n\r\n") }, ask: asks, want: failure},
+		"a fault on purpose":               {backend: reads, ask: asks, want: nothing, fault: &proxy.Fault{Abort: codes.Unavailable, Percent: 100}},
+		"a delay on purpose":               {backend: hangs, ask: asks, want: nothing, deadline: 40 * time.Millisecond, fault: &proxy.Fault{Delay: 10 * time.Millisecond, Percent: 100}},
 	}
 	for code, want := range map[int]counts{200: success, 204: success, 304: success, 400: success, 401: success, 404: success, 408: success, 409: success, 413: success,
 		429: success, 431: success, 500: failure, 501: success, 502: failure, 503: failure, 504: failure, 505: success} {

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -33,7 +35,9 @@ type conn struct {
 	idle    bool // the pool has it
 	closed  bool
 	sent    bool // anything of the current request
-	got     bool // anything of its answer
+	read    bool // anything of its answer
+	ended   bool // nothing more is to be read: an error, or what answers nothing
+	records records
 
 	// The Read under way, which is net/http's one reader's.
 	into []byte
@@ -53,16 +57,19 @@ func (c *conn) begin(inner net.Conn) {
 func (c *conn) finish() {
 	c.mu.Lock()
 	c.quiet, c.taken = true, false
-	give := c.rests()
+	give, part := c.rests(), c.reading && !c.records.whole()
 	c.mu.Unlock()
-	if give {
+	switch {
+	case give:
 		c.pool.put(c)
+	case part: // TLS has the beginning of what answers nothing, and waits for the rest.
+		_ = c.client.Close()
 	}
 }
 
 // rests says whether the pool is to have the connection now. The lock is held.
 func (c *conn) rests() bool {
-	if !c.quiet || c.taken || !c.reading || c.idle || c.closed {
+	if !c.quiet || c.taken || !c.reading || c.idle || c.closed || !c.records.whole() {
 		return false
 	}
 	c.idle = true
@@ -78,21 +85,27 @@ func (c *conn) take() bool {
 	if c.closed || !c.reading || !c.silent() {
 		return false
 	}
-	c.taken, c.sent, c.got = true, false, false
+	c.taken, c.sent, c.read = true, false, false
 	return true
 }
 
-// traffic says whether anything of the current request was sent, and of its answer read.
-func (c *conn) traffic() (sent, got bool) {
+// got says whether anything of the current request's answer was read. Over TLS it may have
+// been an alert, so nothing is known.
+func (c *conn) got() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.sent, c.got
+	return c.read && c.pool.scheme != "https"
 }
 
 // Read reads what answers a request, and fails for anything else.
 func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	c.reading = true
+	if c.quiet && !c.records.whole() { // See finish.
+		n, err := c.stray(slog.LevelWarn)
+		c.mu.Unlock()
+		return n, err
+	}
 	give := c.rests()
 	c.mu.Unlock()
 	if give {
@@ -104,26 +117,45 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.arrived(n, err)
+	return c.arrived(p[:max(n, 0)], err)
 }
 
 // arrived judges what a read has brought. The lock has been held since before the bytes
 // were taken from the kernel: a request that is written meanwhile would make them its
 // answer.
-func (c *conn) arrived(n int, err error) (int, error) {
+func (c *conn) arrived(p []byte, err error) (int, error) {
 	c.reading = false
-	if n > 0 && c.quiet {
-		c.pool.log.Warn("a backend has sent more than its answer: the connection is closed")
-		return 0, errStray
+	c.ended = c.ended || err != nil
+	if len(p) > 0 && c.quiet {
+		level := slog.LevelWarn
+		if c.pool.scheme == "https" && c.records.whole() && oneAlert(p) {
+			level = slog.LevelDebug
+		}
+		return c.stray(level)
 	}
-	c.got = c.got || n > 0
-	return n, err
+	if c.pool.scheme == "https" {
+		c.records.follow(p)
+	}
+	c.read = c.read || len(p) > 0
+	return len(p), err
 }
 
-// Write writes a request.
+// stray ends the connection. The lock is held.
+func (c *conn) stray(level slog.Level) (int, error) {
+	c.reading, c.ended = false, true
+	c.pool.log.Log(context.Background(), level, "a backend has sent more than its answer: the connection is closed")
+	return 0, errStray
+}
+
+// Write writes a request. What has come until then, or the end of the connection, would
+// pass for its answer.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.taken { // TLS writes by itself, too.
+		if c.quiet && (c.ended || !c.silent()) {
+			c.mu.Unlock()
+			return 0, errStray
+		}
 		c.quiet, c.sent = false, true
 	}
 	c.mu.Unlock()

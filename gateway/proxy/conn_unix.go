@@ -25,7 +25,7 @@ func (c *conn) readRaw(p []byte) (int, error) {
 	if err != nil { // A deadline, or it was closed here.
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.arrived(0, err)
+		return c.arrived(nil, err)
 	}
 	return c.n, c.err
 }
@@ -46,7 +46,7 @@ func (c *conn) readOnce(fd uintptr) bool {
 		case n == 0 && len(c.into) > 0:
 			err = io.EOF
 		}
-		c.n, c.err = c.arrived(max(n, 0), err)
+		c.n, c.err = c.arrived(c.into[:max(n, 0)], err)
 		return true
 	}
 }

@@ -30,7 +30,7 @@ func (q *Request) outcome(ctx context.Context, res *http.Response, err error) re
 		return resilience.Ignored
 	case status.Code(err) != codes.Unknown: // A part of the request that was refused.
 		return resilience.Ignored
-	case unsendable(err), q.upgrades() && connected(err): // Some end the connection for a handshake that they do not like.
+	case unsendable(err), tooLarge(err), q.upgrades() && connected(err): // Some end the connection for a handshake that they do not like.
 		return resilience.Ignored
 	}
 	return resilience.Failure
@@ -49,10 +49,16 @@ func outcomeOf(httpStatus int) resilience.Outcome {
 
 func (q *Request) upgrades() bool { return q.in != nil && q.in.Header["Upgrade"] != nil }
 
-// unsendable recognizes what net/http says of a request that it does not send, and of an
-// answer whose header is too large, which may repeat what was asked. They have no types.
+// unsendable recognizes what net/http says of a request of which it sends nothing:
+// http.ClientConn without the "net/" of http.Transport. The errors have no types.
 func unsendable(err error) bool {
-	return strings.HasPrefix(err.Error(), "net/http: invalid ") || strings.Contains(err.Error(), "server response headers exceeded")
+	what, found := strings.CutPrefix(strings.TrimPrefix(err.Error(), "net/"), "http: invalid ")
+	return found && (strings.HasPrefix(what, "method ") || strings.HasPrefix(what, "header ") || strings.HasPrefix(what, "trailer "))
+}
+
+// tooLarge recognizes an answer whose header is too large, which may repeat what was asked.
+func tooLarge(err error) bool {
+	return strings.Contains(err.Error(), "server response headers exceeded")
 }
 
 // connected says that a backend was reached, and ended the connection then.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,8 +68,8 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 		with := *r
 		with.Body, r = body, &with
 	}
-	for {
-		c, reused, err := p.get(r.Context())
+	for fresh := false; ; {
+		c, reused, err := p.get(r.Context(), fresh)
 		if err != nil {
 			return nil, err
 		}
@@ -77,19 +78,28 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			c.answered(r, res, body != nil && !body.done.Load())
 			return res, nil
 		}
-		_ = c.client.Close()
-		// A backend may close a connection while a request is on its way to it. What
-		// cannot have been acted on, or may be done twice, goes over another connection.
-		if !reused || r.Context().Err() != nil || !c.untouched(body) && !repeatable(r) {
+		if unsendable(err) {
+			c.end(true)
 			return nil, err
 		}
+		whole, got := c.untouched(body), c.got()
+		_ = c.client.Close() // Over TLS that writes.
+		// A backend may close a connection while a request is on its way to it. What
+		// cannot have been acted on, or may be done twice, goes over another connection:
+		// in the second case a new one, or the request would be sent as often as
+		// connections are idle.
+		if !reused || r.Context().Err() != nil || got || !whole && !repeatable(r) {
+			return nil, err
+		}
+		fresh = !whole
 	}
 }
 
 // untouched says whether nothing of a request has left, so that it is whole still.
 func (c *conn) untouched(body *outgoing) bool {
-	sent, _ := c.traffic()
-	return !sent && (body == nil || !body.read.Load())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.sent && (body == nil || !body.read.Load())
 }
 
 // repeatable says whether net/http's Transport would send a request again over another
@@ -185,15 +195,15 @@ func (b *answerBody) Close() error {
 	return err
 }
 
-// get takes an idle connection, or makes one.
-func (p *pool) get(ctx context.Context) (_ *conn, reused bool, err error) {
+// get takes an idle connection, or makes one: always, where a fresh one is asked for.
+func (p *pool) get(ctx context.Context, fresh bool) (_ *conn, reused bool, err error) {
 	if ctx.Err() != nil {
 		return nil, false, context.Cause(ctx)
 	}
 	for {
 		p.mu.Lock()
 		n := len(p.idle) - 1
-		if n < 0 {
+		if n < 0 || fresh {
 			p.mu.Unlock()
 			c, err := p.dial(ctx)
 			return c, false, err
@@ -255,11 +265,8 @@ func (p *pool) put(c *conn) {
 func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, have := range p.idle {
-		if have == c {
-			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			return
-		}
+	if i := slices.Index(p.idle, c); i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
 	}
 }
 
@@ -272,7 +279,7 @@ func (p *pool) closeOld() {
 		_ = p.idle[n].Conn.Close()
 		n++
 	}
-	if p.idle = append(p.idle[:0], p.idle[n:]...); len(p.idle) > 0 {
+	if p.idle = slices.Delete(p.idle, 0, n); len(p.idle) > 0 {
 		p.sweep.Reset(p.idleTime - now.Sub(p.idle[0].since))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,11 +32,13 @@ func pooled(t *testing.T, h http.HandlerFunc) (_ *pool, open, ever *atomic.Int32
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	addr := srv.Listener.Addr().String()
-	p := newPool(&http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return dialInto(ctx, addr)
-	}}, "http", addr, idleConnTimeout, slog.New(slog.DiscardHandler))
+	p := newPool(&http.Transport{Protocols: protocols, DialContext: dialTo(addr)}, "http", addr, idleConnTimeout, slog.New(slog.DiscardHandler))
 	t.Cleanup(p.close)
 	return p, open, ever
+}
+
+func dialTo(addr string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) { return dialInto(ctx, addr) }
 }
 
 func exchange(t *testing.T, p *pool, ctx context.Context) error {
@@ -142,4 +145,53 @@ func (p *pool) count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.idle)
+}
+
+// TestUnsendableCostsNoConnection: a request that net/http does not send says nothing
+// about the connection that it was to go over, nor about the others.
+func TestUnsendableCostsNoConnection(t *testing.T) {
+	var all sync.WaitGroup
+	p, open, ever := pooled(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Wait") != "" {
+			all.Done()
+			all.Wait()
+		}
+	})
+	all.Add(3)
+	var asked sync.WaitGroup
+	for range 3 {
+		asked.Go(func() {
+			r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://x/", http.NoBody)
+			r.Header.Set("Wait", "1")
+			if res, err := p.RoundTrip(r); err != nil {
+				t.Error(err)
+			} else {
+				_ = res.Body.Close()
+			}
+		})
+	}
+	asked.Wait()
+	for p.count() < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	for name, spoil := range map[string]func(*http.Request){
+		"method": func(r *http.Request) { r.Method = "G T" },
+		"header": func(r *http.Request) { r.Header["A b"] = []string{"c"} },
+		"value":  func(r *http.Request) { r.Header["A"] = []string{"b\x00"} },
+	} {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://x/", http.NoBody)
+		spoil(r)
+		if res, err := p.RoundTrip(r); err == nil || !unsendable(err) {
+			t.Errorf("%s: %v", name, err)
+			if err == nil {
+				_ = res.Body.Close()
+			}
+		}
+	}
+	for p.count() < 3 && open.Load() == 3 {
+		time.Sleep(time.Millisecond)
+	}
+	if open.Load() != 3 || ever.Load() != 3 {
+		t.Errorf("%d connections of %d are left", open.Load(), ever.Load())
+	}
 }

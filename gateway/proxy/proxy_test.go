@@ -78,7 +78,9 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func start(t testing.TB, o proxy.Options) (*edge, string) {
 	t.Helper()
-	o.Signer = signer{}
+	if o.Signer == nil {
+		o.Signer = signer{}
+	}
 	for i := range o.Routes {
 		if o.Routes[i].Rule.Require == nil {
 			o.Routes[i].Rule.Require = public
@@ -93,7 +95,11 @@ func start(t testing.TB, o proxy.Options) (*edge, string) {
 		t.Fatal(err)
 	}
 	e := &edge{p: p, principal: policy.Anonymous}
-	srv := httptest.NewServer(e)
+	srv := httptest.NewUnstartedServer(e)
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetHTTP1(true)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
 	t.Cleanup(func() {
 		srv.CloseClientConnections()
 		if err := p.Close(); err != nil {

@@ -29,6 +29,7 @@ type scripted struct {
 	addr  string
 	conns atomic.Int32
 	ended sync.WaitGroup // connections
+	wait  func()         // what /wait does before it is answered
 }
 
 type script func(c net.Conn, in *bufio.Reader)
@@ -67,6 +68,9 @@ func scriptedBackend(t testing.TB, odd script) *scripted {
 					case strings.Contains(line, " /odd "):
 						odd(c, in)
 					case strings.Contains(line, " HTTP/1.1"):
+						if strings.Contains(line, " /wait ") {
+							s.wait()
+						}
 						if strings.Contains(head, "Content-Length: 4\r\n") {
 							_, _ = in.Discard(4)
 						}

@@ -129,6 +129,11 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		done(resilience.Failure)
 		return nil, errNoBackend
 	}
+	o := resilience.Ignored
+	defer func() { // The edge survives a panic: the places among the requests in flight must not be lost by one.
+		done(o)
+		b.Done(o)
+	}()
 	start := time.Now()
 	ctx, span := q.span(out.Context(), b.Addr, n)
 	ctx, timeout := q.attemptTime(ctx)
@@ -140,8 +145,6 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		r = out.WithContext(ctx)
 	}
 	if err := q.assert(r); err != nil {
-		done(resilience.Ignored)
-		b.Done(resilience.Ignored)
 		endSpan(span, nil, err)
 		return nil, err
 	}
@@ -156,9 +159,7 @@ func (q *Request) attempt(out *http.Request, pick *balance.Pick, n int) (_ *http
 		}
 		res, err = nil, errHeaderLate
 	}
-	o := q.outcome(out.Context(), res, err)
-	done(o)
-	b.Done(o)
+	o = q.outcome(out.Context(), res, err)
 	code := codes.Unavailable
 	switch {
 	case err == nil:

@@ -18,11 +18,14 @@ type upload struct {
 	begun   atomic.Bool // the backend was reached: it is being sent
 	waiting atomic.Bool // for the caller
 	whole   atomic.Bool // all of it has come
+	over    atomic.Bool // the attempt has ended
 	place   *resilience.Place
 }
 
-// uploadHold is how long a request that is still being sent may be a breaker's probe:
-// upstream's firstAnswer. Otherwise callers who send slowly could take all.
+// uploadHold is how long a request whose caller is waited for may be a breaker's probe:
+// upstream's firstAnswer. Otherwise callers who send slowly could take all. Where the
+// backend is waited for, because it is not reached or does not read, the outcome is the
+// backend's.
 const uploadHold = 2 * time.Second
 
 func (u *upload) Read(p []byte) (int, error) {
@@ -51,12 +54,20 @@ func (u *upload) hold(permit resilience.Permit) (done func(resilience.Outcome)) 
 	if !u.whole.Load() {
 		u.place.Leave()
 	}
-	t := time.AfterFunc(uploadHold, func() {
-		if !u.whole.Load() {
+	var t *time.Timer
+	t = time.AfterFunc(time.Hour, func() {
+		switch {
+		case u.whole.Load() || u.over.Load():
+		case !u.begun.Load() || !u.waiting.Load():
+			t.Reset(uploadHold)
+		default:
 			u.place.Done(resilience.Ignored)
 		}
 	})
+	t.Reset(uploadHold) // Not before t is set, which the function reads.
+	u.over.Store(false)
 	return func(o resilience.Outcome) {
+		u.over.Store(true)
 		t.Stop()
 		u.place.Done(o)
 	}

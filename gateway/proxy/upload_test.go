@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,43 @@ func TestSlowUploads(t *testing.T) {
 				if got := s.States()[0]; got.InFlight != 0 || got.Failures != 0 {
 					t.Errorf("%+v", got)
 				}
+			})
+		})
+	}
+}
+
+// TestUploadsToADeadBackend: where the backend is what is waited for, a request with a
+// body that is not whole yet fails as one without: callers who send much must not keep a
+// breaker closed. Time is simulated.
+func TestUploadsToADeadBackend(t *testing.T) {
+	for name, reads := range map[string]int{"that is not reached": 0, "that stops reading": 1} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, err := resilience.NewService(resilience.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				permit, err := s.Class("write").Acquire(resilience.Whole)
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := &upload{ReadCloser: io.NopCloser(strings.NewReader("much more")), w: &watch{}}
+				done := u.hold(permit)
+				for range reads {
+					if _, err := u.Read(make([]byte, 4)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(9 * time.Second)
+				synctest.Wait()
+				if n := s.States()[0].InFlight; n != 1 {
+					t.Errorf("%d in flight", n)
+				}
+				done(resilience.Failure)
+				if got := s.States()[0]; got.InFlight != 0 || got.Failures != 1 {
+					t.Errorf("%+v", got)
+				}
+				time.Sleep(time.Hour) // No timer is left behind.
 			})
 		})
 	}

@@ -196,6 +196,27 @@ func (x *exchange) hurryBody() {
 	x.departure.hurry(http.NewResponseController(x.w))
 }
 
+// endReads waits for a read of a body that another goroutine has under way, which gets a
+// last moment, too. net/http would break it off itself, lift every deadline with that,
+// and read on from a caller who need not send anything. No read begins any more: the body
+// knows that the exchange is over.
+func (x *exchange) endReads(moment time.Duration) {
+	if x.unread == nil || x.r.ProtoMajor != 1 || x.hijacked || !x.unread() {
+		return
+	}
+	rc := http.NewResponseController(x.w)
+	if rc.SetReadDeadline(time.Now().Add(moment)) != nil {
+		return
+	}
+	if !x.reading.TryLock() {
+		if x.status != 0 { // The answer need not wait.
+			_ = rc.Flush()
+		}
+		x.reading.Lock()
+	}
+	x.reading.Unlock()
+}
+
 const hurry = 500 * time.Millisecond
 
 // isJSON accepts application/json, types with the suffix +json, and silence.

@@ -47,6 +47,10 @@ func badTarget() error {
 	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "TARGET_REFUSED", "the request target is not a path of this API")
 }
 
+func badMethod() error {
+	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "TARGET_REFUSED", "the method is not a token: a space or a control character is in it")
+}
+
 func spaceInTarget() error {
 	return edgeError(codes.InvalidArgument, http.StatusBadRequest, "TARGET_REFUSED", "the request target has a space or a control character: write %20 for a space")
 }

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,7 @@ type exchange struct {
 	// unread says whether something of a body is still to come that is read beside the
 	// answer; nil means that none is.
 	unread    func() bool
+	reading   sync.Mutex // held while such a body is read
 	departure *departure // of a request with a body that may stay unread
 
 	lines  [3]string // values of annotations, as many as there usually are

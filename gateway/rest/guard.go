@@ -87,7 +87,7 @@ func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
 		x.cancel(nil)
 		stop()
 		if x.stream != nil {
-			x.stream.end()
+			x.stream.close()
 		}
 	}, nil
 }

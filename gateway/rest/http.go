@@ -70,6 +70,7 @@ func (s *Server) servePlain(ctx context.Context, x *exchange, path string, at HT
 	if err := s.plainCall(ctx, x, route); err != nil {
 		x.failOrBreak(err)
 	}
+	x.endReads(hurry)
 	return true
 }
 
@@ -150,6 +151,7 @@ func (x *exchange) failOrBreak(err error) {
 	if x.hijacked {
 		return
 	}
+	x.endReads(0)
 	panic(http.ErrAbortHandler)
 }
 
@@ -243,6 +245,8 @@ func (b *plainBody) unread() bool {
 }
 
 func (b *plainBody) Read(p []byte) (int, error) {
+	b.x.reading.Lock()
+	defer b.x.reading.Unlock()
 	b.mu.Lock()
 	if b.over || b.err != nil {
 		defer b.mu.Unlock()
@@ -299,7 +303,7 @@ func (b *plainBody) failure() error {
 	return b.err
 }
 
-// end gives what nobody will read a moment to come: see hurryBody.
+// end gives what nobody will read a moment to come: see hurryBody, and endReads.
 func (b *plainBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -170,7 +170,7 @@ func TestProblems(t *testing.T) {
 		with(codes.NotFound, "gone", &errdetails.ErrorInfo{Reason: "X", Domain: policy.ErrorDomain, Metadata: map[string]string{metaStatus: "200"}}),
 		status.Convert(badPath(os.ErrInvalid)), status.Convert(noSuchPath()), status.Convert(methodNotAllowed("GET, HEAD")),
 		status.Convert(unsupportedMedia()), status.Convert(unsupportedEncoding()), status.Convert(bodyTooLarge(1 << 20)), status.Convert(bodyTooSlow()), status.Convert(bodyBroken()),
-		status.Convert(badTarget()), status.Convert(badHost()), status.Convert(urlTooLong(8192)), status.Convert(tooManyHeaders(100)), status.Convert(tooManyParameters(100)),
+		status.Convert(badTarget()), status.Convert(badMethod()), status.Convert(badHost()), status.Convert(urlTooLong(8192)), status.Convert(tooManyHeaders(100)), status.Convert(tooManyParameters(100)),
 		status.Convert(brokenMedia()), status.Convert(badGzip()), status.Convert(decodedTooLarge(1 << 20)), status.Convert(jsonTooDeep(64)),
 	} {
 		b, err := newProblem(st, "id-1").json()

@@ -28,6 +28,8 @@ type streamBody struct {
 	mu   sync.Mutex
 	over bool // read to its end, or the exchange is over: no deadline any more
 	eof  bool // read to its end
+
+	closed bool // the exchange is over: no read any more
 }
 
 // streamBody prepares the body of a call that streams both ways or up.
@@ -59,7 +61,7 @@ func (b *streamBody) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.readOn(p)
 	b.left -= int64(n)
 	if !b.gzipped {
 		b.x.bytesIn.Add(int64(n))
@@ -76,6 +78,18 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (b *streamBody) readOn(p []byte) (int, error) {
+	b.x.reading.Lock()
+	defer b.x.reading.Unlock()
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed { // Otherwise it would be read beside net/http, which looks for its end: see endReads.
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // unread says whether the end of the body has not been read yet.
@@ -134,6 +148,15 @@ func (b *streamBody) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over = true
+}
+
+// close ends reading, at the end of an exchange.
+func (b *streamBody) close() {
+	b.end()
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.x.endReads(hurry)
 }
 
 // endedBy returns the cause of a context's end when it is meant for the

@@ -29,6 +29,9 @@ func (x *exchange) inspect() (string, error) {
 	if targetBytes(r) > o.MaxURLBytes {
 		return "", refuse("url_bytes", urlTooLong(o.MaxURLBytes))
 	}
+	if !isToken(r.Method) { // HTTP/2 lets a space through here, too.
+		return "", refuse("target", badMethod())
+	}
 	sent, ok := sentPath(r)
 	if !ok {
 		return "", refuse("target", badTarget())
