@@ -6,14 +6,12 @@ FUZZTIME ?= 1m
 # Of what no caller reaches; CI gives it less.
 FUZZREST ?= $(FUZZTIME)
 TESTFLAGS ?=
-# More packages, and more tests that wait, at a time than there are cores: many wait for
-# servers, timers and processes.
-TESTPROCS ?= 3
+# How many packages at a time. Tests of one wait for servers, timers and processes: more of
+# them than there are cores run beside each other.
+TESTPROCS ?= 2
 # -vet=off: make test vets once, the linter does in CI. -w: nobody debugs these programs,
-# and linking is a good part of the time. SQLite is C made Go, with locks of its own: the
-# race detector would spend a third of its time there and find nothing of ours.
-GOTEST = CGO_ENABLED=1 go test -race -count=1 -vet=off -ldflags=-w -gcflags='modernc.org/...=-race=false' \
-	-p $(TESTPROCS) -parallel 4 $(TESTFLAGS)
+# and linking is a good part of the time.
+GOTEST = CGO_ENABLED=1 go test -race -count=1 -vet=off -ldflags=-w -p $(TESTPROCS) -parallel 4 $(TESTFLAGS)
 # The longest begin first, or the machine waits for them at the end.
 TESTS = ./tools/e2e ./tools/cluster ./gateway ./tools/sight ./tools/bench ./...
 

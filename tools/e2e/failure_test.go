@@ -109,7 +109,7 @@ func TestOptionalServiceGone(t *testing.T) {
 	profiles = profiles.again(t)
 	whole(t, g, token, backWithin)
 
-	profiles.signal(t, syscall.SIGSTOP) // It hangs: connections stay open, nothing answers.
+	profiles.stop(t) // It hangs: connections stay open, nothing answers.
 	partial(t, g, token, "DEADLINE_EXCEEDED")
 	if a := g.rest(t, "GET", "/v1/users/ada/profile", "", ""); a.status != 504 {
 		t.Errorf("a service that hangs: %d %s", a.status, a.body)

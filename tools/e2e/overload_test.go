@@ -71,38 +71,32 @@ func overload(t *testing.T, service string, over ...string) {
 	after := c.offer(t, asks, capacity/2, time.Second)
 	t.Logf("half of it:     %v; recovered %v after the last call of the crowd", after, recovered.Round(time.Millisecond))
 
-	// The generator must have offered it, or nothing is shown.
+	served, refused := len(over10.served), len(over10.refused)
+	if served == 0 || refused == 0 {
+		t.Errorf("%d calls were served and %d refused: there was no overload, or no service", served, refused)
+	}
+	for _, r := range over10.others {
+		if r.err == nil { // The machine's own failures under load are no answers.
+			t.Fatalf("a call was neither served nor refused as it should: %v", r)
+		}
+	}
+	if os.Getenv("SLUICE_OVERLOAD") == "" {
+		return // Figures are the machine's too: gateway/resilience judges them in virtual time.
+	}
 	if over10.asked < int(6*float64(capacity)*lasting.Seconds()) {
-		t.Errorf("only %d calls were offered in %v: the machine is too busy for this test", over10.asked, lasting)
+		t.Errorf("only %d calls were offered in %v: the machine is too busy for figures", over10.asked, lasting)
 	}
 	if len(most.refused) > most.asked/100 {
 		t.Errorf("%d of %d calls were refused at nine tenths of the capacity", len(most.refused), most.asked)
 	}
-	// 90% and more where the machine is quiet; other tests run beside this one.
-	if least := 0.75 * peak.goodput(); over10.goodput() < least {
-		t.Errorf("goodput is %.0f/s, want %.0f/s: 75%% of the peak", over10.goodput(), least)
+	if least := 0.95 * peak.goodput(); over10.goodput() < least {
+		t.Errorf("goodput is %.0f/s, want %.0f/s: 95%% of the peak", over10.goodput(), least)
 	}
-	if len(over10.others) > 0 {
-		t.Errorf("%d calls were neither served nor refused as they should, such as %v", len(over10.others), over10.others[0])
-	}
-	if p99 := percentile(over10.refused, 99); p99 > deadline/2 {
-		t.Errorf("one refusal of a hundred took %v", p99)
-	}
-	// 2 times what it is at capacity where the machine is quiet.
-	if p50, at := percentile(over10.served, 50), percentile(peak.served, 50); p50 > 3*at {
-		t.Errorf("half of what was admitted took %v, and %v at capacity: the limit is not at the knee", p50, at)
-	}
-	if p99 := percentile(over10.served, 99); p99 > deadline {
-		t.Errorf("p99 of what was admitted is %v", p99)
-	}
-	if recovered > 4*time.Second {
-		t.Errorf("it took %v to recover", recovered)
+	if p99, at := percentile(over10.served, 99), percentile(peak.served, 99); p99 > 3*at {
+		t.Errorf("p99 of what was admitted is %v, and %v at capacity: the limit is not at the knee", p99, at)
 	}
 	if bad := after.asked - len(after.served); bad > 0 {
 		t.Errorf("%d of %d calls failed when the load was gone", bad, after.asked)
-	}
-	if slowest > time.Second {
-		t.Errorf("/healthz or /readyz took %v", slowest)
 	}
 }
 
