@@ -157,7 +157,7 @@ func headerRows(e http2Edge) []headerRow {
 		{"a path in absolute form", path("http://evil.test/v1/users/ada"), "400", "200 12"},
 		{"a path of an asterisk", path("*"), "400", "200 12"},
 		{"a path with NUL", path("/v1/users/ada\x00"), "reset|400", "reset"},
-		{"a path with a space", path("/v1/users/ada HTTP/1.1"), "404", "200 12"},
+		{"a path with a space", path("/v1/users/ada HTTP/1.1"), "400", "200 12"},
 		{"a path with a line end", path("/v1/users/ada\r\nX: y"), "reset|400", "reset"},
 		{"two paths", first(":path", "/v1/users/grace"), "reset", "reset"},
 		{"two methods", first(":method", "DELETE"), "reset", "reset"},
