@@ -115,8 +115,7 @@ func TestConsul(t *testing.T) {
 	a.mu.Unlock()
 	a.set(11, 0, "10.0.0.1:80*1", "10.0.0.2:80*1", "::bad:0*1")
 	s.until(t, "10.0.0.1:80 10.0.0.2:80")
-	a.set(11, 500)
-	s.fails(t)
+	s.fails(t, func() { a.set(11, 500) })
 	if set, _, _ := s.last(); set != "10.0.0.1:80 10.0.0.2:80" {
 		t.Errorf("Consul is away, and the set became %q", set)
 	}
@@ -129,8 +128,7 @@ func TestConsul(t *testing.T) {
 
 	a.set(5, 0, "10.0.0.5:80*1")
 	s.until(t, "10.0.0.5:80")
-	a.set(5, 500)
-	s.fails(t)
+	s.fails(t, func() { a.set(5, 500) })
 	a.set(6, 0)
 	eventually(t, "an empty answer that is not believed", func() bool { return counted(t, reg)["consul kept"] > 0 })
 	s.until(t, "")
@@ -138,12 +136,10 @@ func TestConsul(t *testing.T) {
 	a.mu.Lock()
 	a.token = "s2"
 	a.mu.Unlock()
-	a.set(7, 0, "10.0.0.6:80*1")
-	s.fails(t)
+	s.fails(t, func() { a.set(7, 0, "10.0.0.6:80*1") })
 	if err := os.WriteFile(file, []byte("s2"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.until(t, "10.0.0.6:80")
-	a.set(0, 0, "10.0.0.7:80*1") // No index: what answers is no agent.
-	s.fails(t)
+	s.fails(t, func() { a.set(0, 0, "10.0.0.7:80*1") }) // No index: what answers is no agent.
 }

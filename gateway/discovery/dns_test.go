@@ -100,8 +100,7 @@ func TestDNS(t *testing.T) {
 	s.set(0, "10.0.0.3", "10.0.0.1")
 	w.until(t, "10.0.0.1:80 10.0.0.3:80")
 	for _, code := range []dnsmessage.RCode{dnsmessage.RCodeNameError, dnsmessage.RCodeServerFailure, dnsmessage.RCodeSuccess} {
-		s.set(code)
-		w.fails(t)
+		w.fails(t, func() { s.set(code) })
 	}
 	if set, n, _ := w.last(); set != "10.0.0.1:80 10.0.0.3:80" || n != 2 {
 		t.Errorf("the set became %q, the %d.", set, n)

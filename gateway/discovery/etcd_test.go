@@ -111,8 +111,7 @@ func TestEtcdAway(t *testing.T) {
 	r.relist, r.grace = 200*time.Millisecond, 3*time.Second
 	s, _ := watch(t, r, "etcd:///users")
 	s.until(t, "10.0.0.1:80 10.0.0.2:80")
-	stop()
-	s.fails(t)
+	s.fails(t, stop)
 	if set, n, _ := s.last(); set != "10.0.0.1:80 10.0.0.2:80" || n != 1 {
 		t.Fatalf("etcd is away, and the set became %q", set)
 	}
@@ -172,7 +171,10 @@ func TestEtcdLate(t *testing.T) {
 	stop()
 	r := registry(t, Options{Etcd: &EtcdOptions{Endpoints: []string{addr}}})
 	s, _ := watch(t, r, "etcd:///users")
-	s.fails(t)
+	eventually(t, "a failure", func() bool {
+		_, _, n := s.last()
+		return n > 0
+	})
 	startEtcd(t, dir, addr)
 	s.until(t, "10.0.0.1:80")
 }

@@ -70,9 +70,12 @@ func (s *seen) until(t *testing.T, want string) {
 	})
 }
 
-func (s *seen) fails(t *testing.T) {
+// fails does what makes it fail, and waits until it has. A failure that is told once may
+// be told before do returns.
+func (s *seen) fails(t *testing.T, do func()) {
 	t.Helper()
 	_, _, before := s.last()
+	do()
 	eventually(t, "a failure", func() bool {
 		_, _, n := s.last()
 		return n > before
