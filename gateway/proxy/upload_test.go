@@ -85,10 +85,7 @@ func TestUploadsToADeadBackend(t *testing.T) {
 				}
 				time.Sleep(9 * time.Second)
 				synctest.Wait()
-				if n := s.States()[0].InFlight; n != 1 {
-					t.Errorf("%d in flight", n)
-				}
-				done(resilience.Failure)
+				done(resilience.Failure) // Its word counts: nobody has said that the caller was slow.
 				if got := s.States()[0]; got.InFlight != 0 || got.Failures != 1 {
 					t.Errorf("%+v", got)
 				}
