@@ -8,7 +8,7 @@ FUZZREST ?= $(FUZZTIME)
 TESTFLAGS ?=
 # How many packages at a time. Tests of one wait for servers, timers and processes: more of
 # them than there are cores run beside each other.
-TESTPROCS ?= 2
+TESTPROCS ?= 3
 # -vet=off: make test vets once, the linter does in CI. -w: nobody debugs these programs,
 # and linking is a good part of the time.
 GOTEST = CGO_ENABLED=1 go test -race -count=1 -vet=off -ldflags=-w -p $(TESTPROCS) -parallel 4 $(TESTFLAGS)
