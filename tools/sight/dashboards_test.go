@@ -172,7 +172,7 @@ func TestDashboardsShowSomething(t *testing.T) {
 			} else {
 				metric, label, _ = strings.Cut(metric, ", ")
 			}
-			if n, err := data("count by ("+label+") ("+filled(metric)+")"); err != nil || n == 0 {
+			if n, err := data("count by (" + label + ") (" + filled(metric) + ")"); err != nil || n == 0 {
 				t.Errorf("%s: variable %s has no values: %v", d.file, v.Name, err)
 			}
 		}
