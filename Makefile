@@ -13,7 +13,7 @@ TESTPROCS ?= 3
 # and linking is a good part of the time.
 GOTEST = CGO_ENABLED=1 go test -race -count=1 -vet=off -ldflags=-w -p $(TESTPROCS) -parallel 4 $(TESTFLAGS)
 # The longest begin first, or the machine waits for them at the end.
-TESTS = ./tools/e2e ./tools/cluster ./gateway ./tools/sight ./tools/bench ./...
+TESTS = ./tools/e2e ./gateway ./tools/bench ./...
 
 # The platform packages, not @bufbuild/buf: `npm ci` wants every platform that
 # the wrapper lists.

@@ -128,7 +128,7 @@ func TestCallersChooseNothing(t *testing.T) {
 		"a body":                       {backend: reads, ask: posts(1 << 20), want: success},
 		"a body that breaks off":       {backend: reads, ask: hurl(part, false, 0), want: nothing},
 		"a body that is no chunk":      {backend: reads, ask: hurl("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", true, 0), want: nothing},
-		"a body that stops":            {backend: reads, ask: hurl(part, false, 100*time.Millisecond), want: nothing, deadline: 30 * time.Millisecond},
+		"a body that stops":            {backend: reads, ask: hurl(part, false, 1500*time.Millisecond), want: nothing, deadline: 500 * time.Millisecond},
 		"a body that nobody reads":     {backend: hangs, ask: posts(16 << 20), want: failure, deadline: 100 * time.Millisecond},
 		"a body that is cut off there": {backend: closes, ask: posts(16 << 20), want: nothing},
 		"a body to nobody":             {backend: nobody, ask: posts(16 << 20), want: failure},
