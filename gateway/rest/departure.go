@@ -23,7 +23,7 @@ type departure struct {
 	mu        sync.Mutex
 	timer     *time.Timer // nil once nobody watches
 	discarded bool        // the body has been read and thrown away
-	hurried   bool        // the rest of the body has a deadline
+	bounded   bool        // the rest of the body has a deadline
 	over      bool        // the connection may be the next request's
 }
 
@@ -104,7 +104,7 @@ func (x *exchange) discardBody(most int64) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.discarded = true
-		if d.hurried && !d.over {
+		if d.bounded && !d.over {
 			_ = rc.SetReadDeadline(time.Time{})
 		}
 	}()
@@ -119,7 +119,7 @@ func (d *departure) hurry(rc *http.ResponseController) {
 		if d.discarded {
 			return
 		}
-		d.hurried = true
+		d.bounded = true
 	}
 	_ = rc.SetReadDeadline(time.Now().Add(hurry))
 }

@@ -55,23 +55,23 @@ func tells(ctx context.Context, call *policy.Call, st *status.Status) resilience
 	return judge(st, call.Hurried)
 }
 
-// judge is what a status tells of a service and of the backend that gave it. hurried says
+// judge is what a status tells of a service and of the backend that gave it. shortened says
 // that the deadline was the caller's own, and shorter than the rule's.
-func judge(st *status.Status, hurried bool) resilience.Outcome {
+func judge(st *status.Status, shortened bool) resilience.Outcome {
 	switch st.Code() {
 	case codes.Canceled, codes.ResourceExhausted:
 		// The latter may be one caller's quota, a request that is too large for the service,
 		// or an answer that is too large for us: it must not shut out the others.
 		return resilience.Ignored
 	case codes.DeadlineExceeded:
-		if hurried { // The service may have noticed before we did.
+		if shortened { // The service may have noticed before we did.
 			return resilience.Ignored
 		}
 		return resilience.Overload
 	}
 	switch {
 	case refusedByHTTP(st), strings.HasPrefix(st.Message(), headerTooLarge),
-		hurried && strings.HasPrefix(st.Message(), reset) && strings.HasSuffix(st.Message(), "CANCEL"): // So a server ends what is too late.
+		shortened && strings.HasPrefix(st.Message(), reset) && strings.HasSuffix(st.Message(), "CANCEL"): // So a server ends what is too late.
 		return resilience.Ignored
 	case nonsense(st):
 		return resilience.Failure
@@ -84,14 +84,14 @@ func judge(st *status.Status, hurried bool) resilience.Outcome {
 }
 
 // outcome is what a call says of its backend.
-func outcome(d balancer.DoneInfo, hurried bool) resilience.Outcome {
+func outcome(d balancer.DoneInfo, shortened bool) resilience.Outcome {
 	switch {
 	case d.Err == nil && !d.BytesSent: // The connection closed before the call began.
 		return resilience.Ignored
 	case d.Err == nil:
 		return resilience.Success
 	}
-	return judge(status.Convert(d.Err), hurried)
+	return judge(status.Convert(d.Err), shortened)
 }
 
 // refusedByHTTP recognizes a refusal, in HTTP, of what stands before a service: a request

@@ -47,12 +47,12 @@ func TestOutcome(t *testing.T) {
 		cases[st] = v
 	}
 	for st, want := range cases {
-		for i, hurried := range []bool{false, true} {
-			if got := outcome(balancer.DoneInfo{Err: st.Err(), BytesSent: true}, hurried); got != want[i] {
-				t.Errorf("backend: %v, in a hurry %v: %v, want %v", st, hurried, got, want[i])
+		for i, shortened := range []bool{false, true} {
+			if got := outcome(balancer.DoneInfo{Err: st.Err(), BytesSent: true}, shortened); got != want[i] {
+				t.Errorf("backend: %v, deadline shortened %v: %v, want %v", st, shortened, got, want[i])
 			}
 			if got := tells(t.Context(), &policy.Call{Hurried: hurried}, st); got != want[i] {
-				t.Errorf("service: %v, in a hurry %v: %v, want %v", st, hurried, got, want[i])
+				t.Errorf("service: %v, deadline shortened %v: %v, want %v", st, shortened, got, want[i])
 			}
 		}
 	}
