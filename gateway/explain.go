@@ -14,7 +14,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/route"
 )
 
 // ExplainRequest is a request to explain: over REST, or over gRPC when RPC is

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/route"
 )
 
 // FuzzRewrite: whatever path comes, what is sent is one that the gateway itself would

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/route"
 )
 
 // rewriter is a Rewrite, compiled; the zero one changes nothing.

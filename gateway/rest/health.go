@@ -5,7 +5,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/sluice-gateway/sluice/gateway/rest/route"
+	"github.com/sluice-gateway/sluice/gateway/route"
 )
 
 // Health is a path that tells load balancers whether this gateway takes calls. It

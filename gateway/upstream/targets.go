@@ -13,7 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	paths "github.com/sluice-gateway/sluice/gateway/rest/route"
+	paths "github.com/sluice-gateway/sluice/gateway/route"
 )
 
 // A write to a path makes untrue what is cached for that path (RFC 9111, 4.4). Paths are

@@ -24,7 +24,7 @@ const routingMust = 1.2
 
 // measureRouting runs the route index's own benchmark.
 func measureRouting(ctx context.Context) (*routing, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", module+"/gateway/rest/route", "-run", "^$", "-bench", "^BenchmarkLookup$/^hit$", "-count", "5")
+	cmd := exec.CommandContext(ctx, "go", "test", module+"/gateway/route", "-run", "^$", "-bench", "^BenchmarkLookup$/^hit$", "-count", "5")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("the benchmark of routing: %w\n%s", err, out)
