@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // conn stands between the generated handlers and upstream: it is the place
@@ -32,7 +34,7 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 	}
 	if x.binding.answer != nil {
 		out = &x.frame
-		x.call.Unread = out // What is wrong with it shows when it is rendered.
+		x.Call.Unread = out // What is wrong with it shows when it is rendered.
 	}
 	err := c.next.Invoke(ctx, method, in, out, opts...)
 	x.answered = err == nil
@@ -44,7 +46,7 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...gr
 			x.addMetadata(*o.TrailerAddr)
 		}
 	}
-	if err == nil && x.call.Kept != nil {
+	if err == nil && x.Call.Kept != nil {
 		return x.answerKept()
 	}
 	return err
@@ -105,7 +107,7 @@ func (s describedStream) Header() (metadata.MD, error) {
 
 func (s describedStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	if s.x.status == 0 && (err != nil || !s.streams) {
+	if s.x.Status() == 0 && (err != nil || !s.streams) {
 		s.x.addMetadata(s.Trailer())
 	}
 	return err //nolint:wrapcheck // It is upstream's status.
@@ -136,19 +138,19 @@ func (x *exchange) fillIdempotencyKey(in any) error {
 	if fd == nil {
 		return nil
 	}
-	keys := x.r.Header.Values("Idempotency-Key")
+	keys := x.Request.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
 		return nil
 	}
 	if len(keys) > 1 || keys[0] == "" {
-		return badField("Idempotency-Key", "must be given once and not be empty")
+		return httpedge.BadField("Idempotency-Key", "must be given once and not be empty")
 	}
 	if !utf8.ValidString(keys[0]) {
-		return badField("Idempotency-Key", "must be UTF-8")
+		return httpedge.BadField("Idempotency-Key", "must be UTF-8")
 	}
 	m := in.(proto.Message).ProtoReflect()
 	if have := m.Get(fd).String(); have != "" && have != keys[0] {
-		return badField("Idempotency-Key", "differs from "+string(fd.Name()))
+		return httpedge.BadField("Idempotency-Key", "differs from "+string(fd.Name()))
 	}
 	m.Set(fd, protoreflect.ValueOfString(keys[0]))
 	return nil

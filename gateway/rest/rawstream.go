@@ -24,7 +24,7 @@ type rawStream struct {
 // RecvMsg implements grpc.ClientStream. m is only memory to receive into.
 func (s rawStream) RecvMsg(m any) error {
 	if err := s.x.forwardRaw(s.ClientStream, m); err != nil {
-		s.x.failOrBreak(err)
+		s.x.FailOrBreak(err)
 	}
 	return io.EOF
 }
@@ -43,13 +43,13 @@ func (x *exchange) forwardRaw(from grpc.ClientStream, m any) error {
 			return err
 		}
 		body := x.binding.rawBody(m.(proto.Message))
-		if x.status == 0 {
+		if x.Status() == 0 {
 			x.Header()["Content-Type"] = contentTypeOf(body)
 			if x.binding.location != nil {
 				x.locate(m.(proto.Message))
 			}
 		}
-		if _, err = x.write(body.GetData()); err == nil {
+		if err = x.write(body.GetData()); err == nil {
 			err = x.FlushError()
 		}
 		if err != nil { // Or it reads too slowly. Its connection ends broken.

@@ -56,7 +56,7 @@ func TestEveryLimitIsDocumented(t *testing.T) {
 			seen[m[1]] = true
 		}
 	}
-	inSource := named(t, "../../gateway/frames", "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
+	inSource := named(t, "../../gateway/frames", "../../gateway/httpedge", "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
 	for name, at := range inSource {
 		if !seen[name] {
 			t.Errorf("%s: limit %s is not in docs/limits.md", at, name)

@@ -39,9 +39,19 @@ var rules = []rule{
 		because:  "the edges know policy and upstream, not each other: what both need belongs there, once",
 	},
 	{
+		packages: []string{"gateway/httpedge/..."},
+		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/proxy/...", "gateway/upstream/...", "gateway/transcode/..."},
+		because:  "HTTP protocols stand on it, beside each other: it knows none of them, and nothing of where a call goes",
+	},
+	{
+		packages: []string{"gateway/route/..."},
+		never:    []string{"gateway/...", "net/http"},
+		because:  "a path is text: how it is read does not depend on who asks",
+	},
+	{
 		packages: []string{"gateway/proxy/..."},
 		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/upstream/..."},
-		because:  "the edge asks the proxy through an interface of its own, which the root adapts: they share gateway/route, how paths are read",
+		because:  "plain HTTP is a protocol beside the others: what it shares with them is gateway/httpedge and gateway/route",
 	},
 	{
 		packages: []string{"gateway/auth/...", "gateway/limit/..."},
@@ -51,7 +61,7 @@ var rules = []rule{
 	},
 	{
 		packages: []string{"gateway/frames", "gateway/listen", "gateway/handover", "gateway/tlsfile", "gateway/clientaddr"},
-		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/route", "gateway/policy/...", "gateway/auth/...", "gateway/limit/..."},
+		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/httpedge/...", "gateway/route", "gateway/policy/...", "gateway/auth/...", "gateway/limit/..."},
 		because:  "connections come before calls: these know bytes and addresses only",
 	},
 	{
@@ -212,6 +222,12 @@ func TestViolations(t *testing.T) {
 		{"gateway/rest/route", m + "gateway/rpc", 1},
 		{"gateway/rpc", m + "gateway/rest/route", 1},
 		{"gateway/rest", m + "gateway/policy", 0},
+		{"gateway/rest", m + "gateway/httpedge", 0},
+		{"gateway/proxy", m + "gateway/httpedge", 0},
+		{"gateway/proxy", m + "gateway/rest", 1},
+		{"gateway/httpedge", m + "gateway/rest", 1},
+		{"gateway/httpedge", m + "gateway/upstream", 1},
+		{"gateway/route", m + "gateway/policy", 1},
 		{"gateway/auth", "net/http", 1},
 		{"gateway/auth", "net/http/httptrace", 0},
 		{"gateway/auth/jwks", "net/http", 0},
