@@ -124,3 +124,13 @@ func bodyTooSlow() error {
 func bodyBroken() error {
 	return EdgeError(codes.InvalidArgument, http.StatusBadRequest, "BODY_BROKEN", "the body could not be read")
 }
+
+// BadResponse is for an answer of a service that is not what its descriptor says. Why is
+// for the operator alone.
+func BadResponse() error {
+	st := status.New(codes.Internal, "the service sent an answer that the gateway cannot read")
+	if with, err := st.WithDetails(&errdetails.ErrorInfo{Reason: ReasonBadResponse, Domain: policy.ErrorDomain}); err == nil {
+		st = with
+	}
+	return st.Err()
+}

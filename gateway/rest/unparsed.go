@@ -3,13 +3,11 @@ package rest
 import (
 	"context"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
-	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 // Answers are not parsed: conn has upstream put their bytes into the exchange,
@@ -58,11 +56,7 @@ func (x *exchange) render(before, after string) ([]byte, error) {
 func (x *exchange) unreadable(err error) error {
 	x.server.o.Logger.WarnContext(x.Request.Context(), "upstream failed", "request_id", x.Observed.ID, "grpc_method", x.binding.Method.FullName,
 		"upstream", x.Call.Upstream, "code", codes.OK.String(), "error", "the answer cannot be read: "+err.Error())
-	st := status.New(codes.Internal, "the service sent an answer that the gateway cannot read")
-	if with, derr := st.WithDetails(&errdetails.ErrorInfo{Reason: httpedge.ReasonBadResponse, Domain: policy.ErrorDomain}); derr == nil {
-		st = with
-	}
-	return st.Err()
+	return httpedge.BadResponse()
 }
 
 // locate makes the Location header. m is the handler's message: the answer

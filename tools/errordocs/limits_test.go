@@ -26,7 +26,7 @@ func named(t *testing.T, dirs ...string) map[string]string {
 		p.functions(func(fn *ast.FuncDecl) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
-				if !ok || len(call.Args) == 0 || (nameOf(call.Fun) != "refuse" && nameOf(call.Fun) != "Refused") {
+				if !ok || len(call.Args) == 0 || (!strings.EqualFold(nameOf(call.Fun), "refuse") && nameOf(call.Fun) != "Refused") {
 					return true
 				}
 				if text, ok := literal(call.Args[0]); ok {
