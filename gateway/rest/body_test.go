@@ -57,7 +57,7 @@ func TestGzipBodies(t *testing.T) {
 		"good":                        {good, 200, "", ""},
 		"as large as goes, unpacked":  {padded(testLimit), 200, "", ""},
 		"a byte too large, unpacked":  {padded(testLimit + 1), 413, "BODY_TOO_LARGE", "decoded_body_bytes"},
-		"a bomb":                      {padded(50 << 20), 413, "BODY_TOO_LARGE", "decoded_body_bytes"},
+		"a bomb":                      {padded(8 << 20), 413, "BODY_TOO_LARGE", "decoded_body_bytes"},
 		"too large as sent":           {zipped(t, incompressible), 413, "BODY_TOO_LARGE", "body_bytes"},
 		"too deep":                    {zipped(t, bytes.Repeat([]byte("["), 1000)), 400, "JSON_TOO_DEEP", "json_depth"},
 		"two members":                 {slices.Concat(good, good), 400, "BODY_NOT_GZIP", "encoding"},
@@ -102,7 +102,7 @@ func TestGzipBodies(t *testing.T) {
 // TestGzipBombCostsLittle: what is unpacked, and what is set aside, ends at the
 // bound.
 func TestGzipBombCostsLittle(t *testing.T) {
-	bomb := zipped(t, make([]byte, 50<<20))
+	bomb := zipped(t, make([]byte, 8<<20))
 	var count atomic.Int64
 	g := newGunzip(bytes.NewReader(bomb), testLimit, &count)
 	data, err := fill(g, 4*int64(len(bomb)), testLimit)
