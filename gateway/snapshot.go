@@ -64,9 +64,9 @@ type snapshot struct {
 	authenticator *auth.Authenticator
 	client        *clientaddr.Resolver
 	upstream      *upstream.Conn
-	cache         *cache.Cache             // nil where nothing is kept
-	branches      grpc.ClientConnInterface // what composites call
-	proxy         *proxy.Proxy             // nil without routes to plain HTTP services
+	cache         *cache.Cache      // nil where nothing is kept
+	branches      upstream.Branches // what composites call
+	proxy         *proxy.Proxy      // nil without routes to plain HTTP services
 	targets       map[string]upstream.Target
 	called        []called // for operators: targets, those of canaries too
 	plain         map[string]*proxy.Service
@@ -375,6 +375,11 @@ func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
 // snapshot that admitted its caller.
 type liveBranches struct{ g *Gateway }
 
+// Call implements upstream.Branches.
+func (b liveBranches) Call(ctx context.Context, method string, request []byte) ([]byte, error) {
+	return b.of(ctx).Call(ctx, method, request)
+}
+
 // Invoke implements grpc.ClientConnInterface.
 func (b liveBranches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
 	return b.of(ctx).Invoke(ctx, method, in, out, opts...)
@@ -387,7 +392,7 @@ func (b liveBranches) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 
 // of is the connection of the snapshot whose table the caller's method is from. A
 // call that no living one admitted is refused by the current one.
-func (b liveBranches) of(ctx context.Context) grpc.ClientConnInterface {
+func (b liveBranches) of(ctx context.Context) upstream.Branches {
 	now := b.g.current.p.Load().snapshot
 	call := policy.Admitted(ctx)
 	if call == nil || call.Method == nil || now.methods.Method(call.Method.FullName) == call.Method {

@@ -17,14 +17,14 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// BenchmarkInvoke is what a call costs here: the target answers at once.
-func BenchmarkInvoke(b *testing.B) {
+// BenchmarkCall is what a call costs here: the target answers at once.
+func BenchmarkCall(b *testing.B) {
 	f := connect(b, signer{})
 	ctx := f.admit(b, "Echo")
-	in, out := &wire.Frame{}, &wire.Frame{}
+	call, in, a := policy.Admitted(ctx), &wire.Frame{}, &upstream.Answer{}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := f.Conn.Invoke(ctx, service+"Echo", in, out); err != nil {
+		if err := f.Call(ctx, call, in, a); err != nil {
 			b.Fatal(err)
 		}
 		f.observer.done = f.observer.done[:0]
@@ -42,11 +42,11 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		var out wire.Frame
-		if err := c.Invoke(ctx, getUser, &wire.Frame{Data: in}, &out); err != nil {
+		var a upstream.Answer
+		if err := c.Call(ctx, policy.Admitted(ctx), &wire.Frame{Data: in}, &a); err != nil {
 			b.Fatal(err)
 		}
-		out.Free()
+		a.Message.Free()
 	}
 }
 
@@ -77,17 +77,17 @@ func BenchmarkOverview(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				var out wire.Frame
-				if err := c.Invoke(ctx, getOverview, &wire.Frame{Data: in}, &out); err != nil {
+				var a upstream.Answer
+				if err := c.Call(ctx, policy.Admitted(ctx), &wire.Frame{Data: in}, &a); err != nil {
 					b.Fatal(err)
 				}
-				out.Free()
+				a.Message.Free()
 			}
 		})
 	}
 }
 
-// BenchmarkResilient is BenchmarkInvoke with breaker, bound and budget on, and as an
+// BenchmarkResilient is BenchmarkCall with breaker, bound and budget on, and as an
 // edge has it that reads the answer itself; off is without them, in the same run.
 func BenchmarkResilient(b *testing.B) {
 	for name, o := range map[string]upstream.ServiceOptions{"off": {}, "on": {Resilience: resilient(b, resilience.Options{})}, "canary": {
@@ -101,18 +101,15 @@ func BenchmarkResilient(b *testing.B) {
 						u.Services = nil
 					}
 				})
-				in, out, call := &wire.Frame{}, &wire.Frame{}, &policy.Call{}
+				in, a, call := &wire.Frame{}, &upstream.Answer{Reads: unread}, &policy.Call{}
 				ctx := f.admit(b, "Echo", call)
-				if unread {
-					call.Unread = out
-				}
 				b.ReportAllocs()
 				for b.Loop() {
 					call.Attempts, call.Backend = 0, ""
-					if err := f.Invoke(ctx, service+"Echo", in, out); err != nil {
+					if err := f.Call(ctx, call, in, a); err != nil {
 						b.Fatal(err)
 					}
-					call.AnswerRead(nil)
+					a.Read(nil)
 				}
 			})
 		}
