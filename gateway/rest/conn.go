@@ -64,7 +64,7 @@ func (x *exchange) encode(in proto.Message) error {
 	if err := x.fillIdempotencyKey(in); err != nil {
 		return err
 	}
-	return upstream.Encode(&x.request, in)
+	return upstream.Encode(&x.request, in, x.room[:])
 }
 
 // parse reads an answer for a handler that wants it: google.api.HttpBody. Its bytes stay
@@ -114,7 +114,7 @@ func (s *handlerStream) Header() (metadata.MD, error) {
 
 // SendMsg sends a message. One that has no wire form ends the call.
 func (s *handlerStream) SendMsg(m any) error {
-	if err := upstream.Encode(&s.request, m.(proto.Message)); err != nil {
+	if err := upstream.Encode(&s.request, m.(proto.Message), nil); err != nil {
 		if s.x.cancel != nil {
 			s.x.cancel(err)
 		}

@@ -39,7 +39,8 @@ type exchange struct {
 	sent    bool   // the handler has called the method
 	// request holds the bytes of a unary call's request until the call is done.
 	request wire.Frame
-	parsed  bool // the service is done with request, whose memory may go back
+	room    [64]byte // of small ones
+	parsed  bool     // the service is done with request, whose memory may go back
 	// answer holds the bytes of the answer, or of a stream's current message, from
 	// when it has been received to when it is rendered into out.
 	answer    upstream.Answer

@@ -17,11 +17,12 @@ import (
 
 // Invoke implements grpc.ClientConnInterface.
 func (b branches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	request, a := &wire.Frame{}, &Answer{}
-	if err := encodeOwn(request, in); err != nil {
+	var request wire.Frame
+	var a Answer
+	if err := encodeOwn(&request, in); err != nil {
 		return err
 	}
-	err := b.call(ctx, method, request, a)
+	err := b.call(ctx, method, &request, &a)
 	for _, o := range opts {
 		switch o := o.(type) {
 		case grpc.HeaderCallOption:

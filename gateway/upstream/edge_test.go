@@ -38,7 +38,7 @@ func frameOf(in any) (*wire.Frame, error) {
 		return in.(*wire.Frame), nil
 	}
 	f := &wire.Frame{}
-	return f, upstream.Encode(f, m)
+	return f, upstream.Encode(f, m, nil)
 }
 
 // NewStream opens the stream that ctx carries.

@@ -31,9 +31,9 @@ func (r *route) readable(call *policy.Call, request []byte) error {
 
 // Encode sets a frame to a request that came typed, once, before anything looks at it. A
 // message that has no wire form, for a required field is not set or text is not UTF-8, is
-// the caller's mistake: the error says so, and names the field.
-func Encode(f *wire.Frame, m proto.Message) error {
-	if (wire.Cloner{}).Copy(f, m) != nil {
+// the caller's mistake: the error says so, and names the field. room is as of Frame.Encode.
+func Encode(f *wire.Frame, m proto.Message, room []byte) error {
+	if f.Encode(m, room) != nil {
 		return badRequest(transcode.Unwritable(m))
 	}
 	return nil
