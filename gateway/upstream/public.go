@@ -58,7 +58,7 @@ func (c *Conn) public(ctx context.Context, call *policy.Call, r *route, err erro
 	if !here {
 		st = withoutOurs(st)
 	}
-	public := r.publicStatus(ctx, call, st)
+	public := r.visible(ctx, call, st)
 	if here && ctx.Err() == nil && ours(st) {
 		return st.Err() // A composite passes on what a branch of its was told here.
 	}
@@ -86,9 +86,9 @@ func statusOf(err error) *status.Status {
 	return status.New(codes.Unknown, err.Error())
 }
 
-// publicStatus is publicStatus by the method's rule: where the service itself decides whether
+// visible is publicStatus by the method's rule: where the service itself decides whether
 // it knows who calls, its refusal is the caller's to read.
-func (r *route) publicStatus(ctx context.Context, call *policy.Call, st *status.Status) *status.Status {
+func (r *route) visible(ctx context.Context, call *policy.Call, st *status.Status) *status.Status {
 	if r.method.Rule.UnauthenticatedByService && st.Code() == codes.Unauthenticated && ctx.Err() == nil && !nonsense(st) {
 		return withDetails(st.Code(), st.Message(), st, publicDetail)
 	}
