@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// BenchmarkCall is what a call costs here: the target answers at once.
-func BenchmarkCall(b *testing.B) {
+// BenchmarkInvoke is what a call costs here: the target answers at once.
+func BenchmarkInvoke(b *testing.B) {
 	f := connect(b, signer{})
 	ctx := f.admit(b, "Echo")
 	call, in, a := policy.Admitted(ctx), &wire.Frame{}, &upstream.Answer{}
@@ -87,7 +87,7 @@ func BenchmarkOverview(b *testing.B) {
 	}
 }
 
-// BenchmarkResilient is BenchmarkCall with breaker, bound and budget on, and as an
+// BenchmarkResilient is BenchmarkInvoke with breaker, bound and budget on, and as an
 // edge has it that reads the answer itself; off is without them, in the same run.
 func BenchmarkResilient(b *testing.B) {
 	for name, o := range map[string]upstream.ServiceOptions{"off": {}, "on": {Resilience: resilient(b, resilience.Options{})}, "canary": {
