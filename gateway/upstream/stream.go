@@ -217,7 +217,7 @@ func (s *stream) Trailer() metadata.MD {
 
 // CloseSend ends the messages to the service.
 func (s *stream) CloseSend() error {
-	if s.inner == nil {
+	if s.inner == nil || s.ctx.Err() != nil { // A call that was ended for its messages must not end well.
 		return nil
 	}
 	return s.inner.CloseSend()
