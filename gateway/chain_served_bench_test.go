@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
@@ -18,22 +16,22 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // entered answers at once what the entry chain lets through.
 type entered struct {
-	grpc.ClientConnInterface
+	upstream.Sender
 	chain policy.Chain
 }
 
-func (e entered) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.CallOption) error {
-	call := policy.Admitted(ctx)
-	call.Message.Proto = in.(proto.Message)
+func (e entered) Call(ctx context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	call.Message.Wire = request.Data
 	if _, err := e.chain.Run(ctx, call); err != nil {
 		return err
 	}
-	return wire.Cloner{}.Copy(out, &userv1.User{UserId: in.(*userv1.GetUserRequest).GetUserId()})
+	return wire.Cloner{}.Copy(&a.Message, &userv1.User{UserId: "ada"})
 }
 
 // served is GET /v1/users/ada through the whole REST edge, for a walk's chains

@@ -64,7 +64,7 @@ func (t *recordedTarget) Close() error { return nil }
 // before records a composite's own call, which then runs.
 func (t *recordedTarget) before(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-		t.r.send(ctx, t.name, []string{t.text(info.FullMethod, req)})
+		t.r.send(ctx, t.name, []string{jsonOf(req.(proto.Message))})
 		if next == nil {
 			return handle(ctx, req)
 		}
@@ -72,8 +72,8 @@ func (t *recordedTarget) before(next grpc.UnaryServerInterceptor) grpc.UnaryServ
 	}
 }
 
-func (t *recordedTarget) Invoke(ctx context.Context, method string, in, _ any, _ ...grpc.CallOption) error {
-	t.r.send(ctx, t.name, []string{t.text(method, in)})
+func (t *recordedTarget) Invoke(ctx context.Context, method string, request, _ *wire.Frame, _, _ *metadata.MD) error {
+	t.r.send(ctx, t.name, []string{t.text(method, request)})
 	return nil
 }
 
@@ -82,17 +82,15 @@ func (t *recordedTarget) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 }
 
 // text is a message as JSON.
-func (t *recordedTarget) text(method string, message any) string {
-	m, ok := message.(proto.Message)
-	if f, isFrame := message.(*wire.Frame); isFrame {
-		m, ok = newMessage(t.inputs[method]), true
-		if err := proto.Unmarshal(f.Data, m); err != nil {
-			return fmt.Sprintf("%d bytes that are no %s", len(f.Data), t.inputs[method].FullName())
-		}
+func (t *recordedTarget) text(method string, f *wire.Frame) string {
+	m := newMessage(t.inputs[method])
+	if err := proto.Unmarshal(f.Data, m); err != nil {
+		return fmt.Sprintf("%d bytes that are no %s", len(f.Data), t.inputs[method].FullName())
 	}
-	if !ok {
-		return fmt.Sprintf("%T", message)
-	}
+	return jsonOf(m)
+}
+
+func jsonOf(m proto.Message) string {
 	b, err := protojson.Marshal(m)
 	if err != nil {
 		return fmt.Sprintf("a %s that has no JSON form: %v", m.ProtoReflect().Descriptor().FullName(), err)
@@ -129,7 +127,7 @@ func (s *recordedStream) Trailer() metadata.MD         { return nil }
 func (s *recordedStream) Context() context.Context     { return s.ctx }
 
 func (s *recordedStream) SendMsg(m any) error {
-	s.messages = append(s.messages, s.t.text(s.method, m))
+	s.messages = append(s.messages, s.t.text(s.method, m.(*wire.Frame)))
 	return nil
 }
 

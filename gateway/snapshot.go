@@ -15,7 +15,6 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
@@ -64,9 +63,9 @@ type snapshot struct {
 	authenticator *auth.Authenticator
 	client        *clientaddr.Resolver
 	upstream      *upstream.Conn
-	cache         *cache.Cache             // nil where nothing is kept
-	branches      grpc.ClientConnInterface // what composites call
-	proxy         *proxy.Proxy             // nil without routes to plain HTTP services
+	cache         *cache.Cache      // nil where nothing is kept
+	branches      upstream.Branches // what composites call
+	proxy         *proxy.Proxy      // nil without routes to plain HTTP services
 	targets       map[string]upstream.Target
 	called        []called // for operators: targets, those of canaries too
 	plain         map[string]*proxy.Service
@@ -368,35 +367,4 @@ func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
 		o.Access = s.log
 	}
 	return o
-}
-
-// liveBranches is what services in this process call others with. They outlive
-// snapshots, and the calls that they make for a caller must not: each goes by the
-// snapshot that admitted its caller.
-type liveBranches struct{ g *Gateway }
-
-// Invoke implements grpc.ClientConnInterface.
-func (b liveBranches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	return b.of(ctx).Invoke(ctx, method, in, out, opts...)
-}
-
-// NewStream implements grpc.ClientConnInterface.
-func (b liveBranches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return b.of(ctx).NewStream(ctx, desc, method, opts...)
-}
-
-// of is the connection of the snapshot whose table the caller's method is from. A
-// call that no living one admitted is refused by the current one.
-func (b liveBranches) of(ctx context.Context) grpc.ClientConnInterface {
-	now := b.g.current.p.Load().snapshot
-	call := policy.Admitted(ctx)
-	if call == nil || call.Method == nil || now.methods.Method(call.Method.FullName) == call.Method {
-		return now.branches
-	}
-	for _, s := range b.g.livingSnapshots() {
-		if s.methods.Method(call.Method.FullName) == call.Method {
-			return s.branches
-		}
-	}
-	return now.branches
 }

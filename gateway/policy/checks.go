@@ -84,12 +84,9 @@ func RequireConditions(ctx context.Context, c *Call) (context.Context, error) {
 	if len(conditions) == 0 {
 		return ctx, nil
 	}
-	request := c.Message.Proto
-	if request == nil {
-		var err error
-		if request, err = condition.Parse(c.Method.Descriptor.Input(), c.Message.Wire); err != nil {
-			return ctx, malformed()
-		}
+	request, err := condition.Parse(conditions[0].Input(), c.Message.Wire) // All are about one message.
+	if err != nil {
+		return ctx, malformed()
 	}
 	p := c.Principal
 	caller := &policyv1.Caller{Subject: p.Subject, Issuer: p.Issuer, Tenant: p.Tenant, Scopes: p.scopes}

@@ -114,7 +114,7 @@ func TestRequireTenantAndConditions(t *testing.T) {
 			if tc.request.GetTenantId() == "" {
 				early = protowire.AppendString(protowire.AppendTag(early, 1, protowire.BytesType), "")
 			}
-			for form, msg := range map[string]policy.Message{"typed": {Proto: tc.request}, "wire": {Wire: wire}, "wire twice": {Wire: early}} {
+			for form, msg := range map[string]policy.Message{"once": {Wire: wire}, "twice": {Wire: early}} {
 				c := &policy.Call{Method: m, Principal: tc.p, Message: msg}
 				_, err := policy.Chain{{Name: "tenant", Check: policy.RequireTenant}, {Name: "conditions", Check: policy.RequireConditions}}.Run(t.Context(), c)
 				code, reason, about := refusal(t, err)
@@ -154,7 +154,7 @@ func TestConditionErrorsAreRefusals(t *testing.T) {
 	if got := m.Rule.ConditionsText(); got != "first keyed" {
 		t.Errorf("ConditionsText %q", got)
 	}
-	c := &policy.Call{Method: m, Principal: of(""), Message: policy.Message{Proto: &testv1.Kinds{}}}
+	c := &policy.Call{Method: m, Principal: of(""), Message: policy.Message{}}
 	_, err = policy.RequireConditions(t.Context(), c)
 	if _, reason, _ := refusal(t, err); reason != "CONDITION_FAILED" || c.Why != `condition "keyed": no such key: k` {
 		t.Errorf("%s, why %q", reason, c.Why)

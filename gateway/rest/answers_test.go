@@ -241,8 +241,8 @@ func checkWhole(t *testing.T, bound *Binding, m proto.Message, got answer) {
 	if length != strconv.Itoa(len(got.body)) || len(got.body) < 5 {
 		t.Errorf("Content-Length %q of %d", length, len(got.body))
 	}
-	if l := bound.location; l != nil && (got.header.Get("Location") != l.of(m) || strings.HasSuffix(l.of(m), "/")) {
-		t.Errorf("Location %q, want %q", got.header.Get("Location"), l.of(m))
+	if l := bound.location; l != nil && (got.header.Get("Location") != locationOf(t, l, m) || strings.HasSuffix(locationOf(t, l, m), "/")) {
+		t.Errorf("Location %q, want %q", got.header.Get("Location"), locationOf(t, l, m))
 	}
 }
 

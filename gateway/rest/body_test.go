@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 func zipped(t testing.TB, data []byte) []byte {
@@ -195,12 +197,14 @@ func TestStreamedBodies(t *testing.T) {
 // the call was ended for its body, does not make a success of it.
 func TestGoodEndOfABadStream(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	s := causedStream{&fakeStream{ctx: context.Background(), answered: true}, ctx}
-	if err := s.RecvMsg(&testv1.EchoResponse{}); !errors.Is(err, io.EOF) {
+	m := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService").Methods().ByName("Chat")
+	x := &exchange{w: httptest.NewRecorder(), binding: &Binding{Method: &policy.Method{Descriptor: m}}, stream: &streamBody{}}
+	s := &handlerStream{Stream: &fakeStream{ctx: context.Background(), answered: true}, x: x, ctx: ctx}
+	if err := s.receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("a good end: %v", err)
 	}
 	cancel(badField("body", "is wrong"))
-	if err := s.RecvMsg(&testv1.EchoResponse{}); status.Code(err) != codes.InvalidArgument {
+	if err := s.receive(); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a bad one: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -36,9 +37,13 @@ type exchange struct {
 	call    policy.Call
 	body    []byte // a JSON body as it was sent, for explaining what is wrong with it
 	sent    bool   // the handler has called the method
-	// frame holds the bytes of the answer, or of a stream's current message, from
+	// request holds the bytes of a unary call's request until the call is done.
+	request wire.Frame
+	room    [64]byte // of small ones
+	parsed  bool     // the service is done with request, whose memory may go back
+	// answer holds the bytes of the answer, or of a stream's current message, from
 	// when it has been received to when it is rendered into out.
-	frame     wire.Frame
+	answer    upstream.Answer
 	answered  bool
 	out       *[]byte         // of the pool
 	unlocated error           // why there is no Location, which the bytes should have given
@@ -282,8 +287,12 @@ func (x *exchange) end(ctx context.Context) {
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	x.departure.end()
-	x.frame.Free()
+	x.answer.Read(nil)
+	x.answer.Message.Free()
 	x.call.Done(x.err)
+	if x.parsed { // Not before: what runs when the call is done may still read it.
+		x.request.Free()
+	}
 	x.observed.BytesIn = x.bytesIn.Load()
 	x.observed.End(ctx, telemetry.StatusCode(x.status), x.status >= 500)
 }

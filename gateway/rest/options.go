@@ -7,10 +7,9 @@ import (
 	"net/netip"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
 // Options of a Server. Methods, Services, Conn, Telemetry and
@@ -20,8 +19,8 @@ type Options struct {
 	Methods *policy.Table
 	// Services are their generated handlers.
 	Services []Service
-	// Conn is what the handlers call.
-	Conn grpc.ClientConnInterface
+	// Conn is where calls go.
+	Conn upstream.Sender
 	// Arrival are the checks of every request, whatever it asks for: they run
 	// before path and route are looked at, on a call without a method.
 	Arrival policy.Chain

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -18,6 +17,8 @@ import (
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -153,7 +154,7 @@ func (p *countingPool) Put(b *[]byte) {
 }
 
 // receive puts data into an answer as grpc-go does: in memory of the pool.
-func (p *countingPool) receive(into any, data []byte) error {
+func (p *countingPool) receive(into *wire.Frame, data []byte) error {
 	p.mu.Lock()
 	p.out++
 	p.mu.Unlock()
@@ -165,21 +166,20 @@ func (p *countingPool) receive(into any, data []byte) error {
 
 // poolConn answers every call with the same bytes, in memory of a pool.
 type poolConn struct {
-	grpc.ClientConnInterface
 	pool countingPool
 	data []byte
 	err  error // beside the bytes
 	left int   // messages of a stream
 }
 
-func (c *poolConn) Invoke(_ context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
-	if err := c.pool.receive(out, c.data); err != nil {
+func (c *poolConn) Call(_ context.Context, _ *policy.Call, _ *wire.Frame, a *upstream.Answer) error {
+	if err := c.pool.receive(&a.Message, c.data); err != nil {
 		return err
 	}
 	return c.err
 }
 
-func (c *poolConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *poolConn) Stream(ctx context.Context, _ *policy.Call) (upstream.Stream, error) {
 	return &poolStream{fakeStream{ctx: ctx}, c}, nil
 }
 
@@ -188,7 +188,7 @@ type poolStream struct {
 	c *poolConn
 }
 
-func (s *poolStream) RecvMsg(m any) error {
+func (s *poolStream) Receive(m *wire.Frame) error {
 	if s.c.left == 0 {
 		return io.EOF
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -82,14 +83,15 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 		return nil, err
 	}
 	x := exchangeOf(ctx)
-	out := &x.room.out
-	err = x.state.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered), grpc.Trailer(&x.room.ended))
-	x.add(x.room.answered)
-	x.addTrailer(x.room.ended)
+	a := &x.room.answer
+	*a = upstream.Answer{} // A team's interceptor may call twice.
+	err = x.state.Conn.Call(admitted, x.call, in, a)
+	x.add(a.Header)
+	x.addTrailer(a.Trailer)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	return &a.Message, nil
 }
 
 // stream returns the handler of a streaming method: one goroutine pumps
@@ -98,7 +100,6 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 // and nothing piles up here.
 func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
 	d, name := offered.Descriptor, offered.FullName
-	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
 	return func(_ any, down grpc.ServerStream) error {
 		ctx, m, err := s.admit(down.Context(), name)
 		if err != nil {
@@ -116,12 +117,12 @@ func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
 		}()
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		up, err := x.state.Conn.NewStream(ctx, desc, name)
+		up, err := x.state.Conn.Stream(ctx, x.call)
 		if err != nil {
 			return err
 		}
 		defer unstick(down.Context(), up.Context())()
-		if desc.ClientStreams {
+		if d.IsStreamingClient() {
 			x.lease.arrived() // It may wait for the service before it says anything.
 			pumped = make(chan struct{})
 			go func() {
@@ -131,17 +132,17 @@ func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
 		} else if err := s.one(down, up, m); err != nil {
 			return err
 		}
-		return s.back(x, down, up, desc)
+		return s.back(x, down, up, d.IsStreamingServer())
 	}
 }
 
 // one passes on the only message of a caller.
-func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
+func (s *Server) one(down grpc.ServerStream, up upstream.Stream, m *policy.Method) error {
 	in := &wire.Frame{}
 	if err := s.receive(down, in, m); err != nil {
 		return err
 	}
-	if err := up.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
+	if err := up.Send(in); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return up.CloseSend()
@@ -150,7 +151,7 @@ func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Met
 // pump passes on what the caller streams, until either side ends. A caller's
 // message that is refused ends the call: upstream answers with the cause of its
 // context.
-func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
+func (s *Server) pump(down grpc.ServerStream, up upstream.Stream, m *policy.Method, cancel context.CancelCauseFunc) {
 	var in *wire.Frame
 	for {
 		in = s.sent(in)
@@ -165,7 +166,7 @@ func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Me
 			cancel(err)
 			return
 		}
-		if up.SendMsg(in) != nil { // The pump towards the caller learns why.
+		if up.Send(in) != nil { // The pump towards the caller learns why.
 			return
 		}
 	}
@@ -189,8 +190,8 @@ func (s *Server) receive(down grpc.ServerStream, in *wire.Frame, m *policy.Metho
 	return s.fits(m, len(in.Data))
 }
 
-// back passes on what the service answers.
-func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream, desc *grpc.StreamDesc) error {
+// back passes on what the service answers: a stream, or one message.
+func (s *Server) back(x *exchange, down grpc.ServerStream, up upstream.Stream, streams bool) error {
 	header, err := up.Header()
 	if err != nil {
 		return err
@@ -203,8 +204,8 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 	var out *wire.Frame
 	for {
 		out = s.sent(out)
-		err := up.RecvMsg(out)
-		if err != nil || !desc.ServerStreams { // Until the stream has ended, it has none that could be read.
+		err := up.Receive(out)
+		if err != nil || !streams { // Until the stream has ended, it has none that could be read.
 			x.addTrailer(up.Trailer())
 		}
 		if err != nil {
@@ -216,7 +217,7 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 		if err := down.SendMsg(out); err != nil {
 			return err
 		}
-		if !desc.ServerStreams {
+		if !streams {
 			return nil
 		}
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -271,18 +272,14 @@ func (b *backend) count() int {
 	return b.n
 }
 
-func (b *backend) Invoke(ctx context.Context, _ string, in, out any, opts ...grpc.CallOption) error {
+func (b *backend) Call(ctx context.Context, _ *policy.Call, request *wire.Frame, a *upstream.Answer) error {
 	b.note(ctx)
-	out.(*wire.Frame).Data = bytes.Clone(in.(*wire.Frame).Data) // The forwarder gives both back.
-	for _, o := range opts {
-		if h, ok := o.(grpc.HeaderCallOption); ok {
-			*h.HeaderAddr = metadata.Pairs("idempotency-replayed", "true")
-		}
-	}
+	a.Message.Data = bytes.Clone(request.Data) // The forwarder gives both back.
+	a.Header = metadata.Pairs("idempotency-replayed", "true")
 	return nil
 }
 
-func (b *backend) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (b *backend) Stream(ctx context.Context, _ *policy.Call) (upstream.Stream, error) {
 	b.note(ctx)
 	return &echoStream{ctx: ctx, messages: make(chan []byte, 16)}, nil
 }
@@ -296,22 +293,22 @@ func (s *echoStream) Header() (metadata.MD, error) { return metadata.MD{}, nil }
 func (s *echoStream) Trailer() metadata.MD         { return nil }
 func (s *echoStream) CloseSend() error             { close(s.messages); return nil }
 func (s *echoStream) Context() context.Context     { return s.ctx }
-func (s *echoStream) SendMsg(m any) error {
+func (s *echoStream) Send(m *wire.Frame) error {
 	select {
-	case s.messages <- bytes.Clone(m.(*wire.Frame).Data): // The forwarder gives them back.
+	case s.messages <- bytes.Clone(m.Data): // The forwarder gives them back.
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
 }
 
-func (s *echoStream) RecvMsg(m any) error {
+func (s *echoStream) Receive(m *wire.Frame) error {
 	select {
 	case b, ok := <-s.messages:
 		if !ok {
 			return io.EOF
 		}
-		m.(*wire.Frame).Data = b
+		m.Data = b
 		return nil
 	case <-s.ctx.Done():
 		if err := context.Cause(s.ctx); status.Code(err) != codes.Unknown {

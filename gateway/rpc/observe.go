@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -92,12 +93,11 @@ type exchange struct {
 	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
 
 	room struct {
-		call     policy.Call
-		in, out  wire.Frame  // of a unary call
-		answered metadata.MD // the header of the service
-		ended    metadata.MD // its trailer
-		values   [4]string   // of header
-		used     int
+		call   policy.Call
+		in     wire.Frame      // of a unary call
+		answer upstream.Answer // to it
+		values [4]string       // of header
+		used   int
 	}
 }
 

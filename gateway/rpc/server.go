@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -27,7 +28,7 @@ import (
 type State struct {
 	// Methods, Conn, Arrival, Edge, Client and Telemetry are those of Options.
 	Methods   *policy.Table
-	Conn      grpc.ClientConnInterface
+	Conn      upstream.Sender
 	Arrival   policy.Chain
 	Edge      policy.Chain
 	Client    func(peer netip.Addr, headers func(key string) []string) netip.Addr
@@ -56,7 +57,7 @@ type Options struct {
 	// Services are the services to offer.
 	Services []protoreflect.ServiceDescriptor
 	// Conn is where calls go.
-	Conn grpc.ClientConnInterface
+	Conn upstream.Sender
 	// Arrival are the checks of every call, also of health, reflection and what is
 	// not offered: they run first, with a Call that has no Method yet.
 	Arrival policy.Chain

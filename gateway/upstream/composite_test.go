@@ -38,7 +38,7 @@ const (
 // composites is the shop's composites behind a Conn, over services that answer the
 // bytes they are told to.
 type composites struct {
-	*upstream.Conn
+	edge
 	table *policy.Table
 
 	mu      sync.Mutex        // A branch that was cancelled may still be served when its call has ended.
@@ -95,11 +95,11 @@ func compose(t testing.TB, kind string) *composites {
 	if err != nil {
 		t.Fatal(err)
 	}
-	late.ClientConnInterface = c.Branches()
+	late.Branches = c.Branches()
 	return c
 }
 
-type lateConn struct{ grpc.ClientConnInterface }
+type lateConn struct{ upstream.Branches }
 
 func (c *composites) target(t testing.TB, kind string, sd protoreflect.ServiceDescriptor) upstream.Target {
 	t.Helper()

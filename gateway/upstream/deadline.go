@@ -64,9 +64,9 @@ type ending struct {
 	reached atomic.Bool
 }
 
-// mark notes how the route's calls end, once all else of the route is known: what may
+// noteEnding notes how the route's calls end, once all else of the route is known: what may
 // go elsewhere is bounded by a context. So are attempts after the first.
-func (r *route) mark() {
+func (r *route) noteEnding() {
 	b, ok := r.target.(bounder)
 	r.ending.bounded = ok && !r.method.Streaming() && b.Bound(r.method.FullName) == r.method.Rule.Deadline && r.traffic.straight()
 }

@@ -94,7 +94,7 @@ func TestDeadlineOfTarget(t *testing.T) {
 			ctx, cancel := context.WithTimeout(f.admit(t, "Echo"), 20*time.Second) // Not a bound of the test's own: the rule's must come first.
 			defer cancel()
 			var header metadata.MD
-			code(t, conn.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header)), want)
+			code(t, edge{conn}.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, &header), want)
 			if len(header) > 0 {
 				t.Errorf("%v of a method that cannot be replayed", header)
 			}

@@ -29,7 +29,7 @@ type target struct {
 }
 
 // field reads the value of a path variable from a request message.
-type field func(m policy.Message) (string, error)
+type field func(request []byte) (string, error)
 
 // cachedPaths are the paths under which answers of methods are cached.
 func cachedPaths(methods []*policy.Method) (out []paths.Template, err error) {
@@ -115,15 +115,15 @@ func locationOf(m *policy.Method, cached []paths.Template) (*policy.Tag, error) 
 // parsed message.
 func newField(md protoreflect.MessageDescriptor, path string) (field, error) {
 	if f, err := policy.CompileFieldPath(md, path); err == nil {
-		return func(m policy.Message) (string, error) {
-			v, err := f.Of(m)
+		return func(request []byte) (string, error) {
+			v, err := f.Of(policy.Message{Wire: request})
 			if err == nil {
 				return v, nil
 			}
-			if m, err = parsed(m, md); err != nil { // As with tags: the scan refuses more than parsers do.
+			if request, err = rewritten(request, md); err != nil { // As with tags: the scan refuses more than parsers do.
 				return "", err
 			}
-			return f.Of(m)
+			return f.Of(policy.Message{Wire: request})
 		}, nil
 	}
 	var fields []protoreflect.FieldDescriptor
@@ -138,12 +138,12 @@ func newField(md protoreflect.MessageDescriptor, path string) (field, error) {
 		}
 		fields, at = append(fields, fd), fd.Message()
 	}
-	return func(m policy.Message) (string, error) {
-		m, err := parsed(m, md)
+	return func(request []byte) (string, error) {
+		m, err := parsed(request, md)
 		if err != nil {
 			return "", err
 		}
-		return valueAt(m.Proto.ProtoReflect(), fields), nil
+		return valueAt(m, fields), nil
 	}, nil
 }
 
@@ -166,12 +166,12 @@ func valueAt(m protoreflect.Message, fields []protoreflect.FieldDescriptor) stri
 }
 
 // name is the tag of the path, as a request fills it in.
-func (t *target) name(m policy.Message) (string, error) {
+func (t *target) name(request []byte) (string, error) {
 	var b strings.Builder
 	for i, text := range t.literals {
 		b.WriteString(text)
 		if i < len(t.fields) {
-			v, err := t.fields[i](m)
+			v, err := t.fields[i](request)
 			if err != nil {
 				return "", err
 			}
@@ -192,14 +192,14 @@ type changes struct {
 const maxChanges = 64
 
 // add notes the paths of a message that is about to be sent.
-func (c *changes) add(k *kept, call *policy.Call, m any) {
+func (c *changes) add(k *caching, call *policy.Call, message []byte) {
 	if k == nil || len(k.targets) == 0 || k.reads && !call.Writes {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range k.targets {
-		name, err := k.targets[i].name(messageOf(m))
+		name, err := k.targets[i].name(message)
 		if err != nil || slices.Contains(c.targets, name) {
 			continue
 		}
@@ -213,7 +213,7 @@ func (c *changes) add(k *kept, call *policy.Call, m any) {
 
 // done removes what is cached for the paths, when the stream has ended well or may have
 // changed something.
-func (c *changes) done(k *kept, err error) {
+func (c *changes) done(k *caching, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.targets) > 0 && (err == nil || mayHaveHappened(status.Code(err))) {

@@ -88,7 +88,7 @@ func (s *server) remote(t testing.TB) (upstream.Target, *grpc.Server) {
 
 // travelling is a Conn to one service.
 type travelling struct {
-	*upstream.Conn
+	edge
 	*observer
 	table   *policy.Table
 	metrics *prometheus.Registry
@@ -316,7 +316,7 @@ func TestRequestOutlivesAttempts(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, header := wire.Frame{}, metadata.MD{}
-			code(t, f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &wire.Frame{Data: in}, &out, grpc.Header(&header)), codes.OK)
+			code(t, f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &wire.Frame{Data: in}, &out, &header), codes.OK)
 			clear(in) // As an edge that gives the request's memory back.
 			if call.Attempts != 3 || string(out.Data) != string(field(1, "ada")) || len(header["of-a-failure"]) != 0 {
 				t.Errorf("%d attempts, %x, header %v", call.Attempts, out.Data, header)
@@ -495,15 +495,15 @@ func TestUnreadableAnswer(t *testing.T) {
 	r := resilient(t, resilience.Options{Breaker: resilience.BreakerOptions{MinRequests: 2}})
 	f := travel(t, s.target(t, "inprocess"), upstream.ServiceOptions{Resilience: r})
 	for i, bad := range []error{nil, errors.New("no message"), errors.New("no message"), errors.New("no message")} {
-		call, out := policy.Call{}, wire.Frame{}
-		call.Unread = &out
-		if err := f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &testv1.EchoRequest{Id: "ada"}, &out); err != nil {
+		call, a := policy.Call{}, upstream.Answer{Reads: true}
+		if err := f.Call(f.admit(t, "Echo", &call), &call, &wire.Frame{Data: field(1, "ada")}, &a); err != nil {
 			t.Fatal(i, err)
 		}
 		if len(f.done) != i || r.States()[0].InFlight != 1 {
 			t.Fatalf("counted %v, %d in flight", f.done, r.States()[0].InFlight)
 		}
-		call.AnswerRead(bad)
+		a.Read(bad)
+		a.Read(nil) // Too late.
 		call.Done(bad)
 		if len(f.done) != i+1 || (f.done[i] == codes.OK) != (bad == nil) {
 			t.Fatalf("%d: counted %v", i, f.done)

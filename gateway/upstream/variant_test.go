@@ -352,7 +352,7 @@ func TestBranchShare(t *testing.T) {
 	}{{90, 80, 90}, {50, 40, 50}, {100, 90, 100}} {
 		m := *f.table.Method(service + "ListNames")
 		m.Rule.BranchShare = tc.share
-		parent := policy.Call{Method: &m, Ends: time.Now().Add(10 * time.Second), Hurried: true, Headers: http.Header{}.Values}
+		parent := policy.Call{Method: &m, Ends: time.Now().Add(10 * time.Second), Shortened: true, Headers: http.Header{}.Values}
 		ctx, err := policy.Chain{}.Admit(t.Context(), &parent)
 		if err != nil {
 			t.Fatal(err)

@@ -50,6 +50,7 @@ var validID = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 // concurrent use.
 type Program struct {
 	id, expression string
+	input          protoreflect.MessageDescriptor
 	program        cel.Program
 	// loops says that the expression goes through lists or maps of the request, so
 	// that its time is bounded, too.
@@ -62,6 +63,9 @@ func (p *Program) ID() string { return p.id }
 // Expression is the text it was compiled from.
 func (p *Program) Expression() string { return p.expression }
 
+// Input describes the messages that the condition is about.
+func (p *Program) Input() protoreflect.MessageDescriptor { return p.input }
+
 // Compile compiles an expression over input and a caller, and checks its types:
 // a misspelt field is an error here, with its line and column, as is what could
 // never be evaluated within CostLimit.
@@ -69,7 +73,7 @@ func Compile(input protoreflect.MessageDescriptor, id, expression string) (*Prog
 	if !validID.MatchString(id) {
 		return nil, fmt.Errorf("condition %q: id must be 1 to 63 of a-z, 0-9, - and _, a letter first", id)
 	}
-	p := &Program{id: id, expression: expression}
+	p := &Program{id: id, expression: expression, input: input}
 	if err := p.compile(input); err != nil {
 		return nil, fmt.Errorf("condition %q: %w", id, err)
 	}
