@@ -68,6 +68,9 @@ type Rule struct {
 	SuccessCode int
 	// Location is the template of the Location header; empty means none.
 	Location string
+	// MediaTypes are those of an answer that is raw (google.api.HttpBody). They are for
+	// documents: the service says what it sends.
+	MediaTypes []string
 	// IdempotencyKey is the request field that the Idempotency-Key header fills.
 	IdempotencyKey protoreflect.FieldDescriptor
 }
@@ -154,7 +157,7 @@ func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides m
 			continue
 		}
 		if m := t.methods["/"+name]; m != nil {
-			if err := m.override(overrides[name]); err != nil {
+			if err := m.Override(overrides[name]); err != nil {
 				errs = append(errs, fmt.Errorf("methods: %s: %w", name, err))
 			}
 		}
@@ -172,39 +175,48 @@ func (t *Table) Method(fullName string) *Method { return t.methods[fullName] }
 func (t *Table) Methods() []*Method { return t.ordered }
 
 func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
-	sd := md.Parent().(protoreflect.ServiceDescriptor)
-	m := &Method{
-		FullName:   "/" + string(sd.FullName()) + "/" + string(md.Name()),
-		Service:    string(sd.FullName()),
-		Descriptor: md,
-	}
 	if !proto.HasExtension(md.Options(), policyv1.E_Method) {
 		return nil, fmt.Errorf("%s: %s has no rule: add option (sluice.policy.v1.method)", md.ParentFile().Path(), md.FullName())
 	}
-	rule := proto.CloneOf(proto.GetExtension(sd.Options(), policyv1.E_Service).(*policyv1.MethodRule))
-	if rule == nil {
-		rule = &policyv1.MethodRule{}
+	service := proto.GetExtension(md.Parent().Options(), policyv1.E_Service).(*policyv1.MethodRule)
+	return NewMethod(md, service, proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule), d)
+}
+
+// NewMethod compiles the rule of an RPC: own is what the method states, service what its
+// service does for those of its methods that do not, and d fills what neither says.
+// The error joins everything that is wrong: a rule that contradicts itself, an owner path
+// that leads nowhere. gateway/schema calls it, which reads the two from the descriptors.
+func NewMethod(md protoreflect.MethodDescriptor, service, own *policyv1.MethodRule, d Defaults) (*Method, error) {
+	name := string(md.Parent().FullName())
+	m := &Method{FullName: "/" + name + "/" + string(md.Name()), Service: name, Descriptor: md}
+	rule := &policyv1.MethodRule{}
+	if service != nil {
+		rule = proto.CloneOf(service)
 	}
-	if rule.GetRequire() != nil {
-		return nil, fmt.Errorf("%s: rule of %s: who may call is never a default: take require off the service", md.ParentFile().Path(), sd.FullName())
-	}
-	if rule.GetUnauthenticatedByService() {
-		return nil, fmt.Errorf("%s: rule of %s: unauthenticated_by_service is never a default: state it on the methods that need it", md.ParentFile().Path(), sd.FullName())
-	}
-	own := proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule)
 	// Whole fields are replaced, not merged: a default of 500ms under a method's
 	// 2s must not add up.
 	own.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		rule.ProtoReflect().Set(fd, v)
 		return true
 	})
-	if errs := flat(m.suits(own, rule.GetIdempotent()), m.fill(rule, d)); len(errs) > 0 {
+	if errs := flat(serviceRule(service), m.suits(own, rule.GetIdempotent()), m.fill(rule, d)); len(errs) > 0 {
 		for i, err := range errs {
 			errs[i] = fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 		}
 		return nil, errors.Join(errs...)
 	}
 	return m, nil
+}
+
+// serviceRule says what stands at a service and never is a default.
+func serviceRule(r *policyv1.MethodRule) error {
+	if r.GetRequire() != nil {
+		return errors.New("who may call is never a default: take require off the service")
+	}
+	if r.GetUnauthenticatedByService() {
+		return errors.New("unauthenticated_by_service is never a default: state it on the methods that need it")
+	}
+	return nil
 }
 
 // flat takes joined errors apart, so that each can say where it is.
@@ -277,7 +289,7 @@ func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 
 func (m *Method) fillSuccess(r *policyv1.MethodRule) error {
 	rule := &m.Rule
-	rule.SuccessCode, rule.Location = 200, r.GetSuccess().GetLocation()
+	rule.SuccessCode, rule.Location, rule.MediaTypes = 200, r.GetSuccess().GetLocation(), r.GetSuccess().GetMediaTypes()
 	if c := int(r.GetSuccess().GetCode()); c != 0 {
 		if c < 200 || c > 299 {
 			return fmt.Errorf("success.code %d is no success", c)
@@ -313,8 +325,9 @@ func (m *Method) fillKey(name string) error {
 	return nil
 }
 
-// override refuses, like suits, what would change nothing.
-func (m *Method) override(o Override) error {
+// Override puts what the configuration says in the place of the rule's. Like a rule, it
+// refuses what would change nothing. It must come before anyone uses the method.
+func (m *Method) Override(o Override) error {
 	if o.Deadline < 0 || o.StreamIdle < 0 || o.StreamMaxAge < 0 || o.MaxRequestBytes < 0 || o.LimitCost < 0 {
 		return errors.New("a value is negative")
 	}
