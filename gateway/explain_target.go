@@ -15,9 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -30,7 +29,7 @@ func (r *recorder) target(ctx context.Context, s *snapshot, svc Service) (upstre
 		md := svc.Descriptor.Methods().Get(i)
 		methods["/"+string(svc.Descriptor.FullName())+"/"+string(md.Name())] = md.Input()
 	}
-	t := &recordedTarget{r: r, name: "inprocess", inputs: methods}
+	t := &recordedTarget{r: r, name: "inprocess", inputs: methods, types: s.catalogue.Types()}
 	if u := s.cfg.GetUpstreams()[string(svc.Descriptor.FullName())]; u != nil {
 		t.name = u.GetTarget()
 		return t, nil
@@ -55,6 +54,7 @@ type recordedTarget struct {
 	r      *recorder
 	name   string
 	inputs map[string]protoreflect.MessageDescriptor
+	types  transcode.Resolver
 }
 
 func (t *recordedTarget) String() string { return t.name }
@@ -85,15 +85,16 @@ func (t *recordedTarget) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 func (t *recordedTarget) text(method string, message any) string {
 	m, ok := message.(proto.Message)
 	if f, isFrame := message.(*wire.Frame); isFrame {
-		m, ok = newMessage(t.inputs[method]), true
-		if err := proto.Unmarshal(f.Data, m); err != nil {
+		var err error
+		if m, err = t.parse(t.inputs[method].FullName(), f.Data); err != nil {
 			return fmt.Sprintf("%d bytes that are no %s", len(f.Data), t.inputs[method].FullName())
 		}
+		ok = true
 	}
 	if !ok {
 		return fmt.Sprintf("%T", message)
 	}
-	b, err := protojson.Marshal(m)
+	b, err := protojson.MarshalOptions{Resolver: t.types}.Marshal(m)
 	if err != nil {
 		return fmt.Sprintf("a %s that has no JSON form: %v", m.ProtoReflect().Descriptor().FullName(), err)
 	}
@@ -104,12 +105,13 @@ func (t *recordedTarget) text(method string, message any) string {
 	return out.String()
 }
 
-// newMessage is an empty message of the generated type, where one is linked in.
-func newMessage(md protoreflect.MessageDescriptor) proto.Message {
-	if mt, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName()); err == nil && mt.Descriptor() == md {
-		return mt.New().Interface()
+func (t *recordedTarget) parse(name protoreflect.FullName, wire []byte) (proto.Message, error) {
+	mt, err := t.types.FindMessageByName(name)
+	if err != nil {
+		return nil, err
 	}
-	return dynamicpb.NewMessage(md)
+	m := mt.New().Interface()
+	return m, proto.UnmarshalOptions{Resolver: t.types}.Unmarshal(wire, m)
 }
 
 // recordedStream takes what is sent and ends when the caller has ended.

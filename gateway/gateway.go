@@ -232,7 +232,7 @@ func (g *Gateway) signerLives(s *auth.Signer) (gone func()) {
 func (g *Gateway) buildRPC(s *snapshot) {
 	c := g.cfg.GetGrpc()
 	o := rpc.Options{
-		Current: g.holdRPC, Methods: s.methods, Telemetry: s.rpc.Telemetry, Services: g.o.descriptors(),
+		Current: g.holdRPC, Catalogue: s.catalogue, Telemetry: s.rpc.Telemetry, Services: g.o.descriptors(),
 		Denied: g.metrics.Denied, Refused: g.metrics.Refused,
 		Logger:     g.log,
 		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),

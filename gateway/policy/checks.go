@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
-
-	"github.com/sluice-gateway/sluice/gateway/policy/condition"
 )
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo details that the
@@ -87,7 +85,7 @@ func RequireConditions(ctx context.Context, c *Call) (context.Context, error) {
 	request := c.Message.Proto
 	if request == nil {
 		var err error
-		if request, err = condition.Parse(c.Method.Descriptor.Input(), c.Message.Wire); err != nil {
+		if request, err = conditions[0].Parse(c.Message.Wire); err != nil {
 			return ctx, malformed()
 		}
 	}

@@ -3,9 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -119,74 +117,12 @@ type Override struct {
 	UnauthenticatedByService bool
 }
 
-// Table holds every method that the gateway offers. It does not change.
-type Table struct {
-	methods map[string]*Method
-	ordered []*Method
-}
-
-// NewTable resolves the rules of the services' methods. Overrides are keyed as
-// `package.Service/Method`. The error joins everything that is wrong: a method
-// without a rule, a rule that contradicts itself, an owner path that leads
-// nowhere, an override of a method that is not there.
-func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides map[string]Override) (*Table, error) {
-	t := &Table{methods: map[string]*Method{}}
-	known := map[string]bool{} // Also the methods whose rule is wrong.
-	var errs []error
-	for _, sd := range services {
-		for i := range sd.Methods().Len() {
-			md := sd.Methods().Get(i)
-			name := string(sd.FullName()) + "/" + string(md.Name())
-			if known[name] {
-				errs = append(errs, fmt.Errorf("%s is registered twice", name))
-				continue
-			}
-			known[name] = true
-			m, err := resolve(md, d)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			t.methods[m.FullName] = m
-			t.ordered = append(t.ordered, m)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(overrides)) {
-		if !known[name] {
-			errs = append(errs, fmt.Errorf("methods: %s: the gateway offers no such method", name))
-			continue
-		}
-		if m := t.methods["/"+name]; m != nil {
-			if err := m.Override(overrides[name]); err != nil {
-				errs = append(errs, fmt.Errorf("methods: %s: %w", name, err))
-			}
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	return t, nil
-}
-
-// Method returns the method by its gRPC name (/package.Service/Method), or nil.
-func (t *Table) Method(fullName string) *Method { return t.methods[fullName] }
-
-// Methods returns all methods in the order of their descriptors.
-func (t *Table) Methods() []*Method { return t.ordered }
-
-func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
-	if !proto.HasExtension(md.Options(), policyv1.E_Method) {
-		return nil, fmt.Errorf("%s: %s has no rule: add option (sluice.policy.v1.method)", md.ParentFile().Path(), md.FullName())
-	}
-	service := proto.GetExtension(md.Parent().Options(), policyv1.E_Service).(*policyv1.MethodRule)
-	return NewMethod(md, service, proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule), d)
-}
-
 // NewMethod compiles the rule of an RPC: own is what the method states, service what its
 // service does for those of its methods that do not, and d fills what neither says.
+// Conditions read requests as input, a type of the RPC's request message.
 // The error joins everything that is wrong: a rule that contradicts itself, an owner path
 // that leads nowhere. gateway/schema calls it, which reads the two from the descriptors.
-func NewMethod(md protoreflect.MethodDescriptor, service, own *policyv1.MethodRule, d Defaults) (*Method, error) {
+func NewMethod(md protoreflect.MethodDescriptor, input protoreflect.MessageType, service, own *policyv1.MethodRule, d Defaults) (*Method, error) {
 	name := string(md.Parent().FullName())
 	m := &Method{FullName: "/" + name + "/" + string(md.Name()), Service: name, Descriptor: md}
 	rule := &policyv1.MethodRule{}
@@ -199,7 +135,7 @@ func NewMethod(md protoreflect.MethodDescriptor, service, own *policyv1.MethodRu
 		rule.ProtoReflect().Set(fd, v)
 		return true
 	})
-	if errs := flat(serviceRule(service), m.suits(own, rule.GetIdempotent()), m.fill(rule, d)); len(errs) > 0 {
+	if errs := flat(serviceRule(service), m.suits(own, rule.GetIdempotent()), m.fill(rule, input, d)); len(errs) > 0 {
 		for i, err := range errs {
 			errs[i] = fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 		}
@@ -255,8 +191,8 @@ func (m *Method) suits(own *policyv1.MethodRule, idempotent bool) error {
 	return nil
 }
 
-func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
-	return errors.Join(m.fillRequire(r.GetRequire()), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()), m.fillTraffic(r))
+func (m *Method) fill(r *policyv1.MethodRule, input protoreflect.MessageType, d Defaults) error {
+	return errors.Join(m.fillRequire(r.GetRequire(), input), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()), m.fillTraffic(r))
 }
 
 func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {

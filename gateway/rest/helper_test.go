@@ -20,11 +20,13 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -142,11 +144,10 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func testTable(t testing.TB) *policy.Table {
+func testTable(t testing.TB) *schema.Catalogue {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd},
-		policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,9 +160,9 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 	e := &edge{conn: &fakeConn{download: &httpbody.HttpBody{ContentType: "text/plain", Data: []byte("d")}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
 	o := Options{
-		Methods:  testTable(t),
-		Services: []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
-		Conn:     e.conn,
+		Catalogue: testTable(t),
+		Services:  []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
+		Conn:      e.conn,
 		Telemetry: telemetry.New(telemetry.Options{
 			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
 		}),

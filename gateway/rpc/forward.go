@@ -19,19 +19,19 @@ func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
 	desc := &grpc.ServiceDesc{ServiceName: string(sd.FullName()), HandlerType: (*any)(nil), Metadata: sd.ParentFile().Path()}
 	for i := range sd.Methods().Len() {
 		md := sd.Methods().Get(i)
-		m := s.o.Methods.Method("/" + string(sd.FullName()) + "/" + string(md.Name()))
+		m := s.o.Catalogue.Method("/" + string(sd.FullName()) + "/" + string(md.Name()))
 		if m == nil { // Not in the table, not offered: the table fails the start for methods without rules.
 			continue
 		}
 		if !m.Streaming() {
-			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: string(md.Name()), Handler: s.unary(m)})
+			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: string(md.Name()), Handler: s.unary(m.Method)})
 			continue
 		}
 		desc.Streams = append(desc.Streams, grpc.StreamDesc{
 			StreamName:    string(md.Name()),
 			ClientStreams: md.IsStreamingClient(),
 			ServerStreams: md.IsStreamingServer(),
-			Handler:       s.stream(m),
+			Handler:       s.stream(m.Method),
 		})
 	}
 	return desc

@@ -60,10 +60,11 @@ func (s *Server) admit(ctx context.Context, name string) (context.Context, *poli
 	if x == nil {
 		return ctx, nil, errNotObserved
 	}
-	m := x.state.Methods.Method(name)
-	if m == nil { // Every State has the same methods; one without a rule is not called.
+	offered := x.state.Catalogue.Method(name)
+	if offered == nil { // Every State has the same methods; one without a rule is not called.
 		return ctx, nil, errNoSuchMethod()
 	}
+	m := offered.Method
 	x.call.Method = m
 	ctx, err := x.state.Edge.Admit(ctx, x.call)
 	if err != nil {

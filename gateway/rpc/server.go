@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -25,8 +26,8 @@ import (
 // State is what a reload of the configuration replaces. A call is of one State from
 // its first byte to its last. It does not change.
 type State struct {
-	// Methods, Conn, Arrival, Edge, Client and Telemetry are those of Options.
-	Methods   *policy.Table
+	// Catalogue, Conn, Arrival, Edge, Client and Telemetry are those of Options.
+	Catalogue *schema.Catalogue
 	Conn      grpc.ClientConnInterface
 	Arrival   policy.Chain
 	Edge      policy.Chain
@@ -42,15 +43,15 @@ type static struct{}
 
 func (static) Release() {}
 
-// Options of a Server. Methods, Services, Conn, Telemetry and
+// Options of a Server. Catalogue, Services, Conn, Telemetry and
 // Logger are needed.
 type Options struct {
-	// Methods are the methods with their rules.
-	Methods *policy.Table
+	// Catalogue has the methods with their rules.
+	Catalogue *schema.Catalogue
 	// Current returns the State of a call that begins, which the call holds until it
 	// releases it, once. It must be quick. Nil means that the State is that of these
 	// Options. Bounds of connections and of the largest message are those of Options
-	// in any case, and so is what is offered: methods that Methods does not have never
+	// in any case, and so is what is offered: methods that Catalogue does not have never
 	// are.
 	Current func() (*State, Releaser)
 	// Services are the services to offer.
@@ -140,7 +141,7 @@ func (o Options) withDefaults() Options {
 		o.HealthWatchTime = defaultWatchTime
 	}
 	if o.Current == nil {
-		only := &State{Methods: o.Methods, Conn: o.Conn, Arrival: o.Arrival, Edge: o.Edge, Client: o.Client, Telemetry: o.Telemetry}
+		only := &State{Catalogue: o.Catalogue, Conn: o.Conn, Arrival: o.Arrival, Edge: o.Edge, Client: o.Client, Telemetry: o.Telemetry}
 		o.Current = func() (*State, Releaser) { return only, static{} }
 	}
 	if o.Denied == nil {
@@ -235,7 +236,7 @@ func (s *Server) options() []grpc.ServerOption {
 // the forwarder.
 func (s *Server) maxMessage() int {
 	n := int64(0)
-	for _, m := range s.o.Methods.Methods() {
+	for _, m := range s.o.Catalogue.Methods() {
 		n = max(n, m.Rule.MaxRequestBytes)
 	}
 	// At least grpc-go's own bound: what is larger than a method takes is refused
@@ -247,7 +248,7 @@ func (s *Server) maxMessage() int {
 // moment.
 func (s *Server) longest() time.Duration {
 	d := time.Duration(0)
-	for _, m := range s.o.Methods.Methods() {
+	for _, m := range s.o.Catalogue.Methods() {
 		d = max(d, m.Rule.Deadline, m.Rule.StreamMaxAge)
 	}
 	return d

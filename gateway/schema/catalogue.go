@@ -123,8 +123,12 @@ func (c *Catalogue) method(md protoreflect.MethodDescriptor, d policy.Defaults) 
 	if err != nil {
 		return nil, in(err)
 	}
+	input, err := c.types.FindMessageByName(md.Input().FullName())
+	if err != nil {
+		return nil, in(fmt.Errorf("request of %s: %w", md.FullName(), err))
+	}
 	m := &Method{}
-	if m.Method, err = policy.NewMethod(md, o.service, o.method, d); err != nil {
+	if m.Method, err = policy.NewMethod(md, input, o.service, o.method, d); err != nil {
 		return nil, err // It names the file.
 	}
 	if m.Input, err = c.plans.Plan(md.Input()); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -43,10 +44,10 @@ type Observer interface {
 	Denied(check string, m *policy.Method)
 }
 
-// Options of a Conn. Methods, Targets, Signer and Logger are needed.
+// Options of a Conn. Catalogue, Targets, Signer and Logger are needed.
 type Options struct {
-	// Methods are the methods that may be called.
-	Methods *policy.Table
+	// Catalogue has the methods that may be called.
+	Catalogue *schema.Catalogue
 	// Targets by full service name.
 	Targets map[string]Target
 	// Entry are the checks on the message that is about to be sent.
@@ -113,25 +114,15 @@ func New(o Options) (*Conn, error) {
 	}
 	c := &Conn{o: o, routes: map[string]*route{}, metrics: counts}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
-	plans := transcode.New(transcode.Options{})
-	cached, err := cachedPaths(o.Methods.Methods())
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range o.Methods.Methods() {
+	cached := cachedPaths(o.Catalogue.Methods())
+	for _, m := range o.Catalogue.Methods() {
 		t := o.Targets[m.Service]
 		if t == nil {
 			return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 		}
-		r := &route{method: m, place: newPlace(m, t, "", nil), pass: o.Pass[m.FullName]}
-		var err error
-		if r.request, err = plans.Plan(m.Descriptor.Input()); err != nil {
-			return nil, fmt.Errorf("%s: the request: %w", m.FullName, err)
-		}
-		if out := m.Descriptor.Output(); !m.Streaming() && out.FullName() != emptyName {
-			if r.answer, err = plans.Plan(out); err != nil {
-				return nil, fmt.Errorf("%s: the response: %w", m.FullName, err)
-			}
+		r := &route{method: m.Method, place: newPlace(m.Method, t, "", nil), pass: o.Pass[m.FullName], request: m.Input}
+		if !m.Streaming() && m.Descriptor.Output().FullName() != emptyName {
+			r.answer = m.Output
 		}
 		if r.kept, err = newKept(o.Cache, m, cached); err != nil {
 			return nil, err
