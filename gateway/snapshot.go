@@ -75,7 +75,7 @@ type snapshot struct {
 	services      []known  // what is known of services, their canaries and plain HTTP upstreams
 	inForce       []func() // what is done when the snapshot comes into force
 	rest          *rest.Server
-	rpc           rpc.State
+	rpc           *rpc.State
 }
 
 // newSnapshot builds a snapshot, or nothing.
@@ -120,7 +120,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	if err := s.buildREST(t, arrival, edge); err != nil {
 		return err
 	}
-	s.rpc = rpc.State{Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t}
+	s.rpc = rpc.NewState(rpc.State{Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t})
 	return nil
 }
 

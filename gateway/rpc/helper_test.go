@@ -127,7 +127,7 @@ func startOn(t *testing.T, l net.Listener, edit func(*rpc.Options)) *edge {
 	e := &edge{t: t, backend: &backend{}, refused: map[string]int{}}
 	log := slog.New(slog.NewJSONHandler(e, nil))
 	o := rpc.Options{
-		Catalogue: table, Services: services, Conn: e.backend,
+		Catalogue: table, Conn: e.backend,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""), Access: log}),
 		Logger:    log,
 		Refused: func(limit string) {

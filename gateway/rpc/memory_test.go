@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
@@ -166,7 +167,7 @@ func before(t *testing.T, s *testService, remote bool) *edge {
 			service[1:] + "Down": streaming, service[1:] + "Up": streaming, service[1:] + "Chat": streaming,
 		}
 		var err error
-		if o.Catalogue, err = schema.New(o.Services, schema.Options{Defaults: policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: overrides, Linked: protoregistry.GlobalTypes}); err != nil {
+		if o.Catalogue, err = schema.New([]protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().Get(0)}, schema.Options{Defaults: policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: overrides, Linked: protoregistry.GlobalTypes}); err != nil {
 			t.Fatal(err)
 		}
 		conn, err := upstream.New(upstream.Options{Catalogue: o.Catalogue, Targets: map[string]upstream.Target{

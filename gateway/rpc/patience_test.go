@@ -30,7 +30,7 @@ func TestMessageThatDoesNotCome(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := rpc.New(rpc.Options{
-		Catalogue: table, Services: services, Patience: 200 * time.Millisecond,
+		Catalogue: table, Patience: 200 * time.Millisecond,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
 		Logger:    slog.New(slog.DiscardHandler),
 	})

@@ -186,7 +186,7 @@ func forwarder(backend string) (*grpc.Server, error) {
 		return nil, err
 	}
 	return rpc.New(rpc.Options{
-		Catalogue: table, Services: services, Conn: conn,
+		Catalogue: table, Conn: conn,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: metrics, Tracer: noop.NewTracerProvider().Tracer("")}),
 	}).GRPC(), nil
 }

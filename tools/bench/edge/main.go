@@ -45,7 +45,7 @@ func build(backend string) (peer.Server, error) {
 		return nil, err
 	}
 	return rpc.New(rpc.Options{
-		Catalogue: catalogue, Services: services, Conn: conn, Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: tracer}),
+		Catalogue: catalogue, Conn: conn, Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: tracer}),
 		Logger: log,
 	}).GRPC(), nil
 }
