@@ -29,16 +29,16 @@ func (b liveBranches) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	return b.of(ctx).NewStream(ctx, desc, method, opts...)
 }
 
-// of is the connection of the snapshot whose table the caller's method is from. A
+// of is the connection of the snapshot whose catalogue the caller's method is from. A
 // call that no living one admitted is refused by the current one.
 func (b liveBranches) of(ctx context.Context) upstream.Branches {
 	now := b.g.current.p.Load().snapshot
 	call := policy.Admitted(ctx)
-	if call == nil || call.Method == nil || now.methods.Method(call.Method.FullName) == call.Method {
+	if call == nil || call.Method == nil || now.offers(call.Method) {
 		return now.branches
 	}
 	for _, s := range b.g.livingSnapshots() {
-		if s.methods.Method(call.Method.FullName) == call.Method {
+		if s.offers(call.Method) {
 			return s.branches
 		}
 	}

@@ -186,7 +186,7 @@ func (w *walks) method(t testing.TB, d demand) *policy.Method {
 		r.Scopes, r.Owner = []string{"users.read"}, owner
 	}
 	if d.condition {
-		c, err := condition.Compile(m.Descriptor.Input(), "own", "request.user_id == principal.subject")
+		c, err := condition.Compile((&userv1.GetUserRequest{}).ProtoReflect().Type(), "own", "request.user_id == principal.subject")
 		if err != nil {
 			t.Fatal(err)
 		}

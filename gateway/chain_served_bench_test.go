@@ -10,11 +10,13 @@ import (
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -39,7 +41,7 @@ func (e entered) Call(ctx context.Context, call *policy.Call, request *wire.Fram
 func (w *walk) served(t testing.TB) func() {
 	t.Helper()
 	sd := w.method.Descriptor.Parent().(protoreflect.ServiceDescriptor)
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func (w *walk) served(t testing.TB) func() {
 	rule.Public, rule.Authenticated, rule.Scopes, rule.Owner = own.Public, own.Authenticated, own.Scopes, own.Owner
 	rule.Conditions, rule.LimitClass, rule.LimitCost = own.Conditions, own.LimitClass, own.LimitCost
 	s, err := rest.New(rest.Options{
-		Methods: table, Conn: entered{chain: w.send}, Arrival: w.arrival, Edge: w.admission, Client: w.client,
+		Catalogue: table, Conn: entered{chain: w.send}, Arrival: w.arrival, Edge: w.admission, Client: w.client,
 		Services:  []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
 		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
 		Logger:    slog.New(slog.DiscardHandler),

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -50,8 +52,8 @@ type snapshot struct {
 	closers    []func() error
 	closing    sync.Once
 
-	methods *policy.Table
-	limits  *limit.Limiter
+	catalogue *schema.Catalogue
+	limits    *limit.Limiter
 	// checkStandIn says what is wrong with the limit class of a credential.
 	checkStandIn func(class string) error
 	dearest      int           // the greatest cost of a rule
@@ -72,7 +74,7 @@ type snapshot struct {
 	services      []known  // what is known of services, their canaries and plain HTTP upstreams
 	inForce       []func() // what is done when the snapshot comes into force
 	rest          *rest.Server
-	rpc           rpc.State
+	rpc           *rpc.State
 }
 
 // newSnapshot builds a snapshot, or nothing.
@@ -90,7 +92,7 @@ func (g *Gateway) emptySnapshot(cfg *configv1.Config) *snapshot {
 
 // build puts the snapshot together, from the inside out.
 func (s *snapshot) build(ctx context.Context) (err error) {
-	if s.methods, err = s.rules(); err != nil {
+	if s.catalogue, err = s.readCatalogue(); err != nil {
 		return err
 	}
 	s.patience = s.writeTimeout()
@@ -117,7 +119,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	if err := s.buildREST(t, arrival, edge); err != nil {
 		return err
 	}
-	s.rpc = rpc.State{Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t}
+	s.rpc = rpc.NewState(rpc.State{Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t})
 	return nil
 }
 
@@ -132,15 +134,15 @@ func (s *snapshot) close() (err error) {
 			errs = append(errs, s.closers[i]())
 		}
 		errs = append(errs, s.gateway.parts.release(s.parts))
-		if s.methods != nil {
-			s.metrics.Forget(s.methods.Methods())
+		if s.catalogue != nil {
+			s.metrics.Forget(s.catalogue.Rules())
 		}
 		err = errors.Join(errs...)
 	})
 	return err
 }
 
-func (s *snapshot) rules() (*policy.Table, error) {
+func (s *snapshot) readCatalogue() (*schema.Catalogue, error) {
 	if len(s.o.services) == 0 {
 		return nil, errors.New("no services: register some with gateway.WithServices")
 	}
@@ -170,13 +172,16 @@ func (s *snapshot) rules() (*policy.Table, error) {
 			UnauthenticatedByService: m.GetUnauthenticatedByService(),
 		}
 	}
-	t, err := policy.NewTable(s.o.descriptors(), policy.Defaults{
-		Deadline:        d.GetDeadline().AsDuration(),
-		StreamIdle:      d.GetStreamIdle().AsDuration(),
-		StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
-		MaxRequestBytes: d.GetMaxRequestBytes(),
-	}, overrides)
-	return t, errors.Join(append(unknown, err)...)
+	c, err := schema.New(s.o.descriptors(), schema.Options{
+		Defaults: policy.Defaults{
+			Deadline:        d.GetDeadline().AsDuration(),
+			StreamIdle:      d.GetStreamIdle().AsDuration(),
+			StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
+			MaxRequestBytes: d.GetMaxRequestBytes(),
+		},
+		Overrides: overrides, Linked: protoregistry.GlobalTypes,
+	})
+	return c, errors.Join(append(unknown, err)...)
 }
 
 // methods are the names of all methods, as the configuration writes them.
@@ -245,7 +250,7 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 		return err
 	}
 	conn, err := upstream.New(upstream.Options{
-		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
+		Catalogue: s.catalogue, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
 		Signer: signer, Watch: s.gateway.openCalls.Watch, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
 	})
@@ -306,7 +311,7 @@ func (s *snapshot) embedding() Embedding {
 func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) error {
 	c := s.cfg.GetHttp()
 	o := rest.Options{
-		Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t,
+		Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t,
 		Denied: s.metrics.Denied, Refused: s.metrics.Refused,
 		Logger: s.log, Middlewares: s.o.http,
 		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
@@ -367,4 +372,10 @@ func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
 		o.Access = s.log
 	}
 	return o
+}
+
+// offers says whether a method is of this snapshot's catalogue, and not only of its name.
+func (s *snapshot) offers(m *policy.Method) bool {
+	have := s.catalogue.Method(m.FullName)
+	return have != nil && have.Method == m
 }

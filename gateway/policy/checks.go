@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
-
-	"github.com/sluice-gateway/sluice/gateway/policy/condition"
 )
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo details that the
@@ -84,7 +82,7 @@ func RequireConditions(ctx context.Context, c *Call) (context.Context, error) {
 	if len(conditions) == 0 {
 		return ctx, nil
 	}
-	request, err := condition.Parse(conditions[0].Input(), c.Message.Wire) // All are about one message.
+	request, err := conditions[0].Parse(c.Message.Wire) // All are about one message.
 	if err != nil {
 		return ctx, malformed()
 	}

@@ -12,8 +12,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 )
 
@@ -27,11 +29,11 @@ func of(tenant string, scopes ...string) *policy.Principal {
 func things(t testing.TB) *policy.Method {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, defaults, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: defaults, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table.Method("/sluice.test.v1.TestService/ListTenantThings")
+	return table.Method("/sluice.test.v1.TestService/ListTenantThings").Method
 }
 
 // refusal is what a status says: code, reason, metadata.
@@ -146,11 +148,11 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 // Evaluation that fails is no yes, and only the operator learns how it failed.
 func TestConditionErrorsAreRefusals(t *testing.T) {
 	rule := `require {authenticated: true conditions {id: "first" expression: "true"} conditions {id: "keyed" expression: "request.m_string['k'] == ''"}}`
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, "", method{name: "M", rule: rule})}, defaults, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{made(t, "", method{name: "M", rule: rule})}, schema.Options{Defaults: defaults, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := table.Method("/t.v1.Made/M")
+	m := table.Method("/t.v1.Made/M").Method
 	if got := m.Rule.ConditionsText(); got != "first keyed" {
 		t.Errorf("ConditionsText %q", got)
 	}

@@ -23,6 +23,7 @@ import (
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 func zipped(t testing.TB, data []byte) []byte {
@@ -198,7 +199,7 @@ func TestStreamedBodies(t *testing.T) {
 func TestGoodEndOfABadStream(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	m := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService").Methods().ByName("Chat")
-	x := &exchange{w: httptest.NewRecorder(), binding: &Binding{Method: &policy.Method{Descriptor: m}}, stream: &streamBody{}}
+	x := &exchange{w: httptest.NewRecorder(), binding: &Binding{Binding: &schema.Binding{Method: &policy.Method{Descriptor: m}}}, stream: &streamBody{}}
 	s := &handlerStream{Stream: &fakeStream{ctx: context.Background(), answered: true}, x: x, ctx: ctx}
 	if err := s.receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("a good end: %v", err)

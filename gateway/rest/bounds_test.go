@@ -123,7 +123,7 @@ func TestBoundsAreOptions(t *testing.T) {
 	for _, change := range []func(*Options){
 		func(o *Options) { o.MaxHeaders = -1 }, func(o *Options) { o.MaxURLBytes = -1 }, func(o *Options) { o.MaxQueryParameters = -1 }, func(o *Options) { o.MaxJSONDepth = -1 },
 	} {
-		o := Options{Methods: testTable(t)}
+		o := Options{Catalogue: testTable(t)}
 		change(&o)
 		if _, err := New(o); err == nil {
 			t.Error("a negative bound is taken")

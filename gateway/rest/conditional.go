@@ -34,7 +34,7 @@ type keeping struct {
 func (s *Server) newKeeping(b *Binding) *keeping {
 	rule := b.Method.Rule.Cache
 	if rule == nil || b.Verb != http.MethodGet || b.location != nil || b.Method.Rule.SuccessCode == http.StatusNoContent ||
-		b.answer == nil && b.responseBody != "" {
+		b.answer == nil && b.ResponseField != nil {
 		return nil
 	}
 	k := &keeping{route: b.Verb + " " + b.Template.String()}

@@ -45,7 +45,7 @@ func BenchmarkKept(b *testing.B) {
 	}
 	edge := newEdge(b, func(o *Options) {
 		o.Conn = keptConn{entry: e}
-		for _, m := range o.Methods.Methods() {
+		for _, m := range o.Catalogue.Methods() {
 			if m.Descriptor.Name() == "ListNames" {
 				m.Rule.Cache = rule
 			}

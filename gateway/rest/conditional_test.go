@@ -73,7 +73,7 @@ func TestKeptApart(t *testing.T) {
 	} {
 		edge := newEdge(t, func(o *Options) {
 			o.Conn = conn
-			for _, m := range o.Methods.Methods() {
+			for _, m := range o.Catalogue.Methods() {
 				if m.Descriptor.Name() == "ListNames" {
 					m.Rule.Cache = rule
 				}

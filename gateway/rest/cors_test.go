@@ -63,7 +63,7 @@ func TestCORSOptions(t *testing.T) {
 		{AllowedOrigins: []string{"https://a.example.com"}, AllowedHeaders: []string{"*"}}, {AllowedOrigins: []string{"https://a.example.com"}, AllowedHeaders: []string{"A b"}},
 		{AllowedOrigins: []string{"https://a.example.com"}, AllowedHeaders: []string{""}},
 	} {
-		if _, err := New(Options{Methods: testTable(t), CORS: &o}); err == nil {
+		if _, err := New(Options{Catalogue: testTable(t), CORS: &o}); err == nil {
 			t.Errorf("%+v is taken", o)
 		}
 	}

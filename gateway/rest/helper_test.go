@@ -25,6 +25,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -153,11 +154,10 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func testTable(t testing.TB) *policy.Table {
+func testTable(t testing.TB) *schema.Catalogue {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd},
-		policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,9 +170,9 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 	e := &edge{conn: &fakeConn{download: &httpbody.HttpBody{ContentType: "text/plain", Data: []byte("d")}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
 	o := Options{
-		Methods:  testTable(t),
-		Services: []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
-		Conn:     e.conn,
+		Catalogue: testTable(t),
+		Services:  []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
+		Conn:      e.conn,
 		Telemetry: telemetry.New(telemetry.Options{
 			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
 		}),

@@ -58,9 +58,9 @@ func (s rawStream) forwardRaw(m proto.Message) error {
 // rawBody is the google.api.HttpBody of an answer: the message, or its field
 // responseBody.
 func (b *Binding) rawBody(m proto.Message) *httpbody.HttpBody {
-	if b.responseBody != "" {
+	if b.ResponseField != nil {
 		in := m.ProtoReflect()
-		m = in.Get(in.Descriptor().Fields().ByName(b.responseBody)).Message().Interface()
+		m = in.Get(in.Descriptor().Fields().ByName(b.ResponseField.Name())).Message().Interface()
 	}
 	body, _ := m.(*httpbody.HttpBody)
 	return body

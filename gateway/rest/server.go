@@ -13,7 +13,6 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/route"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
-	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // Server is the HTTP edge as an http.Handler.
@@ -23,7 +22,6 @@ type Server struct {
 	routes  []*Binding
 	mounts  []Mount
 	handler http.Handler
-	plans   *transcode.Set
 	inputs  inputs
 	// compressor is nil where compression is off.
 	compressor *compressor
@@ -36,10 +34,6 @@ type Server struct {
 	methods []string
 }
 
-// maxJSON bounds an answer, or a message of a stream, in bytes of JSON: empty messages
-// in a list take two bytes on the wire, and fifty times that here.
-const maxJSON = 128 << 20
-
 // New captures the generated handlers and builds the route index. What is
 // wrong with a service stops it: a handler that calls another method than its
 // route names, two routes that collide.
@@ -47,7 +41,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, plans: transcode.New(transcode.Options{MaxJSON: maxJSON}), mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
+	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {

@@ -7,72 +7,15 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// describe makes the description of a service that grpc-go serves: unary
-// methods stay unary, so that unary interceptors see them.
-func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
-	desc := &grpc.ServiceDesc{ServiceName: string(sd.FullName()), HandlerType: (*any)(nil), Metadata: sd.ParentFile().Path()}
-	for i := range sd.Methods().Len() {
-		md := sd.Methods().Get(i)
-		m := s.o.Methods.Method("/" + string(sd.FullName()) + "/" + string(md.Name()))
-		if m == nil { // Not in the table, not offered: the table fails the start for methods without rules.
-			continue
-		}
-		if !m.Streaming() {
-			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: string(md.Name()), Handler: s.unary(m)})
-			continue
-		}
-		desc.Streams = append(desc.Streams, grpc.StreamDesc{
-			StreamName:    string(md.Name()),
-			ClientStreams: md.IsStreamingClient(),
-			ServerStreams: md.IsStreamingServer(),
-			Handler:       s.stream(m),
-		})
-	}
-	return desc
-}
-
-// unary returns the handler of a method: admission comes before the message,
-// so that who may not call cannot make us read.
-func (s *Server) unary(offered *policy.Method) grpc.MethodHandler {
-	name := offered.FullName
-	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
-		if team == nil {
-			x := exchangeOf(ctx)
-			if x == nil {
-				return nil, errNotObserved
-			}
-			in := &x.room.in
-			out, err := s.forward(ctx, name, in, decode)
-			if err != nil { // After a cancel, a service in this process may still be reading.
-				return nil, err
-			}
-			x.parsed = true
-			out.HandOver()
-			return out, nil
-		}
-		in := &wire.Frame{}
-		if err := decode(in); err != nil { // A team's interceptors see the message.
-			return nil, err
-		}
-		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: name}, func(ctx context.Context, req any) (any, error) {
-			out, err := s.forward(ctx, name, req.(*wire.Frame), func(any) error { return nil })
-			if err != nil {
-				return nil, err
-			}
-			return out, nil // Neither frame is given back: an interceptor may keep them.
-		})
-	}
-}
-
-func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
-	admitted, m, err := s.admit(ctx, name)
+// forward passes on a unary call.
+func (s *Server) forward(ctx context.Context, x *exchange, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
+	admitted, m, err := s.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +25,6 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 	if err := s.fits(m, len(in.Data)); err != nil {
 		return nil, err
 	}
-	x := exchangeOf(ctx)
 	a := &x.room.answer
 	*a = upstream.Answer{} // A team's interceptor may call twice.
 	err = x.state.Conn.Call(admitted, x.call, in, a)
@@ -94,46 +36,43 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 	return &a.Message, nil
 }
 
-// stream returns the handler of a streaming method: one goroutine pumps
+// stream serves a streaming method: one goroutine pumps
 // towards the caller, and where the caller streams, another towards the
 // service. Each waits for its reader, so a slow one holds back the other side
 // and nothing piles up here.
-func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
-	d, name := offered.Descriptor, offered.FullName
-	return func(_ any, down grpc.ServerStream) error {
-		ctx, m, err := s.admit(down.Context(), name)
-		if err != nil {
-			return err
-		}
-		x := exchangeOf(ctx)
-		x.open() // Before another goroutine reads.
-		var pumped chan struct{}
-		defer func() {
-			// Nothing holds up the pump of a call that the caller has given up; calls
-			// made and reset at once must not leave behind more of them than may run.
-			if pumped != nil && down.Context().Err() != nil {
-				<-pumped
-			}
-		}()
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		up, err := x.state.Conn.Stream(ctx, x.call)
-		if err != nil {
-			return err
-		}
-		defer unstick(down.Context(), up.Context())()
-		if d.IsStreamingClient() {
-			x.lease.arrived() // It may wait for the service before it says anything.
-			pumped = make(chan struct{})
-			go func() {
-				defer close(pumped)
-				s.pump(down, up, m, cancel)
-			}()
-		} else if err := s.one(down, up, m); err != nil {
-			return err
-		}
-		return s.back(x, down, up, d.IsStreamingServer())
+func (s *Server) stream(down grpc.ServerStream, of *offered) error {
+	ctx, m, err := s.admit(down.Context())
+	if err != nil {
+		return err
 	}
+	x := exchangeOf(ctx)
+	x.open() // Before another goroutine reads.
+	var pumped chan struct{}
+	defer func() {
+		// Nothing holds up the pump of a call that the caller has given up; calls
+		// made and reset at once must not leave behind more of them than may run.
+		if pumped != nil && down.Context().Err() != nil {
+			<-pumped
+		}
+	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	up, err := x.state.Conn.Stream(ctx, x.call)
+	if err != nil {
+		return err
+	}
+	defer unstick(down.Context(), up.Context())()
+	if of.stream.ClientStreams {
+		x.lease.arrived() // It may wait for the service before it says anything.
+		pumped = make(chan struct{})
+		go func() {
+			defer close(pumped)
+			s.pump(down, up, m, cancel)
+		}()
+	} else if err := s.one(down, up, m); err != nil {
+		return err
+	}
+	return s.back(x, down, up, of.stream.ServerStreams)
 }
 
 // one passes on the only message of a caller.

@@ -26,12 +26,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -119,14 +121,14 @@ func start(t *testing.T, edit func(*rpc.Options)) *edge {
 func startOn(t *testing.T, l net.Listener, edit func(*rpc.Options)) *edge {
 	t.Helper()
 	services := []protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().Get(0)}
-	table, err := policy.NewTable(services, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New(services, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := &edge{t: t, backend: &backend{}, refused: map[string]int{}}
 	log := slog.New(slog.NewJSONHandler(e, nil))
 	o := rpc.Options{
-		Methods: table, Services: services, Conn: e.backend,
+		Catalogue: table, Conn: e.backend,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""), Access: log}),
 		Logger:    log,
 		Refused: func(limit string) {

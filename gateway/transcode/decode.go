@@ -39,7 +39,7 @@ func (p *Plan) AppendWire(dst, data []byte) ([]byte, error) {
 	if !ok {
 		d = &reader{}
 	}
-	d.begin(plans, p.set.o, dst, data)
+	d.begin(plans, p.set, dst, data)
 	ok = d.whole(p)
 	out, err := d.out, d.err
 	d.release()
@@ -101,10 +101,10 @@ type reader struct {
 }
 
 // begin makes the reader ready for a document.
-func (d *reader) begin(plans *decodePlans, o Options, dst, data []byte) {
+func (d *reader) begin(plans *decodePlans, s *Set, dst, data []byte) {
 	d.in, d.pos, d.out = data, 0, dst
-	d.plans, d.types = plans, o.resolver()
-	d.most = o.maxDepth()
+	d.plans, d.types = plans, s.types
+	d.most = s.o.maxDepth()
 	d.depth = d.most
 	d.open, d.openMax, d.partial = 0, int(^uint(0)>>1), false
 	d.seen, d.seenExt = d.seen[:0], d.seenExt[:0]

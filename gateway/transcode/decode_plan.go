@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
 // defaultMaxDepth is how deep messages nest in JSON where Options do not say.
@@ -20,13 +19,6 @@ func (o Options) maxDepth() int {
 		return o.MaxDepth
 	}
 	return defaultMaxDepth
-}
-
-func (o Options) resolver() Resolver {
-	if o.Types != nil {
-		return o.Types
-	}
-	return protoregistry.GlobalTypes
 }
 
 // decodePlans are the plans that JSON is read by, one a message, of a Set. Those

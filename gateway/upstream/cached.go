@@ -18,6 +18,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	paths "github.com/sluice-gateway/sluice/gateway/route"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -41,26 +42,26 @@ type caching struct {
 
 // newCaching is nil where the rule says nothing and no path is changed under which answers
 // are cached, or where nothing is kept at all.
-func newCaching(c *cache.Cache, m *policy.Method, cached []paths.Template) (*caching, error) {
+func newCaching(c *cache.Cache, m *schema.Method, cached []paths.Template) (*caching, error) {
 	rule := m.Rule.Cache
 	if c == nil {
 		return nil, nil //nolint:nilnil // No cache, nothing to do.
 	}
 	k := &caching{cache: c}
 	var err error
-	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil {
+	if k.invalidates, err = compileTags(m.Method, m.Rule.Invalidates); err != nil {
 		return nil, err
 	}
 	if k.targets, k.reads, err = newTargets(m, cached); err != nil {
 		return nil, err
 	}
 	if rule == nil {
-		if k.location, err = locationOf(m, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
+		if k.location, err = locationOf(m.Method, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
 			return nil, err
 		}
 		return k, nil
 	}
-	if k.tags, err = compileTags(m, rule.Tags); err != nil {
+	if k.tags, err = compileTags(m.Method, rule.Tags); err != nil {
 		return nil, err
 	}
 	for _, t := range k.tags {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -49,9 +51,8 @@ func TestWhatIsKept(t *testing.T) {
 	}{"whole": {whole, 1}, "partial": {partial, 3}, "unreadable": {[]byte{0x0a, 0xff}, 3}} {
 		t.Run(name, func(t *testing.T) {
 			sd := bffv1.File_shop_bff_v1_bff_proto.Services().ByName("BffService")
-			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20},
-				map[string]policy.Override{"shop.bff.v1.BffService/GetUserOverview": {Cache: &policyv1.Cache{
-					Scope: policyv1.CacheScope_CACHE_SCOPE_PRINCIPAL, Ttl: durationpb.New(time.Minute)}}})
+			table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, Overrides: map[string]policy.Override{"shop.bff.v1.BffService/GetUserOverview": {Cache: &policyv1.Cache{
+				Scope: policyv1.CacheScope_CACHE_SCOPE_PRINCIPAL, Ttl: durationpb.New(time.Minute)}}}, Linked: protoregistry.GlobalTypes})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,13 +61,13 @@ func TestWhatIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			service := &told{answer: test.answer}
-			conn, err := upstream.New(upstream.Options{Methods: table, Targets: map[string]upstream.Target{"shop.bff.v1.BffService": service},
+			conn, err := upstream.New(upstream.Options{Catalogue: table, Targets: map[string]upstream.Target{"shop.bff.v1.BffService": service},
 				Signer: signer{}, Logger: slog.New(slog.DiscardHandler), Observer: &observer{}, Cache: c})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for i := range 3 {
-				call := &policy.Call{Method: table.Method(getOverview), Principal: policy.NewPrincipal("ada", "", nil, time.Time{})}
+				call := &policy.Call{Method: table.Method(getOverview).Method, Principal: policy.NewPrincipal("ada", "", nil, time.Time{})}
 				ctx, err := policy.Chain{}.Admit(t.Context(), call)
 				if err != nil {
 					t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	paths "github.com/sluice-gateway/sluice/gateway/route"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -45,10 +46,10 @@ type Observer interface {
 	Denied(check string, m *policy.Method)
 }
 
-// Options of a Conn. Methods, Targets, Signer and Logger are needed.
+// Options of a Conn. Catalogue, Targets, Signer and Logger are needed.
 type Options struct {
-	// Methods are the methods that may be called.
-	Methods *policy.Table
+	// Catalogue has the methods that may be called.
+	Catalogue *schema.Catalogue
 	// Targets by full service name.
 	Targets map[string]Target
 	// Entry are the checks on the message that is about to be sent.
@@ -114,13 +115,9 @@ func New(o Options) (*Conn, error) {
 	}
 	c := &Conn{o: o, routes: map[string]*route{}, metrics: counts}
 	c.draining, c.endStreams = context.WithCancel(context.Background())
-	plans := transcode.New(transcode.Options{})
-	cached, err := cachedPaths(o.Methods.Methods())
-	if err != nil {
-		return nil, err
-	}
-	for _, m := range o.Methods.Methods() {
-		if c.routes[m.FullName], err = c.newRoute(m, plans, cached); err != nil {
+	cached := cachedPaths(o.Catalogue.Methods())
+	for _, m := range o.Catalogue.Methods() {
+		if c.routes[m.FullName], err = c.newRoute(m, cached); err != nil {
 			return nil, err
 		}
 	}
@@ -134,20 +131,17 @@ func New(o Options) (*Conn, error) {
 	return c, nil
 }
 
-func (c *Conn) newRoute(m *policy.Method, plans *transcode.Set, cached []paths.Template) (_ *route, err error) {
+func (c *Conn) newRoute(m *schema.Method, cached []paths.Template) (_ *route, err error) {
 	t := c.o.Targets[m.Service]
 	if t == nil {
 		return nil, fmt.Errorf("service %s has no target: it is neither embedded nor under upstreams", m.Service)
 	}
 	d := m.Descriptor
-	r := &route{method: m, destination: newDestination(m, t, "", nil), pass: c.o.Pass[m.FullName]}
-	if r.request, err = plans.Plan(d.Input()); err != nil {
-		return nil, fmt.Errorf("%s: the request: %w", m.FullName, err)
-	}
+	r := &route{method: m.Method, destination: newDestination(m.Method, t, "", nil), pass: c.o.Pass[m.FullName], request: m.Input}
 	if m.Streaming() {
 		r.stream = &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
-	} else if r.response, err = plans.Plan(d.Output()); err != nil {
-		return nil, fmt.Errorf("%s: the response: %w", m.FullName, err)
+	} else {
+		r.response = m.Output
 	}
 	r.caching, err = newCaching(c.o.Cache, m, cached)
 	return r, err

@@ -14,11 +14,13 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -68,19 +70,19 @@ type fixture struct {
 	edge
 	*backend
 	*observer
-	table *policy.Table
+	table *schema.Catalogue
 }
 
 func connect(t testing.TB, s signer) *fixture {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &fixture{backend: &backend{}, observer: &observer{}, table: table}
 	f.Conn, err = upstream.New(upstream.Options{
-		Methods: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": f.backend},
+		Catalogue: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": f.backend},
 		Entry:  policy.Chain{{Name: "owner", Check: policy.RequireOwner}},
 		Branch: policy.Chain{{Name: "scopes", Check: policy.RequireScopes}},
 		Signer: s, Logger: slog.New(slog.DiscardHandler), Observer: f.observer,
@@ -94,7 +96,7 @@ func connect(t testing.TB, s signer) *fixture {
 // admit returns a context in which ada may call the method.
 func (f *fixture) admit(t testing.TB, method string, scopes ...string) context.Context {
 	t.Helper()
-	c := &policy.Call{Method: f.table.Method(service + method), RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", scopes, time.Time{})}
+	c := &policy.Call{Method: f.table.Method(service + method).Method, RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", scopes, time.Time{})}
 	ctx, err := policy.Chain{}.Admit(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +212,7 @@ func TestDeadline(t *testing.T) {
 // that cannot be.
 func TestTargets(t *testing.T) {
 	f := connect(t, signer{})
-	if _, err := upstream.New(upstream.Options{Methods: f.table}); err == nil {
+	if _, err := upstream.New(upstream.Options{Catalogue: f.table}); err == nil {
 		t.Error("a service without a target was accepted")
 	}
 	if got := f.Target(service + "Echo"); got != "fake" || f.Target("/no.Such/Method") != "" {

@@ -24,7 +24,7 @@ func passing(t *testing.T, methods ...string) func(*upstream.Options) {
 	return func(o *upstream.Options) {
 		o.Pass = map[string]*headers.Pass{}
 		for _, name := range methods {
-			m := *o.Methods.Method(service + name)
+			m := *o.Catalogue.Method(service + name).Method
 			m.Rule.Metadata = policy.Metadata{Request: []string{"X-Lang"}, Response: []string{"x-total"}}
 			p, err := headers.CompilePass(&m)
 			if err != nil {

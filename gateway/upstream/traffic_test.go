@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -90,7 +92,7 @@ func (s *server) remote(t testing.TB) (upstream.Target, *grpc.Server) {
 type travelling struct {
 	edge
 	*observer
-	table   *policy.Table
+	table   *schema.Catalogue
 	metrics *prometheus.Registry
 }
 
@@ -119,14 +121,13 @@ func travelBy(t testing.TB, target upstream.Target, s upstream.ServiceOptions, e
 		echo.Deadline = time.Minute
 	}
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20},
-		map[string]policy.Override{testService + "/Echo": echo})
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: map[string]policy.Override{testService + "/Echo": echo}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &travelling{observer: &observer{}, table: table, metrics: prometheus.NewRegistry()}
 	o := upstream.Options{
-		Methods: table, Targets: map[string]upstream.Target{testService: target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
+		Catalogue: table, Targets: map[string]upstream.Target{testService: target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
 		Observer: f.observer, Services: map[string]upstream.ServiceOptions{testService: s}, Metrics: f.metrics,
 	}
 	for _, m := range more {
@@ -142,7 +143,7 @@ func travelBy(t testing.TB, target upstream.Target, s upstream.ServiceOptions, e
 // admit admits a call of an edge.
 func (f *travelling) admit(t testing.TB, method string, c *policy.Call) context.Context {
 	t.Helper()
-	c.Method = f.table.Method(service + method)
+	c.Method = f.table.Method(service + method).Method
 	if c.Principal == nil {
 		c.Principal = policy.NewPrincipal("ada", "", nil, time.Time{})
 	}

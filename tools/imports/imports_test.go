@@ -76,6 +76,16 @@ var rules = []rule{
 		because:  "a plan knows a descriptor, bytes and JSON: not who sends them, nor why",
 	},
 	{
+		packages: []string{"gateway/schema"},
+		never:    []string{"gateway", "gateway/rest/...", "gateway/rpc/...", "gateway/proxy/...", "gateway/upstream/...", "gateway/config", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata"},
+		because:  "a catalogue is read from descriptors: it knows no transport, and everything that serves reads from it",
+	},
+	{
+		packages: []string{"gateway/route"},
+		never:    []string{"gateway/...", "gen/...", "google.golang.org/protobuf/proto", "google.golang.org/genproto/googleapis/api/annotations"},
+		because:  "paths are text: which method a path belongs to, gateway/schema knows",
+	},
+	{
 		packages: []string{"aggregator/..."},
 		never:    []string{"gateway/...", "services/...", "google.golang.org/grpc"},
 		may:      []string{"gateway/policy/...", "gateway/transcode", "gateway/wire"},
@@ -222,6 +232,9 @@ func TestViolations(t *testing.T) {
 		{"gateway/policy", m + "gateway/wire", 1},
 		{"gateway/transcode", m + "gateway/wire", 1},
 		{"gateway/rest", m + "gateway/transcode", 0},
+		{"gateway/schema", m + "gateway/upstream", 1},
+		{"gateway/schema", m + "gateway/route", 0},
+		{"gateway/route", m + "gateway/schema", 1},
 		{"aggregator", m + "gateway/upstream", 1},
 		{"aggregator", m + "gateway/policy", 0},
 		{"aggregator", "google.golang.org/grpc", 1},
