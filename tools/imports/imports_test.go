@@ -75,6 +75,12 @@ var rules = []rule{
 		because:  "a plan knows a descriptor, bytes and JSON: not who sends them, nor why",
 	},
 	{
+		packages: []string{"gateway/rest/request"},
+		never: []string{"gateway/rest", "gateway/policy/...", "gateway/upstream/...", "gateway/config", "gateway/telemetry", "gen/...", "net/http", "google.golang.org/grpc",
+			"github.com/grpc-ecosystem/grpc-gateway/v2/runtime", "google.golang.org/protobuf/reflect/protoregistry"},
+		because: "a request is built from descriptors alone, which may arrive at run time: no server, no generated code, no global registry",
+	},
+	{
 		packages: []string{"aggregator/..."},
 		never:    []string{"gateway/...", "services/..."},
 		because:  "a composite is an ordinary service: it calls others through grpc.ClientConnInterface and could run anywhere",

@@ -38,6 +38,7 @@ type served struct {
 	*request.Program
 	index route.Index[bool]
 	verb  string
+	names []string // of the path's variables
 	like  proto.Message
 }
 
@@ -48,7 +49,7 @@ func serve(tb testing.TB, in proto.Message, pattern, body string, o request.Opti
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &served{Program: p, verb: b.Verb, like: in}
+	s := &served{Program: p, verb: b.Verb, names: b.Template.Variables(), like: in}
 	if err := s.index.Add(b.Verb, b.Template, true); err != nil {
 		tb.Fatal(err)
 	}
