@@ -13,8 +13,8 @@ import (
 
 // Parts are what a request is made of.
 type Parts struct {
-	// Body is whole; of a client's stream, one of its values. An empty JSON body gives
-	// nothing.
+	// Body is whole; of a client's stream, one of its values. It may be empty where it is
+	// JSON.
 	Body []byte
 	// ContentType goes into a google.api.HttpBody.
 	ContentType string
@@ -92,8 +92,10 @@ func (p *Program) appendBody(b *builder, dst []byte, in *Parts) []byte {
 	switch {
 	case p.body == bodyRaw:
 		return p.appendRaw(dst, in)
-	case p.body == bodyNone || len(in.Body) == 0:
+	case p.body == bodyNone:
 		return dst
+	case len(in.Body) == 0:
+		return append(dst, p.noBody...)
 	}
 	out, err := p.bodyPlan.AppendRequest(dst, in.Body, p.patch)
 	if err == nil {
@@ -158,7 +160,7 @@ func (b *builder) refuseText(name string, err error) {
 }
 
 func (p *Program) appendQuery(b *builder, dst []byte, in *Parts) []byte {
-	if p.bodyField.Exists() && p.body == bodyJSON && len(in.Body) == 0 {
+	if p.bodyField.Exists() && p.body == bodyJSON && len(in.Body)+len(p.noBody) == 0 {
 		b.given.parts[0].absent = true
 	}
 	for i := range in.Query {

@@ -70,7 +70,11 @@ func TestBodyOfEveryKind(t *testing.T) {
 		for _, doc := range docs {
 			sameBody(t, s, fd, doc)
 		}
-		if got, bad := s.message(t, "/x", ""); got == nil || !proto.Equal(got, &testv1.Kinds{}) {
+		empty := &testv1.Kinds{}
+		if plain := fd.Message() != nil && !fd.IsList() && !fd.IsMap() && fd.Message().FullName().Parent() != "google.protobuf"; plain {
+			empty.ProtoReflect().Mutable(fd) // As generated handlers have it.
+		}
+		if got, bad := s.message(t, "/x", ""); got == nil || !proto.Equal(got, empty) {
 			t.Errorf("no body as %s: %v, %s", fd.Name(), got, bad)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/route"
@@ -43,7 +44,10 @@ type Program struct {
 	// whole request.
 	bodyPlan  *transcode.Plan
 	bodyField transcode.Field
-	patch     bool // null in the body clears a field
+	// noBody is what a request without a body says of that field: a message is there, and
+	// empty, as generated handlers have it; anything else is not.
+	noBody []byte
+	patch  bool // null in the body clears a field
 	// mask is the field that a PATCH fills with the names in its body (AIP-134), if any.
 	mask      transcode.Field
 	variables []variable // in the template's order
@@ -119,6 +123,9 @@ func (p *Program) compileBody(b Binding) (err error) {
 		if md = nil; p.bodyField.IsMessage() {
 			md = fd.Message()
 		}
+		if md != nil && md.FullName().Parent() != "google.protobuf" {
+			p.noBody = emptyField(fd)
+		}
 		p.given = append(p.given, part{parent: top, field: p.bodyField, by: b.Body, from: fromBody, whole: true})
 	}
 	p.body = bodyJSON
@@ -126,6 +133,14 @@ func (p *Program) compileBody(b Binding) (err error) {
 		p.body = bodyRaw
 	}
 	return nil
+}
+
+// emptyField is a field that is a message without fields.
+func emptyField(fd protoreflect.FieldDescriptor) []byte {
+	if fd.Kind() == protoreflect.GroupKind {
+		return protowire.AppendTag(protowire.AppendTag(nil, fd.Number(), protowire.StartGroupType), fd.Number(), protowire.EndGroupType)
+	}
+	return append(protowire.AppendTag(nil, fd.Number(), protowire.BytesType), 0)
 }
 
 func (p *Program) compileVariable(b Binding, name string) error {
