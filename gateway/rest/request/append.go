@@ -190,7 +190,7 @@ func (p *Program) appendParameter(b *builder, dst []byte, key, value string) []b
 		b.refuse(key, reason)
 		return dst
 	}
-	if bad := b.given.add(path, entry, key, fromQuery); bad.Reason != "" {
+	if bad := b.given.add(path, sameKey(path[len(path)-1], entry), key, fromQuery); bad.Reason != "" {
 		b.refuse(bad.Field, bad.Reason)
 		return dst
 	}

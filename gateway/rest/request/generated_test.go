@@ -95,9 +95,10 @@ func (b *both) add(tb testing.TB, m protoreflect.MethodDescriptor) {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		for _, v := range t.Variables() {
-			path = strings.Replace(path, "{"+v, "{"+"", 1)
-			path = strings.NewReplacer("{}", "a1", "{=shelves/*/books/**}", "shelves/a/books/b/c").Replace(path)
+		literals, variables := t.Parts()
+		path = literals[0]
+		for i, v := range variables {
+			path += strings.NewReplacer("**", "b/c", "*", "a1").Replace(t.Pattern(v)) + literals[i+1]
 		}
 		b.patterns = append(b.patterns, verb+" "+path)
 	}

@@ -3,7 +3,10 @@ package request
 import (
 	"errors"
 	"net/url"
+	"strconv"
 	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
@@ -96,6 +99,24 @@ func bracketed(f transcode.Field, rest string) (entry, reason string) {
 		return "", reasonMalformed + "] is missing at its end"
 	}
 	return entry, ""
+}
+
+// sameKey is one text for all that are the same key of a map, such as 1 and 01.
+func sameKey(f transcode.Field, entry string) string {
+	if !f.IsMap() {
+		return entry
+	}
+	switch f.Descriptor().MapKey().Kind() {
+	case protoreflect.StringKind, protoreflect.BoolKind:
+		return entry
+	}
+	if n, err := strconv.ParseInt(entry, 10, 64); err == nil {
+		return strconv.FormatInt(n, 10)
+	}
+	if n, err := strconv.ParseUint(entry, 10, 64); err == nil {
+		return strconv.FormatUint(n, 10)
+	}
+	return entry // AppendText refuses it.
 }
 
 // valueless says why no text is a value of the field; "" is that one can be.

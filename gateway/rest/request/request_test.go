@@ -17,7 +17,7 @@ import (
 func TestRequests(t *testing.T) {
 	const get, post, put = "GET /e/{id}", "POST /e/{id}", "PUT /e/{id}"
 	const oneof = "excludes %s, which the path gives: they are of one oneof"
-	echo, kinds, old := proto.Message(&testv1.EchoRequest{}), proto.Message(&testv1.Kinds{}), proto.Message(&testv1.Legacy{})
+	echo, kinds, old, blob := proto.Message(&testv1.EchoRequest{}), proto.Message(&testv1.Kinds{}), proto.Message(&testv1.Legacy{}), proto.Message(&testv1.BlobRequest{})
 	for name, tc := range map[string]struct {
 		in            proto.Message
 		pattern, body string // of the binding
@@ -58,6 +58,7 @@ func TestRequests(t *testing.T) {
 		"too deep":              {kinds, "GET /", "", "/?" + strings.Repeat("fMessage.", 64) + "fInt32=1", "", strings.Repeat("fMessage.", 64) + "fInt32: leads through too many messages", true},
 		"through no message":    {kinds, "GET /", "", "/?fInt32.x=1&rMessage.owner=a&mString.a=b", "", "fInt32.x: unknown query parameter\nrMessage.owner: unknown query parameter\nmString.a: unknown query parameter", true},
 		"no texts":              {kinds, "GET /", "", "/?fMessage=1&rMessage=1&mInt64[1]=x&wAny=x", "", "fMessage: is a message: name one of its fields, such as fMessage.f_double\nrMessage: is a list of messages, which a query cannot give\nmInt64[1]: is a map of messages, which a query cannot give\nwAny: is a message: name one of its fields, such as wAny.type_url", true},
+		"a key twice":           {blob, "GET /{id}", "", "/a?notes[1]=x&notes[01]=y&notes[-1]=z&notes[x]=1&notes[4294967296]=1", "", "notes[01]: names the same field as notes[1]\nnotes[x]: must have keys that are integers from -2147483648 to 2147483647\nnotes[4294967296]: must have keys that are integers from -2147483648 to 2147483647", true},
 		"twice":                 {echo, get, "", "/e/a?padding=1&padding=2&fail_code=0&failCode=0&kinds.mString[a]=1&kinds.m_string[a]=1", "", "padding: is given more than once\nfailCode: names the same field as fail_code\nkinds.m_string[a]: names the same field as kinds.mString[a]", true},
 		"taken":                 {echo, "PUT /e/{id}/{inner.owner}", "kinds", "/e/a/b?id=c&inner.owner=d&inner=x&kinds.fInt32=1&kinds=1", "{}", "id: is taken from the path\ninner.owner: is taken from the path\ninner: is a message: name one of its fields, such as inner.owner\nkinds.fInt32: is taken from the body\nkinds: is a message: name one of its fields, such as kinds.f_double", true},
 		"beside a whole body":   {echo, post, "*", "/e/a?padding=1&nope=2", "{}", "padding: unknown query parameter: this call takes its fields from the body\nnope: unknown query parameter: this call takes its fields from the body", true},

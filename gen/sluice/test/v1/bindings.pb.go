@@ -37,7 +37,9 @@ type BlobRequest struct {
 	// Its name.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The bytes.
-	Blob          *httpbody.HttpBody `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`
+	Blob *httpbody.HttpBody `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`
+	// What is said of them, by page.
+	Notes         map[int32]string `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -82,6 +84,13 @@ func (x *BlobRequest) GetId() string {
 func (x *BlobRequest) GetBlob() *httpbody.HttpBody {
 	if x != nil {
 		return x.Blob
+	}
+	return nil
+}
+
+func (x *BlobRequest) GetNotes() map[int32]string {
+	if x != nil {
+		return x.Notes
 	}
 	return nil
 }
@@ -154,10 +163,15 @@ var File_sluice_test_v1_bindings_proto protoreflect.FileDescriptor
 
 const file_sluice_test_v1_bindings_proto_rawDesc = "" +
 	"\n" +
-	"\x1dsluice/test/v1/bindings.proto\x12\x0esluice.test.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a google/protobuf/field_mask.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dsluice/policy/v1/policy.proto\x1a\x1bsluice/test/v1/legacy.proto\x1a\x19sluice/test/v1/test.proto\"G\n" +
+	"\x1dsluice/test/v1/bindings.proto\x12\x0esluice.test.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a google/protobuf/field_mask.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\x1dsluice/policy/v1/policy.proto\x1a\x1bsluice/test/v1/legacy.proto\x1a\x19sluice/test/v1/test.proto\"\xbf\x01\n" +
 	"\vBlobRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
-	"\x04blob\x18\x02 \x01(\v2\x14.google.api.HttpBodyR\x04blob\"\x8d\x01\n" +
+	"\x04blob\x18\x02 \x01(\v2\x14.google.api.HttpBodyR\x04blob\x12<\n" +
+	"\x05notes\x18\x03 \x03(\v2&.sluice.test.v1.BlobRequest.NotesEntryR\x05notes\x1a8\n" +
+	"\n" +
+	"NotesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\x05R\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8d\x01\n" +
 	"\x11PatchKindsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
 	"\x05kinds\x18\x02 \x01(\v2\x15.sluice.test.v1.KindsR\x05kinds\x12;\n" +
@@ -208,41 +222,43 @@ func file_sluice_test_v1_bindings_proto_rawDescGZIP() []byte {
 	return file_sluice_test_v1_bindings_proto_rawDescData
 }
 
-var file_sluice_test_v1_bindings_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_sluice_test_v1_bindings_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_sluice_test_v1_bindings_proto_goTypes = []any{
 	(*BlobRequest)(nil),            // 0: sluice.test.v1.BlobRequest
 	(*PatchKindsRequest)(nil),      // 1: sluice.test.v1.PatchKindsRequest
-	(*httpbody.HttpBody)(nil),      // 2: google.api.HttpBody
-	(*Kinds)(nil),                  // 3: sluice.test.v1.Kinds
-	(*fieldmaskpb.FieldMask)(nil),  // 4: google.protobuf.FieldMask
-	(*wrapperspb.StringValue)(nil), // 5: google.protobuf.StringValue
-	(*Legacy)(nil),                 // 6: sluice.test.v1.Legacy
+	nil,                            // 2: sluice.test.v1.BlobRequest.NotesEntry
+	(*httpbody.HttpBody)(nil),      // 3: google.api.HttpBody
+	(*Kinds)(nil),                  // 4: sluice.test.v1.Kinds
+	(*fieldmaskpb.FieldMask)(nil),  // 5: google.protobuf.FieldMask
+	(*wrapperspb.StringValue)(nil), // 6: google.protobuf.StringValue
+	(*Legacy)(nil),                 // 7: sluice.test.v1.Legacy
 }
 var file_sluice_test_v1_bindings_proto_depIdxs = []int32{
-	2,  // 0: sluice.test.v1.BlobRequest.blob:type_name -> google.api.HttpBody
-	3,  // 1: sluice.test.v1.PatchKindsRequest.kinds:type_name -> sluice.test.v1.Kinds
-	4,  // 2: sluice.test.v1.PatchKindsRequest.update_mask:type_name -> google.protobuf.FieldMask
-	3,  // 3: sluice.test.v1.BindingService.PutField:input_type -> sluice.test.v1.Kinds
-	3,  // 4: sluice.test.v1.BindingService.GetByField:input_type -> sluice.test.v1.Kinds
-	5,  // 5: sluice.test.v1.BindingService.PutText:input_type -> google.protobuf.StringValue
-	0,  // 6: sluice.test.v1.BindingService.PutBlob:input_type -> sluice.test.v1.BlobRequest
-	1,  // 7: sluice.test.v1.BindingService.PatchKinds:input_type -> sluice.test.v1.PatchKindsRequest
-	6,  // 8: sluice.test.v1.BindingService.PutOld:input_type -> sluice.test.v1.Legacy
-	3,  // 9: sluice.test.v1.BindingService.GetPart:input_type -> sluice.test.v1.Kinds
-	3,  // 10: sluice.test.v1.BindingService.Custom:input_type -> sluice.test.v1.Kinds
-	3,  // 11: sluice.test.v1.BindingService.PutField:output_type -> sluice.test.v1.Kinds
-	3,  // 12: sluice.test.v1.BindingService.GetByField:output_type -> sluice.test.v1.Kinds
-	5,  // 13: sluice.test.v1.BindingService.PutText:output_type -> google.protobuf.StringValue
-	0,  // 14: sluice.test.v1.BindingService.PutBlob:output_type -> sluice.test.v1.BlobRequest
-	1,  // 15: sluice.test.v1.BindingService.PatchKinds:output_type -> sluice.test.v1.PatchKindsRequest
-	6,  // 16: sluice.test.v1.BindingService.PutOld:output_type -> sluice.test.v1.Legacy
-	3,  // 17: sluice.test.v1.BindingService.GetPart:output_type -> sluice.test.v1.Kinds
-	3,  // 18: sluice.test.v1.BindingService.Custom:output_type -> sluice.test.v1.Kinds
-	11, // [11:19] is the sub-list for method output_type
-	3,  // [3:11] is the sub-list for method input_type
-	3,  // [3:3] is the sub-list for extension type_name
-	3,  // [3:3] is the sub-list for extension extendee
-	0,  // [0:3] is the sub-list for field type_name
+	3,  // 0: sluice.test.v1.BlobRequest.blob:type_name -> google.api.HttpBody
+	2,  // 1: sluice.test.v1.BlobRequest.notes:type_name -> sluice.test.v1.BlobRequest.NotesEntry
+	4,  // 2: sluice.test.v1.PatchKindsRequest.kinds:type_name -> sluice.test.v1.Kinds
+	5,  // 3: sluice.test.v1.PatchKindsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	4,  // 4: sluice.test.v1.BindingService.PutField:input_type -> sluice.test.v1.Kinds
+	4,  // 5: sluice.test.v1.BindingService.GetByField:input_type -> sluice.test.v1.Kinds
+	6,  // 6: sluice.test.v1.BindingService.PutText:input_type -> google.protobuf.StringValue
+	0,  // 7: sluice.test.v1.BindingService.PutBlob:input_type -> sluice.test.v1.BlobRequest
+	1,  // 8: sluice.test.v1.BindingService.PatchKinds:input_type -> sluice.test.v1.PatchKindsRequest
+	7,  // 9: sluice.test.v1.BindingService.PutOld:input_type -> sluice.test.v1.Legacy
+	4,  // 10: sluice.test.v1.BindingService.GetPart:input_type -> sluice.test.v1.Kinds
+	4,  // 11: sluice.test.v1.BindingService.Custom:input_type -> sluice.test.v1.Kinds
+	4,  // 12: sluice.test.v1.BindingService.PutField:output_type -> sluice.test.v1.Kinds
+	4,  // 13: sluice.test.v1.BindingService.GetByField:output_type -> sluice.test.v1.Kinds
+	6,  // 14: sluice.test.v1.BindingService.PutText:output_type -> google.protobuf.StringValue
+	0,  // 15: sluice.test.v1.BindingService.PutBlob:output_type -> sluice.test.v1.BlobRequest
+	1,  // 16: sluice.test.v1.BindingService.PatchKinds:output_type -> sluice.test.v1.PatchKindsRequest
+	7,  // 17: sluice.test.v1.BindingService.PutOld:output_type -> sluice.test.v1.Legacy
+	4,  // 18: sluice.test.v1.BindingService.GetPart:output_type -> sluice.test.v1.Kinds
+	4,  // 19: sluice.test.v1.BindingService.Custom:output_type -> sluice.test.v1.Kinds
+	12, // [12:20] is the sub-list for method output_type
+	4,  // [4:12] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_sluice_test_v1_bindings_proto_init() }
@@ -258,7 +274,7 @@ func file_sluice_test_v1_bindings_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sluice_test_v1_bindings_proto_rawDesc), len(file_sluice_test_v1_bindings_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
