@@ -165,7 +165,7 @@ func (p *Program) compileVariable(b Binding, name string) error {
 	switch {
 	case last.IsList() || last.IsMap():
 		return errors.New("a field with many values cannot be given by a path")
-	case last.IsMessage() && !pathMessage(last.Descriptor().Message()):
+	case last.IsMessage() && !(last.IsText() && pathMessage(last.Descriptor().Message())):
 		return fmt.Errorf("a message of type %s cannot be given by a path: name one of its fields", last.Descriptor().Message().FullName())
 	}
 	for i := range v.fields {

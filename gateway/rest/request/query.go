@@ -129,6 +129,8 @@ func valueless(f transcode.Field, key string) string {
 		return "is a map of messages, which a query cannot give"
 	case f.IsList():
 		return "is a list of messages, which a query cannot give"
+	case md.Fields().Len() == 0: // It has the name of a well-known type, and is none.
+		return "is of a type that a query cannot give"
 	default:
 		return "is a message: name one of its fields, such as " + key + "." + string(md.Fields().Get(0).Name())
 	}
