@@ -66,6 +66,7 @@ func sameDecoding(tb testing.TB, p *transcode.Plan, like proto.Message, data []b
 	}
 	prefix := []byte("before")
 	wire, err := p.AppendWire(prefix, data)
+	sameErrors(tb, p, data)
 	if err != nil {
 		checkError(tb, err, data)
 		if string(wire) != "before" {

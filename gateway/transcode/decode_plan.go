@@ -295,3 +295,20 @@ func (p *decodePlan) missing(seen []uint64) *decodeField {
 	}
 	return nil
 }
+
+// Requires says whether the message, or one nested in it, has required fields. What an
+// Any holds is not looked at, for it may lack them.
+func (p *Plan) Requires() bool { return p.in.requires(map[*decodePlan]bool{}) }
+
+func (p *decodePlan) requires(seen map[*decodePlan]bool) bool {
+	if p == nil || seen[p] {
+		return false
+	}
+	seen[p] = true
+	for _, f := range p.fields {
+		if f.required || f.message.requires(seen) || f.value != nil && f.value.message.requires(seen) {
+			return true
+		}
+	}
+	return false
+}

@@ -86,6 +86,12 @@ var rules = []rule{
 		because:  "paths are text: which method a path belongs to, gateway/schema knows",
 	},
 	{
+		packages: []string{"gateway/rest/request"},
+		never: []string{"gateway/rest", "gateway/policy/...", "gateway/upstream/...", "gateway/config", "gateway/telemetry", "gen/...", "net/http", "google.golang.org/grpc",
+			"github.com/grpc-ecosystem/grpc-gateway/v2/runtime", "google.golang.org/protobuf/reflect/protoregistry"},
+		because: "a request is built from descriptors alone, which may arrive at run time: no server, no generated code, no global registry",
+	},
+	{
 		packages: []string{"aggregator/..."},
 		never:    []string{"gateway/...", "services/...", "google.golang.org/grpc"},
 		may:      []string{"gateway/policy/...", "gateway/transcode", "gateway/wire"},
