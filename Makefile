@@ -94,6 +94,11 @@ generate-check: ## Generate again and fail when gen/ changes
 fuzz: ## Run every fuzz test for FUZZTIME (1m; CI: 5s)
 	@tools/fuzz.sh $(FUZZTIME) $(FUZZREST)
 
+.PHONY: walk
+walk: ## Print the files that one GET runs through
+	go build -cover -covermode=atomic -coverpkg=./... -o bin/walk ./tools/walk
+	bin/walk
+
 .PHONY: h2spec
 h2spec: ## Hold the HTTP listener to HTTP/2: what plain net/http passes passes here
 	go test ./tools/e2e -run TestH2Spec -count=1 -v

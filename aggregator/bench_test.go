@@ -1,15 +1,14 @@
 package aggregator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
@@ -21,24 +20,15 @@ import (
 
 // noop answers every call with an empty message at once, so that the benchmark
 // sees the fan-out and nothing else.
-type noop struct{ grpc.ClientConnInterface }
+type noop struct{}
 
-func (noop) Invoke(context.Context, string, any, any, ...grpc.CallOption) error { return nil }
+func (noop) Call(context.Context, string, []byte) ([]byte, error) { return nil, nil }
 
-// stored answers every call with the bytes that belong to its method, as a
-// connection does that has just received them: who wants a message parses them,
-// who passes them on gets a copy (see gateway/upstream).
-type stored struct {
-	grpc.ClientConnInterface
-	answers map[string][]byte
-}
+// stored answers every call with a copy of the bytes that belong to its method.
+type stored struct{ answers map[string][]byte }
 
-func (s stored) Invoke(_ context.Context, method string, _, out any, _ ...grpc.CallOption) error {
-	if raw, ok := out.(*emptypb.Empty); ok {
-		raw.ProtoReflect().SetUnknown(append([]byte(nil), s.answers[method]...))
-		return nil
-	}
-	return proto.Unmarshal(s.answers[method], out.(proto.Message))
+func (s stored) Call(_ context.Context, method string, _ []byte) ([]byte, error) {
+	return bytes.Clone(s.answers[method]), nil
 }
 
 // shop is a user, a profile and so many orders.
@@ -73,16 +63,16 @@ func shop(tb testing.TB, orders int) stored {
 }
 
 // typedOverview is GetUserOverview as if it read what it hands on.
-func typedOverview(ctx context.Context, conn grpc.ClientConnInterface, o FanoutOptions) (*bffv1.UserOverview, error) {
+func typedOverview(ctx context.Context, s *Server, list Method[orderv1.ListOrdersRequest, orderv1.ListOrdersResponse], o FanoutOptions) (*bffv1.UserOverview, error) {
 	var (
 		user    *userv1.User
 		profile *profilev1.Profile
 		orders  *orderv1.ListOrdersResponse
 	)
 	f := NewFanout(ctx, o)
-	f.Required("user", Fetch(&user, userv1.NewUserServiceClient(conn).GetUser, &userv1.GetUserRequest{UserId: "ada"}))
-	f.Optional("profile", AbsentIfNotFound(Fetch(&profile, profilev1.NewProfileServiceClient(conn).GetProfile, &profilev1.GetProfileRequest{UserId: "ada"})))
-	f.Optional("recent_orders", Fetch(&orders, orderv1.NewOrderServiceClient(conn).ListOrders, &orderv1.ListOrdersRequest{UserId: "ada", PageSize: 10}))
+	f.Required("user", Fetch(&user, s.getUser, &userv1.GetUserRequest{UserId: "ada"}))
+	f.Optional("profile", AbsentIfNotFound(Fetch(&profile, s.getProfile, &profilev1.GetProfileRequest{UserId: "ada"})))
+	f.Optional("recent_orders", Fetch(&orders, list, &orderv1.ListOrdersRequest{UserId: "ada", PageSize: 10}))
 	partial, err := f.Wait()
 	return &bffv1.UserOverview{User: user, Profile: profile, RecentOrders: orders.GetOrders(), Partial: partial}, err
 }
@@ -113,8 +103,12 @@ func BenchmarkOverview(b *testing.B) {
 	for _, n := range []int{10, 100} {
 		conn := shop(b, n)
 		s := serverOf(b, conn)
+		list, err := NewMethod[orderv1.ListOrdersRequest, orderv1.ListOrdersResponse](conn, listOrders)
+		if err != nil {
+			b.Fatal(err)
+		}
 		run(fmt.Sprintf("orders=%d/parsed", n), func() (*bffv1.UserOverview, error) {
-			return typedOverview(ctx, conn, FanoutOptions{Logger: quiet})
+			return typedOverview(ctx, s, list, FanoutOptions{Logger: quiet})
 		})
 		run(fmt.Sprintf("orders=%d/passed", n), func() (*bffv1.UserOverview, error) { return s.GetUserOverview(ctx, req) })
 	}
@@ -122,7 +116,7 @@ func BenchmarkOverview(b *testing.B) {
 	run("fanout", func() (*bffv1.UserOverview, error) { return s.GetUserOverview(ctx, req) })
 }
 
-func serverOf(tb testing.TB, conn grpc.ClientConnInterface) *Server {
+func serverOf(tb testing.TB, conn Branches) *Server {
 	tb.Helper()
 	s, err := New(Options{Users: conn, Orders: conn, Profiles: conn, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

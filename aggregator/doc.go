@@ -2,12 +2,12 @@
 // several services' answers, fetched concurrently and bounded in time.
 //
 // A composite is an ordinary service whose backend happens to be this process.
-// It is served by the gateway's in-process connection and calls its branches
-// through the connections it is given, with its caller's context passed on. It
-// is those connections that authorize every branch for that caller, so a
-// composite can never read what its caller could not; this package holds no
-// policy, no credentials and no addresses. It never imports gateway/ or
-// services/.
+// It is served by the gateway's in-process connection and calls its branches, as
+// bytes, through the Branches it is given, with its caller's context passed on. It
+// is those that authorize every branch for that caller, so a composite can never
+// read what its caller could not; this package holds no rules, no credentials and
+// no addresses. Of the gateway it knows gateway/policy, whose contexts say which
+// branches are optional; gateway/upstream fulfils Branches, and is unknown here.
 //
 // One file a composite (overview.go, orderdetails.go) says what is fetched and
 // what is merged. fanout.go is what they share: what a failing, late or

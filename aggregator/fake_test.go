@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -47,8 +46,11 @@ type backends struct {
 	calls map[string]*received
 }
 
-func (b *backends) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
-	call := &received{request: proto.Clone(args.(proto.Message)), value: ctx.Value(ctxKey{})}
+func (b *backends) Call(ctx context.Context, method string, request []byte) ([]byte, error) {
+	call := &received{request: requestOf(method), value: ctx.Value(ctxKey{})}
+	if err := proto.Unmarshal(request, call.request); err != nil {
+		return nil, err
+	}
 	call.deadline, _ = ctx.Deadline()
 	b.mu.Lock()
 	if b.calls == nil {
@@ -60,21 +62,25 @@ func (b *backends) Invoke(ctx context.Context, method string, args, reply any, _
 
 	do, ok := b.methods[method]
 	if !ok {
-		return status.Error(codes.Unimplemented, method)
+		return nil, status.Error(codes.Unimplemented, method)
 	}
 	msg, err := do(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	data, err := proto.Marshal(msg) // As a network would: who asks for another type gets the bytes.
-	if err != nil {
-		return status.Error(codes.Internal, err.Error())
-	}
-	return proto.Unmarshal(data, reply.(proto.Message))
+	return proto.Marshal(msg)
 }
 
-func (b *backends) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
-	return nil, status.Error(codes.Unimplemented, "the aggregator opens no streams")
+func requestOf(method string) proto.Message {
+	switch method {
+	case getUser:
+		return &userv1.GetUserRequest{}
+	case getProfile:
+		return &profilev1.GetProfileRequest{}
+	case listOrders:
+		return &orderv1.ListOrdersRequest{}
+	}
+	return &orderv1.GetOrderRequest{}
 }
 
 // with answers a copy of the backends' behaviours with some replaced.

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
 const (
@@ -107,7 +108,7 @@ func (f *Fanout) Required(name string, run Branch) {
 // deadline.
 func (f *Fanout) Optional(name string, run Branch) {
 	if f.optionalCtx == nil {
-		f.optionalCtx, f.release = context.WithDeadline(context.WithValue(f.ctx, optionalKey{}, true), optionalDeadline(f.caller, f.opts.BranchTimeout))
+		f.optionalCtx, f.release = context.WithDeadline(policy.WithOptional(f.ctx), optionalDeadline(f.caller, f.opts.BranchTimeout))
 	}
 	p := &part{ctx: f.optionalCtx, name: name, run: run, optional: true}
 	f.optional = append(f.optional, p)
@@ -197,24 +198,6 @@ func First(ctx context.Context, o FanoutOptions, name string, run Branch) error 
 		return verdict(ctx, failed)
 	}
 	return nil
-}
-
-// Fetch makes a branch of a generated client's method, whose answer the composite
-// reads; what it only hands on is for Pass. The answer is handed over
-// to dst only when the call succeeded in time, so a merge after Wait sees either
-// the whole part or nil.
-func Fetch[Req, Resp any](dst **Resp, call func(context.Context, *Req, ...grpc.CallOption) (*Resp, error), req *Req) Branch {
-	return func(ctx context.Context) error {
-		resp, err := call(ctx, req, callOptions(ctx)...)
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return status.FromContextError(err).Err()
-		}
-		*dst = resp
-		return nil
-	}
 }
 
 // AbsentIfNotFound wraps a branch whose part need not exist: NOT_FOUND then is

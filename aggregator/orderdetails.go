@@ -20,7 +20,7 @@ func (s *Server) GetOrderDetails(ctx context.Context, req *bffv1.GetOrderDetails
 		user    *userv1.User
 		profile *profilev1.Profile
 	)
-	if err := First(ctx, s.fanout, "order", Fetch(&order, s.orders.GetOrder, &orderv1.GetOrderRequest{OrderId: req.GetOrderId()})); err != nil {
+	if err := First(ctx, s.fanout, "order", Fetch(&order, s.getOrder, &orderv1.GetOrderRequest{OrderId: req.GetOrderId()})); err != nil {
 		return nil, err
 	}
 

@@ -5,22 +5,30 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Method is a method of a service whose answers composites hand on unread, see
-// Pass. NewMethod makes it, once.
-type Method[Req, Resp any] struct{ unread }
+// Branches is how composites call other services: in the gateway, gateway/upstream.
+type Branches interface {
+	// Call sends the bytes of a request to a method, by its full name, and returns those
+	// of its response, which are the composite's to keep. They must be a message of the
+	// method. The call must honour its context, deadline and cancellation included, and
+	// must be authorized for the caller that the context carries. What the composite can
+	// do without, the context says (policy.WithOptional). The error is a gRPC status.
+	Call(ctx context.Context, method string, request []byte) (response []byte, err error)
+}
+
+// Method is a method of a service whose answers composites read, see Fetch, or hand on
+// unread, see Pass. NewMethod makes it, once.
+type Method[Req, Resp any] struct{ branch }
 
 // ListMethod is a Method whose answers hold what is handed on in a list, see
 // PassList. NewListMethod makes it, once.
 type ListMethod[Req, Elem any] struct {
-	unread
+	branch
 	list protoreflect.FieldNumber
 }
 
@@ -33,7 +41,7 @@ type message[T any] interface {
 // NewMethod finds the method by the name that generated code has for it. One that
 // does not take a Req or does not answer a Resp is an error, and so is a response
 // with required fields (proto2): unread, they count as unset.
-func NewMethod[Req, Resp any, In message[Req], Out message[Resp]](conn grpc.ClientConnInterface, name string) (Method[Req, Resp], error) {
+func NewMethod[Req, Resp any, In message[Req], Out message[Resp]](to Branches, name string) (Method[Req, Resp], error) {
 	md, err := method(name, In(new(Req)))
 	if err == nil {
 		err = canBeUnread(md.Output(), Out(new(Resp)))
@@ -41,12 +49,12 @@ func NewMethod[Req, Resp any, In message[Req], Out message[Resp]](conn grpc.Clie
 	if err != nil {
 		return Method[Req, Resp]{}, fmt.Errorf("aggregator: %s: %w", name, err)
 	}
-	return Method[Req, Resp]{unread{conn, name}}, nil
+	return Method[Req, Resp]{branch{to, name}}, nil
 }
 
 // NewListMethod finds the method, and the list by its field's name in the
 // response. What is no list of Elem is an error, too.
-func NewListMethod[Req, Elem any, In message[Req], Out message[Elem]](conn grpc.ClientConnInterface, name string, list protoreflect.Name) (ListMethod[Req, Elem], error) {
+func NewListMethod[Req, Elem any, In message[Req], Out message[Elem]](to Branches, name string, list protoreflect.Name) (ListMethod[Req, Elem], error) {
 	md, err := method(name, In(new(Req)))
 	if err != nil {
 		return ListMethod[Req, Elem]{}, fmt.Errorf("aggregator: %s: %w", name, err)
@@ -59,7 +67,25 @@ func NewListMethod[Req, Elem any, In message[Req], Out message[Elem]](conn grpc.
 	if err := canBeUnread(fd.Message(), Out(new(Elem))); err != nil {
 		return ListMethod[Req, Elem]{}, fmt.Errorf("aggregator: %s: %s: %w", name, list, err)
 	}
-	return ListMethod[Req, Elem]{unread{conn, name}, fd.Number()}, nil
+	return ListMethod[Req, Elem]{branch{to, name}, fd.Number()}, nil
+}
+
+// Fetch makes a branch whose answer the composite reads; what it only hands on is for
+// Pass. The answer is handed over to dst only when the call succeeded in time, so a merge
+// after Wait sees either the whole part or nil.
+func Fetch[Req, Resp any, In message[Req], Out message[Resp]](dst **Resp, m Method[Req, Resp], req In) Branch {
+	return func(ctx context.Context) error {
+		b, err := m.call(ctx, req)
+		if err != nil {
+			return err
+		}
+		resp := new(Resp)
+		if proto.Unmarshal(b, Out(resp)) != nil {
+			return errMalformed
+		}
+		*dst = resp
+		return nil
+	}
 }
 
 // Pass makes a branch whose answer the composite hands on without reading it:
@@ -67,7 +93,7 @@ func NewListMethod[Req, Elem any, In message[Req], Out message[Elem]](conn grpc.
 // proto.Marshal puts them where the message belongs. Its getters see nothing of
 // them: what a composite reads, it must Fetch. dst is set as Fetch sets it: only
 // when the call succeeded in time.
-func Pass[Req, Resp any, Out message[Resp]](dst **Resp, m Method[Req, Resp], req *Req) Branch {
+func Pass[Req, Resp any, In message[Req], Out message[Resp]](dst **Resp, m Method[Req, Resp], req In) Branch {
 	return func(ctx context.Context) error {
 		b, err := m.call(ctx, req)
 		if err != nil {
@@ -82,7 +108,7 @@ func Pass[Req, Resp any, Out message[Resp]](dst **Resp, m Method[Req, Resp], req
 
 // PassList is Pass for a list: each of its messages keeps its bytes. What else
 // the answer holds, such as a page token, is dropped.
-func PassList[Req, Elem any, Out message[Elem]](dst *[]*Elem, m ListMethod[Req, Elem], req *Req) Branch {
+func PassList[Req, Elem any, In message[Req], Out message[Elem]](dst *[]*Elem, m ListMethod[Req, Elem], req In) Branch {
 	return func(ctx context.Context) error {
 		b, err := m.call(ctx, req)
 		if err != nil {
@@ -97,36 +123,26 @@ func PassList[Req, Elem any, Out message[Elem]](dst *[]*Elem, m ListMethod[Req, 
 	}
 }
 
-// unread is a method that is called for its answer's bytes.
-type unread struct {
-	conn grpc.ClientConnInterface
+// branch is a method, and how it is called.
+type branch struct {
+	to   Branches
 	name string
 }
 
-// asGenerated is what generated clients say, too: the name is no caller's word.
-var (
-	asGenerated         = []grpc.CallOption{grpc.StaticMethod()}
-	asGeneratedOptional = []grpc.CallOption{grpc.StaticMethod(), CallOption{}}
-)
-
-// call answers the bytes of the method's response: they are what
-// google.protobuf.Empty, which has no fields, keeps of any message that it is
-// parsed from. So it works over every connection. One that knows, as the gateway's
-// does, that the method answers no Empty need not parse the bytes for it; it must
-// then check them as parsing the response would.
-func (u unread) call(ctx context.Context, req any) ([]byte, error) {
-	var raw emptypb.Empty
-	opts := asGenerated
-	if isOptional(ctx) {
-		opts = asGeneratedOptional
+// call answers the bytes of the method's response, if they came in time.
+func (b branch) call(ctx context.Context, req proto.Message) ([]byte, error) {
+	request, err := proto.Marshal(req)
+	if err != nil { // It holds text that is not UTF-8, which no service would take.
+		return nil, errMalformed
 	}
-	if err := u.conn.Invoke(ctx, u.name, req, &raw, opts...); err != nil {
+	response, err := b.to.Call(ctx, b.name, request)
+	if err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, status.FromContextError(err).Err()
 	}
-	return raw.ProtoReflect().GetUnknown(), nil
+	return response, nil
 }
 
 func method(name string, in proto.Message) (protoreflect.MethodDescriptor, error) {

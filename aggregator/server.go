@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"google.golang.org/grpc"
-
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
@@ -16,11 +14,9 @@ import (
 
 // Options says where the composites' branches go and what they may cost.
 type Options struct {
-	// Users, Orders and Profiles are the connections to the three services; all
-	// are required. They must honour the context of a call, its deadline and
-	// cancellation included, and must authorize the call for the caller that the
-	// context carries: the aggregator itself refuses nobody.
-	Users, Orders, Profiles grpc.ClientConnInterface
+	// Users, Orders and Profiles call the three services; all are required. The
+	// aggregator itself refuses nobody.
+	Users, Orders, Profiles Branches
 	// BranchTimeout bounds an optional branch, see FanoutOptions. 0 means
 	// DefaultBranchTimeout.
 	BranchTimeout time.Duration
@@ -45,8 +41,8 @@ type Server struct {
 
 	getUser    Method[userv1.GetUserRequest, userv1.User]
 	getProfile Method[profilev1.GetProfileRequest, profilev1.Profile]
+	getOrder   Method[orderv1.GetOrderRequest, orderv1.Order]
 	listOrders ListMethod[orderv1.ListOrdersRequest, orderv1.Order]
-	orders     orderv1.OrderServiceClient
 	fanout     FanoutOptions
 }
 
@@ -55,9 +51,9 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	for _, c := range []struct {
 		name string
-		conn grpc.ClientConnInterface
+		to   Branches
 	}{{"Users", o.Users}, {"Orders", o.Orders}, {"Profiles", o.Profiles}} {
-		if c.conn == nil {
+		if c.to == nil {
 			return nil, fmt.Errorf("aggregator: Options.%s is missing", c.name)
 		}
 	}
@@ -68,17 +64,17 @@ func New(o Options) (*Server, error) {
 		return nil, errors.New("aggregator: Options.MaxConcurrency is negative")
 	}
 	s := &Server{
-		orders: orderv1.NewOrderServiceClient(o.Orders),
 		fanout: FanoutOptions{
 			BranchTimeout:  o.BranchTimeout,
 			MaxConcurrency: o.MaxConcurrency,
 			Logger:         o.Logger,
 		},
 	}
-	var errs [3]error
+	var errs [4]error
 	s.getUser, errs[0] = NewMethod[userv1.GetUserRequest, userv1.User](o.Users, userv1.UserService_GetUser_FullMethodName)
 	s.getProfile, errs[1] = NewMethod[profilev1.GetProfileRequest, profilev1.Profile](o.Profiles, profilev1.ProfileService_GetProfile_FullMethodName)
-	s.listOrders, errs[2] = NewListMethod[orderv1.ListOrdersRequest, orderv1.Order](o.Orders, orderv1.OrderService_ListOrders_FullMethodName, "orders")
+	s.getOrder, errs[2] = NewMethod[orderv1.GetOrderRequest, orderv1.Order](o.Orders, orderv1.OrderService_GetOrder_FullMethodName)
+	s.listOrders, errs[3] = NewListMethod[orderv1.ListOrdersRequest, orderv1.Order](o.Orders, orderv1.OrderService_ListOrders_FullMethodName, "orders")
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}

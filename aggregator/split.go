@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// errMalformed cannot come of a connection that keeps to the terms of call.
+// errMalformed cannot come of Branches that keep to their terms.
 var errMalformed = status.Error(codes.Internal, "internal error")
 
 // split makes a message of each element of a list in a response, which keeps the

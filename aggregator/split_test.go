@@ -5,12 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -60,22 +57,25 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// garbage answers every unread call with bytes that no conscientious connection
+// garbage answers with bytes that no conscientious connection
 // would hand over.
-type garbage struct{ grpc.ClientConnInterface }
+type garbage struct{}
 
-func (garbage) Invoke(_ context.Context, method string, _, out any, _ ...grpc.CallOption) error {
-	if method == listOrders {
-		out.(*emptypb.Empty).ProtoReflect().SetUnknown(protoreflect.RawFields("\x0a\x05o"))
+func (garbage) Call(_ context.Context, method string, _ []byte) ([]byte, error) {
+	if method == listOrders || method == getOrder {
+		return []byte("\x0a\x05o"), nil
 	}
-	return nil
+	return nil, nil
 }
 
-// A list that cannot be split is that branch's failure.
+// A list that cannot be split, or an answer that cannot be read, is that branch's failure.
 func TestUnsplittable(t *testing.T) {
 	got, err := serverOf(t, garbage{}).GetUserOverview(t.Context(), &bffv1.GetUserOverviewRequest{UserId: "ada"})
 	if err != nil || len(got.GetPartial()) != 1 || got.GetPartial()[0].GetCode() != "INTERNAL" {
 		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := serverOf(t, garbage{}).GetOrderDetails(t.Context(), &bffv1.GetOrderDetailsRequest{OrderId: "o1"}); status.Code(err) != codes.Internal {
+		t.Errorf("an order that is none: %v", err)
 	}
 }
 
@@ -109,7 +109,7 @@ func TestPassedTooLate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := serverOf(t, late{cancel: cancel})
 	user, list := &userv1.User{}, []*orderv1.Order{}
-	for _, err := range []error{Pass(&user, s.getUser, &userv1.GetUserRequest{})(ctx), PassList(&list, s.listOrders, &orderv1.ListOrdersRequest{})(ctx)} {
+	for _, err := range []error{Fetch(&user, s.getUser, &userv1.GetUserRequest{})(ctx), Pass(&user, s.getUser, &userv1.GetUserRequest{})(ctx), PassList(&list, s.listOrders, &orderv1.ListOrdersRequest{})(ctx)} {
 		if status.Code(err) != codes.Canceled {
 			t.Errorf("error %v, want CANCELLED", err)
 		}
@@ -119,13 +119,9 @@ func TestPassedTooLate(t *testing.T) {
 	}
 }
 
-type late struct {
-	grpc.ClientConnInterface
-	cancel context.CancelFunc
-}
+type late struct{ cancel context.CancelFunc }
 
-func (l late) Invoke(_ context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
+func (l late) Call(context.Context, string, []byte) ([]byte, error) {
 	l.cancel()
-	out.(*emptypb.Empty).ProtoReflect().SetUnknown(protoreflect.RawFields("\x0a\x03ada"))
-	return nil
+	return []byte("\x0a\x03ada"), nil
 }

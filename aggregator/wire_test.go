@@ -15,6 +15,8 @@ import (
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // wireShop is the three services behind a real connection. Profiles hang until
@@ -88,7 +90,16 @@ func TestOverTheWire(t *testing.T) {
 	}
 }
 
-func serveShop(t *testing.T, shop *wireShop) grpc.ClientConnInterface {
+// overTheWire is Branches over a connection of grpc-go.
+type overTheWire struct{ conn *grpc.ClientConn }
+
+func (o overTheWire) Call(ctx context.Context, method string, request []byte) ([]byte, error) {
+	var response wire.Frame
+	err := o.conn.Invoke(ctx, method, &wire.Frame{Data: request}, &response, grpc.ForceCodecV2(wire.Codec{}))
+	return response.Data, err
+}
+
+func serveShop(t *testing.T, shop *wireShop) Branches {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -124,5 +135,5 @@ func serveShop(t *testing.T, shop *wireShop) grpc.ClientConnInterface {
 		}
 		cancel()
 	}
-	return conn
+	return overTheWire{conn}
 }

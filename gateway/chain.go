@@ -49,8 +49,8 @@ func branchChain(o *options) policy.Chain {
 	)
 }
 
-// entryChain runs in gateway/upstream on the very message that will be sent,
-// typed or as bytes, whichever edge or composite it comes from.
+// entryChain runs in gateway/upstream on the very bytes that will be sent, whichever
+// edge or composite they come from.
 func entryChain(o *options) policy.Chain {
 	return slices.Concat(
 		policy.Chain{

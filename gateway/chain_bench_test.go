@@ -163,13 +163,11 @@ func (w *walks) walk(t testing.TB, d demand) *walk {
 	if d.proxied {
 		out.headers["X-Forwarded-For"] = []string{"2001:db8:1:2:3::4, 203.0.113.9"}
 	}
-	out.message.Proto = &userv1.GetUserRequest{UserId: "ada"}
-	others := policy.Message{Proto: &userv1.GetUserRequest{UserId: "eve"}}
+	out.message = wired(t, &userv1.GetUserRequest{UserId: "ada"})
 	if d.rpc {
 		out.edge, out.headers = policy.EdgeGRPC, lowered(out.headers)
-		out.message, others = wired(t, out.message), wired(t, others)
 	}
-	out.try(t, d, others)
+	out.try(t, d, wired(t, &userv1.GetUserRequest{UserId: "eve"}))
 	return out
 }
 
@@ -188,7 +186,7 @@ func (w *walks) method(t testing.TB, d demand) *policy.Method {
 		r.Scopes, r.Owner = []string{"users.read"}, owner
 	}
 	if d.condition {
-		c, err := condition.Compile(m.Descriptor.Input(), "own", "request.user_id == principal.subject")
+		c, err := condition.Compile((&userv1.GetUserRequest{}).ProtoReflect().Type(), "own", "request.user_id == principal.subject")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,9 +246,9 @@ func (w *walk) try(t testing.TB, d demand, others policy.Message) {
 	w.message = mine
 }
 
-func wired(t testing.TB, m policy.Message) policy.Message {
+func wired(t testing.TB, m proto.Message) policy.Message {
 	t.Helper()
-	b, err := proto.Marshal(m.Proto)
+	b, err := proto.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,32 +9,32 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace/noop"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // entered answers at once what the entry chain lets through.
 type entered struct {
-	grpc.ClientConnInterface
+	upstream.Sender
 	chain policy.Chain
 }
 
-func (e entered) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.CallOption) error {
-	call := policy.Admitted(ctx)
-	call.Message.Proto = in.(proto.Message)
+func (e entered) Call(ctx context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	call.Message.Wire = request.Data
 	if _, err := e.chain.Run(ctx, call); err != nil {
 		return err
 	}
-	return wire.Cloner{}.Copy(out, &userv1.User{UserId: in.(*userv1.GetUserRequest).GetUserId()})
+	return wire.Cloner{}.Copy(&a.Message, &userv1.User{UserId: "ada"})
 }
 
 // served is GET /v1/users/ada through the whole REST edge, for a walk's chains
@@ -42,7 +42,7 @@ func (e entered) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.Ca
 func (w *walk) served(t testing.TB) func() {
 	t.Helper()
 	sd := w.method.Descriptor.Parent().(protoreflect.ServiceDescriptor)
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func (w *walk) served(t testing.TB) func() {
 	rule.Conditions, rule.LimitClass, rule.LimitCost = own.Conditions, own.LimitClass, own.LimitCost
 	observer := telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")})
 	routes, err := rest.New(rest.Options{
-		Methods: table, Conn: entered{chain: w.send}, Telemetry: observer, Logger: slog.New(slog.DiscardHandler),
+		Catalogue: table, Conn: entered{chain: w.send}, Telemetry: observer, Logger: slog.New(slog.DiscardHandler),
 		Services: []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 func Check(cfg *configv1.Config, opts ...Option) error {
 	s := &snapshot{cfg: cfg, o: newOptions(opts)}
 	var err error
-	if s.methods, err = s.rules(); err == nil {
+	if s.catalogue, err = s.readCatalogue(); err == nil {
 		_, passErr := s.passes()
 		err = errors.Join(s.checkLimits(), passErr)
 	}

@@ -19,10 +19,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -154,7 +152,7 @@ func (s *snapshot) credentials(req ExplainRequest) ([]Header, error) {
 
 // callRPC calls the gRPC server. Of a client's stream it sends one message.
 func (g *Gateway) callRPC(ctx context.Context, req ExplainRequest) (out ExplainedAnswer, err error) {
-	m := g.serving().methods.Method("/" + req.RPC)
+	m := g.serving().catalogue.Method("/" + req.RPC)
 	in, err := frame(m, req.Data)
 	if err != nil {
 		return out, err
@@ -190,7 +188,7 @@ func (g *Gateway) callRPC(ctx context.Context, req ExplainRequest) (out Explaine
 }
 
 // exchange sends one message and reads the answer to its end.
-func exchange(ctx context.Context, cc *grpc.ClientConn, m *policy.Method, rpc string, in *wire.Frame) (metadata.MD, error) {
+func exchange(ctx context.Context, cc *grpc.ClientConn, m *schema.Method, rpc string, in *wire.Frame) (metadata.MD, error) {
 	desc := &grpc.StreamDesc{ClientStreams: m != nil && m.Descriptor.IsStreamingClient(), ServerStreams: true}
 	st, err := cc.NewStream(ctx, desc, "/"+rpc)
 	if err != nil {
@@ -211,16 +209,15 @@ func exchange(ctx context.Context, cc *grpc.ClientConn, m *policy.Method, rpc st
 }
 
 // frame is a request message out of its JSON form.
-func frame(m *policy.Method, data string) (*wire.Frame, error) {
+func frame(m *schema.Method, data string) (*wire.Frame, error) {
 	if m == nil || data == "" { // The server says that there is no such method.
 		return &wire.Frame{}, nil
 	}
-	msg := newMessage(m.Descriptor.Input())
-	if err := protojson.Unmarshal([]byte(data), msg); err != nil {
+	b, err := m.Input.AppendWire(nil, []byte(data))
+	if err != nil {
 		return nil, fmt.Errorf("the data is no %s: %w", m.Descriptor.Input().FullName(), err)
 	}
-	b, err := proto.Marshal(msg)
-	return &wire.Frame{Data: b}, err
+	return &wire.Frame{Data: b}, nil
 }
 
 func httpHeader(md metadata.MD) http.Header {

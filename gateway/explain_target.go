@@ -15,9 +15,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/sluice-gateway/sluice/gateway/transcode"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -30,7 +29,7 @@ func (r *recorder) target(ctx context.Context, s *snapshot, svc Service) (upstre
 		md := svc.Descriptor.Methods().Get(i)
 		methods["/"+string(svc.Descriptor.FullName())+"/"+string(md.Name())] = md.Input()
 	}
-	t := &recordedTarget{r: r, name: "inprocess", inputs: methods}
+	t := &recordedTarget{r: r, name: "inprocess", inputs: methods, types: s.catalogue.Types()}
 	if u := s.cfg.GetUpstreams()[string(svc.Descriptor.FullName())]; u != nil {
 		t.name = u.GetTarget()
 		return t, nil
@@ -55,6 +54,7 @@ type recordedTarget struct {
 	r      *recorder
 	name   string
 	inputs map[string]protoreflect.MessageDescriptor
+	types  transcode.Resolver
 }
 
 func (t *recordedTarget) String() string { return t.name }
@@ -64,7 +64,7 @@ func (t *recordedTarget) Close() error { return nil }
 // before records a composite's own call, which then runs.
 func (t *recordedTarget) before(next grpc.UnaryServerInterceptor) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-		t.r.send(ctx, t.name, []string{t.text(info.FullMethod, req)})
+		t.r.send(ctx, t.name, []string{t.json(req.(proto.Message))})
 		if next == nil {
 			return handle(ctx, req)
 		}
@@ -72,8 +72,8 @@ func (t *recordedTarget) before(next grpc.UnaryServerInterceptor) grpc.UnaryServ
 	}
 }
 
-func (t *recordedTarget) Invoke(ctx context.Context, method string, in, _ any, _ ...grpc.CallOption) error {
-	t.r.send(ctx, t.name, []string{t.text(method, in)})
+func (t *recordedTarget) Invoke(ctx context.Context, method string, request, _ *wire.Frame, _, _ *metadata.MD) error {
+	t.r.send(ctx, t.name, []string{t.text(method, request)})
 	return nil
 }
 
@@ -82,18 +82,16 @@ func (t *recordedTarget) NewStream(ctx context.Context, desc *grpc.StreamDesc, m
 }
 
 // text is a message as JSON.
-func (t *recordedTarget) text(method string, message any) string {
-	m, ok := message.(proto.Message)
-	if f, isFrame := message.(*wire.Frame); isFrame {
-		m, ok = newMessage(t.inputs[method]), true
-		if err := proto.Unmarshal(f.Data, m); err != nil {
-			return fmt.Sprintf("%d bytes that are no %s", len(f.Data), t.inputs[method].FullName())
-		}
+func (t *recordedTarget) text(method string, f *wire.Frame) string {
+	m, err := t.parse(t.inputs[method].FullName(), f.Data)
+	if err != nil {
+		return fmt.Sprintf("%d bytes that are no %s", len(f.Data), t.inputs[method].FullName())
 	}
-	if !ok {
-		return fmt.Sprintf("%T", message)
-	}
-	b, err := protojson.Marshal(m)
+	return t.json(m)
+}
+
+func (t *recordedTarget) json(m proto.Message) string {
+	b, err := protojson.MarshalOptions{Resolver: t.types}.Marshal(m)
 	if err != nil {
 		return fmt.Sprintf("a %s that has no JSON form: %v", m.ProtoReflect().Descriptor().FullName(), err)
 	}
@@ -104,12 +102,13 @@ func (t *recordedTarget) text(method string, message any) string {
 	return out.String()
 }
 
-// newMessage is an empty message of the generated type, where one is linked in.
-func newMessage(md protoreflect.MessageDescriptor) proto.Message {
-	if mt, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName()); err == nil && mt.Descriptor() == md {
-		return mt.New().Interface()
+func (t *recordedTarget) parse(name protoreflect.FullName, wire []byte) (proto.Message, error) {
+	mt, err := t.types.FindMessageByName(name)
+	if err != nil {
+		return nil, err
 	}
-	return dynamicpb.NewMessage(md)
+	m := mt.New().Interface()
+	return m, proto.UnmarshalOptions{Resolver: t.types}.Unmarshal(wire, m)
 }
 
 // recordedStream takes what is sent and ends when the caller has ended.
@@ -129,7 +128,7 @@ func (s *recordedStream) Trailer() metadata.MD         { return nil }
 func (s *recordedStream) Context() context.Context     { return s.ctx }
 
 func (s *recordedStream) SendMsg(m any) error {
-	s.messages = append(s.messages, s.t.text(s.method, m))
+	s.messages = append(s.messages, s.t.text(s.method, m.(*wire.Frame)))
 	return nil
 }
 

@@ -154,6 +154,9 @@ func (g *Gateway) swap(s *snapshot) {
 	g.living = append(slices.Clone(g.living), s)
 	g.mu.Unlock()
 	old := g.current.p.Swap(next)
+	if g.rpc != nil { // The first snapshot is there before it.
+		g.rpc.Offer(s.catalogue)
+	}
 	for _, f := range s.inForce {
 		f()
 	}
@@ -232,7 +235,7 @@ func (g *Gateway) signerLives(s *auth.Signer) (gone func()) {
 func (g *Gateway) buildRPC(s *snapshot) {
 	c := g.cfg.GetGrpc()
 	o := rpc.Options{
-		Current: g.holdRPC, Methods: s.methods, Telemetry: s.rpc.Telemetry, Services: g.o.descriptors(),
+		Current: g.holdRPC, Catalogue: s.catalogue, Telemetry: s.rpc.Telemetry,
 		Denied: g.metrics.Denied, Refused: g.metrics.Refused,
 		Logger:     g.log,
 		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),
@@ -251,7 +254,7 @@ func (g *Gateway) buildRPC(s *snapshot) {
 // holdRPC gives the gRPC edge what a call keeps to its end.
 func (g *Gateway) holdRPC() (*rpc.State, rpc.Releaser) {
 	h := g.current.take()
-	return &h.of.snapshot.rpc, h
+	return h.of.snapshot.rpc, h
 }
 
 // ServeHTTP is the REST edge: of one snapshot, from the first byte to the last.

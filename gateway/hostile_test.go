@@ -28,6 +28,7 @@ import (
 // TestBodyThatDoesNotCome: a caller who is refused learns it at once, and does
 // not hold a connection by sending nothing.
 func TestBodyThatDoesNotCome(t *testing.T) {
+	t.Parallel()
 	g := gatewaytest.Start(t, nil, gateway.WithServices(shop.Services()...))
 	for _, x := range []struct {
 		name, head string
@@ -140,6 +141,7 @@ func TestCompositeOfGarbage(t *testing.T) {
 
 // TestCredentialThatExpiresOnTheWay is the caller's 401, not our 500.
 func TestCredentialThatExpiresOnTheWay(t *testing.T) {
+	t.Parallel()
 	g := gatewaytest.Start(t, nil, gateway.WithServices(shop.Services()...))
 	token, err := g.DevKey().Mint("ada", []string{"orders.write"}, 2*time.Second)
 	if err != nil {
@@ -169,6 +171,7 @@ func TestCredentialThatExpiresOnTheWay(t *testing.T) {
 // TestReaderWhoDoesNotRead: a stream that has ended on the service's side lets
 // go of a gRPC caller who leaves its messages lie.
 func TestReaderWhoDoesNotRead(t *testing.T) {
+	t.Parallel()
 	ended := make(chan policy.Edge, 1)
 	g := gatewaytest.Start(t, nil, gateway.WithServices(gatewaytest.TestService(nil)),
 		gateway.WithCheck(gateway.AfterAuthorization, "ended", func(ctx context.Context, c *policy.Call) (context.Context, error) {

@@ -54,7 +54,7 @@ func (s *snapshot) limiter(ctx context.Context) (*limit.Limiter, error) {
 func (s *snapshot) checkClasses(l *limit.Limiter) error {
 	var errs []error
 	s.dearest = 1
-	for _, m := range s.methods.Methods() {
+	for _, m := range s.catalogue.Methods() {
 		if m.Rule.LimitClass == "" {
 			continue
 		}

@@ -48,7 +48,7 @@ type Embedding struct {
 	AssertionKeys func() []ed25519.PublicKey
 	// Branches calls other services on behalf of the caller: for composites. It
 	// may be used once the gateway serves.
-	Branches grpc.ClientConnInterface
+	Branches upstream.Branches
 	// Demo asks for demo data.
 	Demo bool
 	// Logger and Tracer are the gateway's.

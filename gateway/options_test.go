@@ -35,7 +35,7 @@ func (s *seen) check(place string) policy.Check {
 		defer s.mu.Unlock()
 		method := c.Method.FullName[strings.LastIndexByte(c.Method.FullName, '/')+1:]
 		what := "no message"
-		if c.Message.Proto != nil || c.Message.Wire != nil {
+		if c.Message.Wire != nil {
 			what = "message"
 		}
 		s.lines = append(s.lines, strings.Join([]string{place, string(c.Edge), method, c.Principal.Subject, what}, " "))

@@ -21,7 +21,7 @@ func (s *snapshot) buildHTTP(t *telemetry.Telemetry, arrival, edge policy.Chain)
 	if err != nil {
 		return err
 	}
-	o := rest.Options{Methods: s.methods, Conn: s.upstream, Telemetry: t, Logger: s.log, MaxJSONDepth: int(c.GetMaxJsonDepth()),
+	o := rest.Options{Catalogue: s.catalogue, Conn: s.upstream, Telemetry: t, Logger: s.log, MaxJSONDepth: int(c.GetMaxJsonDepth()),
 		Compressor: packs, APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader()}
 	for _, svc := range s.o.services {
 		o.Services = append(o.Services, rest.Service{Name: string(svc.Descriptor.FullName()), Register: svc.Handlers})

@@ -234,7 +234,7 @@ type rpcBounds struct {
 
 func boundsOf(s *snapshot) rpcBounds {
 	b := rpcBounds{message: 4 << 20} // grpc-go's own
-	for _, m := range s.methods.Methods() {
+	for _, m := range s.catalogue.Methods() {
 		b.message = max(b.message, m.Rule.MaxRequestBytes)
 		b.life = max(b.life, m.Rule.Deadline, m.Rule.StreamMaxAge)
 	}

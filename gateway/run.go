@@ -142,7 +142,7 @@ func (g *Gateway) TLS() (http, grpc bool) { return g.httpTLS != nil, g.grpcTLS !
 // Streams replace it by a bound on each part.
 func (s *snapshot) writeTimeout() time.Duration {
 	longest := time.Duration(0)
-	for _, m := range s.methods.Methods() {
+	for _, m := range s.catalogue.Methods() {
 		longest = max(longest, m.Rule.Deadline)
 	}
 	return s.cfg.GetHttp().GetReadTimeout().AsDuration() + longest + 30*time.Second
@@ -169,9 +169,9 @@ func (s *snapshot) listRoutes() []admin.Route {
 		bound[b.Method.FullName] = true
 		out = append(out, s.route(b.Verb, b.Template.String(), b.Method))
 	}
-	for _, m := range s.methods.Methods() {
+	for _, m := range s.catalogue.Methods() {
 		if !bound[m.FullName] {
-			out = append(out, s.route("", "", m))
+			out = append(out, s.route("", "", m.Method))
 		}
 	}
 	if s.proxy != nil {

@@ -13,8 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	configv1 "github.com/sluice-gateway/sluice/gen/sluice/config/v1"
 
@@ -28,6 +28,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
@@ -49,8 +50,8 @@ type snapshot struct {
 	closers    []func() error
 	closing    sync.Once
 
-	methods *policy.Table
-	limits  *limit.Limiter
+	catalogue *schema.Catalogue
+	limits    *limit.Limiter
 	// checkStandIn says what is wrong with the limit class of a credential.
 	checkStandIn func(class string) error
 	dearest      int           // the greatest cost of a rule
@@ -62,9 +63,9 @@ type snapshot struct {
 	authenticator *auth.Authenticator
 	client        *clientaddr.Resolver
 	upstream      *upstream.Conn
-	cache         *cache.Cache             // nil where nothing is kept
-	branches      grpc.ClientConnInterface // what composites call
-	proxy         *proxy.Proxy             // nil without routes to plain HTTP services
+	cache         *cache.Cache      // nil where nothing is kept
+	branches      upstream.Branches // what composites call
+	proxy         *proxy.Proxy      // nil without routes to plain HTTP services
 	targets       map[string]upstream.Target
 	called        []called // for operators: targets, those of canaries too
 	plain         map[string]*proxy.Service
@@ -72,7 +73,7 @@ type snapshot struct {
 	inForce       []func() // what is done when the snapshot comes into force
 	http          *httpedge.Server
 	rest          *rest.Server
-	rpc           rpc.State
+	rpc           *rpc.State
 }
 
 // newSnapshot builds a snapshot, or nothing.
@@ -90,7 +91,7 @@ func (g *Gateway) emptySnapshot(cfg *configv1.Config) *snapshot {
 
 // build puts the snapshot together, from the inside out.
 func (s *snapshot) build(ctx context.Context) (err error) {
-	if s.methods, err = s.rules(); err != nil {
+	if s.catalogue, err = s.readCatalogue(); err != nil {
 		return err
 	}
 	s.patience = s.writeTimeout()
@@ -117,7 +118,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	if err := s.buildHTTP(t, arrival, edge); err != nil {
 		return err
 	}
-	s.rpc = rpc.State{Methods: s.methods, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t}
+	s.rpc = rpc.NewState(rpc.State{Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t})
 	return nil
 }
 
@@ -132,15 +133,15 @@ func (s *snapshot) close() (err error) {
 			errs = append(errs, s.closers[i]())
 		}
 		errs = append(errs, s.gateway.parts.release(s.parts))
-		if s.methods != nil {
-			s.metrics.Forget(s.methods.Methods())
+		if s.catalogue != nil {
+			s.metrics.Forget(s.catalogue.Rules())
 		}
 		err = errors.Join(errs...)
 	})
 	return err
 }
 
-func (s *snapshot) rules() (*policy.Table, error) {
+func (s *snapshot) readCatalogue() (*schema.Catalogue, error) {
 	if len(s.o.services) == 0 {
 		return nil, errors.New("no services: register some with gateway.WithServices")
 	}
@@ -170,13 +171,16 @@ func (s *snapshot) rules() (*policy.Table, error) {
 			UnauthenticatedByService: m.GetUnauthenticatedByService(),
 		}
 	}
-	t, err := policy.NewTable(s.o.descriptors(), policy.Defaults{
-		Deadline:        d.GetDeadline().AsDuration(),
-		StreamIdle:      d.GetStreamIdle().AsDuration(),
-		StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
-		MaxRequestBytes: d.GetMaxRequestBytes(),
-	}, overrides)
-	return t, errors.Join(append(unknown, err)...)
+	c, err := schema.New(s.o.descriptors(), schema.Options{
+		Defaults: policy.Defaults{
+			Deadline:        d.GetDeadline().AsDuration(),
+			StreamIdle:      d.GetStreamIdle().AsDuration(),
+			StreamMaxAge:    d.GetStreamMaxAge().AsDuration(),
+			MaxRequestBytes: d.GetMaxRequestBytes(),
+		},
+		Overrides: overrides, Linked: protoregistry.GlobalTypes,
+	})
+	return c, errors.Join(append(unknown, err)...)
 }
 
 // methods are the names of all methods, as the configuration writes them.
@@ -245,7 +249,7 @@ func (s *snapshot) connect(ctx context.Context, signer *auth.Signer) error {
 		return err
 	}
 	conn, err := upstream.New(upstream.Options{
-		Methods: s.methods, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
+		Catalogue: s.catalogue, Targets: s.targets, Services: services, Headers: changes, Pass: pass, Cache: s.cache, Metrics: s.metrics.Registry(),
 		Entry: s.o.explain.watch(phaseEntry, entryChain(s.o)), Branch: s.o.explain.watch(phaseBranch, branchChain(s.o)),
 		Signer: signer, Watch: s.gateway.openCalls.Watch, Logger: s.log, Tracer: s.gateway.tracers.Tracer("sluice/upstream"), Observer: s.metrics,
 	})
@@ -317,33 +321,8 @@ func (s *snapshot) observe(tracer trace.Tracer) telemetry.Options {
 	return o
 }
 
-// liveBranches is what services in this process call others with. They outlive
-// snapshots, and the calls that they make for a caller must not: each goes by the
-// snapshot that admitted its caller.
-type liveBranches struct{ g *Gateway }
-
-// Invoke implements grpc.ClientConnInterface.
-func (b liveBranches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	return b.of(ctx).Invoke(ctx, method, in, out, opts...)
-}
-
-// NewStream implements grpc.ClientConnInterface.
-func (b liveBranches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return b.of(ctx).NewStream(ctx, desc, method, opts...)
-}
-
-// of is the connection of the snapshot whose table the caller's method is from. A
-// call that no living one admitted is refused by the current one.
-func (b liveBranches) of(ctx context.Context) grpc.ClientConnInterface {
-	now := b.g.current.p.Load().snapshot
-	call := policy.Admitted(ctx)
-	if call == nil || call.Method == nil || now.methods.Method(call.Method.FullName) == call.Method {
-		return now.branches
-	}
-	for _, s := range b.g.livingSnapshots() {
-		if s.methods.Method(call.Method.FullName) == call.Method {
-			return s.branches
-		}
-	}
-	return now.branches
+// offers says whether a method is of this snapshot's catalogue, and not only of its name.
+func (s *snapshot) offers(m *policy.Method) bool {
+	have := s.catalogue.Method(m.FullName)
+	return have != nil && have.Method == m
 }

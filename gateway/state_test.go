@@ -140,6 +140,7 @@ func TestOperators(t *testing.T) {
 
 // The page shows a whole gateway in a browser.
 func TestAdminPage(t *testing.T) {
+	t.Parallel()
 	g := gatewaytest.Start(t, func(c *configv1.Config) { c.Defaults.Deadline = durationpb.New(3 * time.Second) }, gateway.WithServices(shop.Services()...))
 	page := portaltest.DriveAdmin(t, g.AdminURL, false, "")
 	for _, want := range []string{"ready", "shop.user.v1.UserService", "shop.bff.v1.BffService/GetUserOverview", "/v1/orders/{order_id}:cancel", "Response cache"} {

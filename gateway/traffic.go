@@ -46,7 +46,7 @@ func (s *snapshot) remote(p place) (upstream.Target, error) {
 	from := []any{p.service, p.variant, p.target, &configv1.Upstream{Endpoints: p.endpoints, Tls: p.tls, Balancing: p.balancing, HealthCheck: p.health, Keepalive: p.of.GetKeepalive(), IdleTimeout: p.of.GetIdleTimeout()}, p.outlier, s.cfg.GetDiscovery()}
 	var deadlines map[string]time.Duration
 	if p.variant == "" { // A canary's calls, and a shadow's, are bounded by a context.
-		deadlines = upstream.Deadlines(s.methods, p.service)
+		deadlines = upstream.Deadlines(s.catalogue, p.service)
 		from = append(from, deadlines)
 	}
 	return part(s, "upstream", from, func(r prometheus.Registerer) (upstream.Target, func() error, error) {
@@ -283,12 +283,12 @@ func (s *snapshot) methodHeaders() (map[string]upstream.MethodHeaders, error) {
 func (s *snapshot) passes() (map[string]*headers.Pass, error) {
 	out := map[string]*headers.Pass{}
 	var errs []error
-	for _, m := range s.methods.Methods() {
-		p, err := headers.CompilePass(m, s.cfg.GetAuth().GetApiKeys().GetHeader())
+	for _, m := range s.catalogue.Methods() {
+		p, err := headers.CompilePass(m.Method, s.cfg.GetAuth().GetApiKeys().GetHeader())
 		if err == nil {
 			h := s.cfg.GetMethods()[m.FullName[1:]]
 			passRequest, passResponse := p.Names()
-			err = errors.Join(twice(m, "request", passRequest, h.GetRequestHeaders()), twice(m, "response", passResponse, h.GetResponseHeaders()))
+			err = errors.Join(twice(m.Method, "request", passRequest, h.GetRequestHeaders()), twice(m.Method, "response", passResponse, h.GetResponseHeaders()))
 		}
 		errs, out[m.FullName] = append(errs, err), p
 	}

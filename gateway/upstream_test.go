@@ -188,6 +188,7 @@ func (o odd) GRPCStatus() *status.Status { return o.st }
 // TestStatusDetails: what is meant for callers reaches them, on both edges,
 // and what is not does not.
 func TestStatusDetails(t *testing.T) {
+	t.Parallel()
 	with := func(c codes.Code, d ...protoadapt.MessageV1) error {
 		st, err := status.New(c, "as it is").WithDetails(d...)
 		if err != nil {

@@ -19,6 +19,7 @@ import (
 // listener and in metrics, also what another gateway counted; a Redis that is
 // gone takes its metric away, and nothing else.
 func TestUsageInRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	key, stored, err := auth.NewAPIKey(auth.APIKey{ID: "ci", Owner: "ada", Scopes: []string{"users.read"}, LimitClass: "batch"})
 	if err != nil {

@@ -29,10 +29,19 @@ type Exchange struct {
 	Call policy.Call
 	// Observed is what is told of the request: a protocol says its route and its method.
 	Observed telemetry.Request
+	// Ender is the protocol's own state of the request; nil where it has none to end.
+	Ender Ender
 
 	server *Server
 	reply
 	incoming
+}
+
+// Ender is told once that the request has ended.
+type Ender interface {
+	// End is called after the functions given to the call's OnDone, which may still read
+	// the bytes of its request: not before, their memory may be used again.
+	End()
 }
 
 // reply is how far the answer is.
@@ -205,6 +214,9 @@ func (x *Exchange) end(ctx context.Context) {
 	}
 	x.departure.end()
 	x.Call.Done(x.err)
+	if x.Ender != nil {
+		x.Ender.End()
+	}
 	x.Observed.BytesIn = x.bytesIn.Load()
 	x.Observed.End(ctx, telemetry.StatusCode(x.status), x.status >= 500)
 }

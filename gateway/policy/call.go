@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // Check decides whether a call may go on. It returns the context to go on
@@ -79,20 +78,14 @@ type Call struct {
 	Attempts         int
 	Cache, Breaker   string
 	// ShareEnds is when a branch has had its share of its composite's time; zero means
-	// that it has no share. Ends is when the call itself must have ended, and Hurried
+	// that it has no share. Ends is when the call itself must have ended, and Shortened
 	// that the caller wants it so, where its rule would give more time: that the time is
 	// over then says nothing of the service. Upstream writes both when it sends the call.
 	ShareEnds, Ends time.Time
-	Hurried         bool
-	// Unread is where the edge has the answer's bytes put that it reads itself, after
-	// the call; nil where it reads none. It tells AnswerRead what came of it.
-	Unread any
-	// Kept is the *cache.Entry that the answer is, where the response cache has kept it:
-	// an edge keeps beside it how it is rendered.
-	Kept any
-	// KeptApart says that Kept is not for every caller of a public rule: it is a canary's,
-	// or header rules told the service of the caller. HTTP caches cannot know by what.
-	KeptApart bool
+	Shortened       bool
+	// Optional says of a branch that its composite can do without it: where a service has
+	// too much to do, such calls are refused before those that somebody waits for.
+	Optional bool
 	// DeniedBy names the check that refused the call, for the access log.
 	DeniedBy string
 	// Why is what the check that refused tells the operator alone, such as the
@@ -105,7 +98,6 @@ type Call struct {
 	admitted bool
 	carried  carried
 	onDone   []func(error)
-	reader   AnswerReader
 }
 
 // Shown is what a call showed of credentials, beside the certificate of its connection.
@@ -114,21 +106,6 @@ type Shown struct {
 	Authorization, APIKey []string
 	// Principal is whom they stood for; nil means that the call showed nothing.
 	Principal *Principal
-}
-
-// AnswerReader is told once whether the bytes of an answer could be read: nil says that
-// they could, or that nobody tried.
-type AnswerReader interface{ AnswerRead(err error) }
-
-// AwaitRead has r told of the answer in Unread.
-func (c *Call) AwaitRead(r AnswerReader) { c.reader = r }
-
-// AnswerRead tells who awaits it whether the answer's bytes could be read.
-func (c *Call) AnswerRead(err error) {
-	if r := c.reader; r != nil {
-		c.reader = nil
-		r.AnswerRead(err)
-	}
 }
 
 // carried is the context that carries a call, in which it stands: admission then
@@ -145,17 +122,14 @@ func (a *carried) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// Message is a request message: typed, or as the bytes of its wire form. Of the calls
-// that a composite makes within the gateway, too, checks see Wire.
-//
-// Wire is lent and not to be changed. It holds until the call is done, functions given
-// to OnDone included; on a stream, until the check returns. Who keeps it longer clones it.
-//
-// A request to a plain HTTP service has neither that anyone could read: Proto is an
-// empty google.protobuf.Empty there.
+// Message is a request message as the bytes of its wire form: those that will be sent,
+// whichever edge or composite they come from. A request to a plain HTTP service has none
+// that anyone could read.
 type Message struct {
-	Proto proto.Message
-	Wire  []byte
+	// Wire is lent and not to be changed. It holds until the call is done, functions
+	// given to OnDone included; on a stream, until the check returns. Who keeps it longer
+	// clones it.
+	Wire []byte
 	// Variable returns the decoded variables of a plain HTTP request's path; nil for
 	// an RPC.
 	Variable func(name string) (value string, ok bool)
@@ -169,7 +143,6 @@ func (c *Call) OnDone(f func(error)) { c.onDone = append(c.onDone, f) }
 // registered last runs first. Each function is taken off before it runs, so
 // none runs twice, and one that registers another still sees it run.
 func (c *Call) Done(err error) {
-	c.AnswerRead(nil)
 	for len(c.onDone) > 0 {
 		last := len(c.onDone) - 1
 		f := c.onDone[last]
@@ -282,6 +255,14 @@ func DetachUnnamed(ctx context.Context, requestID string) (context.Context, *Cal
 	return ctx, c
 }
 
+type optionalKey struct{}
+
+// WithOptional returns a context whose branches are ones that their composite can do
+// without: the composite makes it, and Branch reads it.
+func WithOptional(ctx context.Context) context.Context {
+	return context.WithValue(ctx, optionalKey{}, true)
+}
+
 // Branch admits a call to m on behalf of parent's principal: the checks see
 // the branch's own method, so a composite never reads what its caller could
 // not.
@@ -302,11 +283,12 @@ func (ch Chain) Branch(ctx context.Context, parent *Call, m *Method) (context.Co
 		Annotate:        func(string, string) {},
 		Principal:       parent.Principal,
 		Trace:           parent.Trace,
+		Optional:        ctx.Value(optionalKey{}) != nil,
 	}
 	if !parent.Ends.IsZero() {
 		if left := time.Until(parent.Ends); left > 0 && parent.Method != nil {
 			c.ShareEnds = parent.Ends.Add(-left / 100 * time.Duration(100-parent.Method.Rule.BranchShare))
-			c.Hurried = parent.Hurried
+			c.Shortened = parent.Shortened
 		}
 	}
 	ctx, err := ch.Admit(ctx, c)

@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
-
-	"github.com/sluice-gateway/sluice/gateway/policy/condition"
 )
 
 // ErrorDomain is the domain of the google.rpc.ErrorInfo details that the
@@ -84,12 +82,9 @@ func RequireConditions(ctx context.Context, c *Call) (context.Context, error) {
 	if len(conditions) == 0 {
 		return ctx, nil
 	}
-	request := c.Message.Proto
-	if request == nil {
-		var err error
-		if request, err = condition.Parse(c.Method.Descriptor.Input(), c.Message.Wire); err != nil {
-			return ctx, malformed()
-		}
+	request, err := conditions[0].Parse(c.Message.Wire) // All are about one message.
+	if err != nil {
+		return ctx, malformed()
 	}
 	p := c.Principal
 	caller := &policyv1.Caller{Subject: p.Subject, Issuer: p.Issuer, Tenant: p.Tenant, Scopes: p.scopes}

@@ -12,8 +12,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 )
 
@@ -27,11 +29,11 @@ func of(tenant string, scopes ...string) *policy.Principal {
 func things(t testing.TB) *policy.Method {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, defaults, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: defaults, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return table.Method("/sluice.test.v1.TestService/ListTenantThings")
+	return table.Method("/sluice.test.v1.TestService/ListTenantThings").Method
 }
 
 // refusal is what a status says: code, reason, metadata.
@@ -114,7 +116,7 @@ func TestRequireTenantAndConditions(t *testing.T) {
 			if tc.request.GetTenantId() == "" {
 				early = protowire.AppendString(protowire.AppendTag(early, 1, protowire.BytesType), "")
 			}
-			for form, msg := range map[string]policy.Message{"typed": {Proto: tc.request}, "wire": {Wire: wire}, "wire twice": {Wire: early}} {
+			for form, msg := range map[string]policy.Message{"once": {Wire: wire}, "twice": {Wire: early}} {
 				c := &policy.Call{Method: m, Principal: tc.p, Message: msg}
 				_, err := policy.Chain{{Name: "tenant", Check: policy.RequireTenant}, {Name: "conditions", Check: policy.RequireConditions}}.Run(t.Context(), c)
 				code, reason, about := refusal(t, err)
@@ -146,15 +148,15 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 // Evaluation that fails is no yes, and only the operator learns how it failed.
 func TestConditionErrorsAreRefusals(t *testing.T) {
 	rule := `require {authenticated: true conditions {id: "first" expression: "true"} conditions {id: "keyed" expression: "request.m_string['k'] == ''"}}`
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, "", method{name: "M", rule: rule})}, defaults, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{made(t, "", method{name: "M", rule: rule})}, schema.Options{Defaults: defaults, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := table.Method("/t.v1.Made/M")
+	m := table.Method("/t.v1.Made/M").Method
 	if got := m.Rule.ConditionsText(); got != "first keyed" {
 		t.Errorf("ConditionsText %q", got)
 	}
-	c := &policy.Call{Method: m, Principal: of(""), Message: policy.Message{Proto: &testv1.Kinds{}}}
+	c := &policy.Call{Method: m, Principal: of(""), Message: policy.Message{}}
 	_, err = policy.RequireConditions(t.Context(), c)
 	if _, reason, _ := refusal(t, err); reason != "CONDITION_FAILED" || c.Why != `condition "keyed": no such key: k` {
 		t.Errorf("%s, why %q", reason, c.Why)

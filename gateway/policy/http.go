@@ -37,7 +37,7 @@ func HTTPRule(o HTTPOptions) (Rule, error) {
 	if err := m.fillWho(o.Require); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, r.fillVariables(o.Require, o.Variables), m.conditions((*emptypb.Empty)(nil).ProtoReflect().Descriptor(), o.Require.GetConditions()))
+	errs = append(errs, r.fillVariables(o.Require, o.Variables), m.conditions((*emptypb.Empty)(nil).ProtoReflect().Type(), o.Require.GetConditions()))
 	switch l := o.Limit; {
 	case l.GetCost() < 0:
 		errs = append(errs, fmt.Errorf("limit.cost %d is negative", l.GetCost()))

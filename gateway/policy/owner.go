@@ -13,7 +13,7 @@ import (
 var errMalformed = errors.New("malformed message")
 
 // FieldPath is a compiled path to a singular string field of a message, read
-// alike from a typed message and from wire bytes.
+// from its wire bytes.
 type FieldPath struct {
 	path   string
 	fields []protoreflect.FieldDescriptor
@@ -86,25 +86,11 @@ func (f *FieldPath) Of(m Message) (string, error) {
 		}
 		return "", errMalformed // Never open: a route whose path did not bind it names nobody.
 	}
-	if m.Proto != nil {
-		return f.ofProto(m.Proto.ProtoReflect()), nil
-	}
 	var out string
 	if err := f.scan(m.Wire, 0, &out); err != nil {
 		return "", err
 	}
 	return out, nil
-}
-
-func (f *FieldPath) ofProto(m protoreflect.Message) string {
-	last := len(f.fields) - 1
-	for _, fd := range f.fields[:last] {
-		if !m.Has(fd) {
-			return ""
-		}
-		m = m.Get(fd).Message()
-	}
-	return m.Get(f.fields[last]).String()
 }
 
 // scan agrees with the parser: the last scalar wins across all occurrences of

@@ -15,11 +15,11 @@ import (
 
 // fillRequire reads who may call, and what narrows it. Everything that is wrong
 // is told at once.
-func (m *Method) fillRequire(q *policyv1.Require) error {
+func (m *Method) fillRequire(q *policyv1.Require, input protoreflect.MessageType) error {
 	if err := m.fillWho(q); err != nil { // The rest narrows it.
 		return err
 	}
-	return errors.Join(m.fillOwner(q), m.fillTenant(q), m.fillConditions(q))
+	return errors.Join(m.fillOwner(q), m.fillTenant(q), m.fillConditions(q, input))
 }
 
 func (m *Method) fillWho(q *policyv1.Require) error {
@@ -86,18 +86,18 @@ func (m *Method) fillTenant(q *policyv1.Require) error {
 	return nil
 }
 
-func (m *Method) fillConditions(q *policyv1.Require) error {
+func (m *Method) fillConditions(q *policyv1.Require, input protoreflect.MessageType) error {
 	if len(q.GetConditions()) == 0 {
 		return nil
 	}
 	if m.Descriptor.IsStreamingClient() {
 		return errors.New("conditions: a client stream has many messages, and so no one request")
 	}
-	return m.conditions(m.Descriptor.Input(), q.GetConditions())
+	return m.conditions(input, q.GetConditions())
 }
 
 // conditions compiles them over a request of the type input.
-func (m *Method) conditions(input protoreflect.MessageDescriptor, from []*policyv1.Condition) error {
+func (m *Method) conditions(input protoreflect.MessageType, from []*policyv1.Condition) error {
 	var errs []error
 	ids := map[string]bool{}
 	for _, c := range from {

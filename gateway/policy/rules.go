@@ -3,9 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +66,9 @@ type Rule struct {
 	SuccessCode int
 	// Location is the template of the Location header; empty means none.
 	Location string
+	// MediaTypes are those of an answer that is raw (google.api.HttpBody). They are for
+	// documents: the service says what it sends.
+	MediaTypes []string
 	// IdempotencyKey is the request field that the Idempotency-Key header fills.
 	IdempotencyKey protoreflect.FieldDescriptor
 }
@@ -116,95 +117,42 @@ type Override struct {
 	UnauthenticatedByService bool
 }
 
-// Table holds every method that the gateway offers. It does not change.
-type Table struct {
-	methods map[string]*Method
-	ordered []*Method
-}
-
-// NewTable resolves the rules of the services' methods. Overrides are keyed as
-// `package.Service/Method`. The error joins everything that is wrong: a method
-// without a rule, a rule that contradicts itself, an owner path that leads
-// nowhere, an override of a method that is not there.
-func NewTable(services []protoreflect.ServiceDescriptor, d Defaults, overrides map[string]Override) (*Table, error) {
-	t := &Table{methods: map[string]*Method{}}
-	known := map[string]bool{} // Also the methods whose rule is wrong.
-	var errs []error
-	for _, sd := range services {
-		for i := range sd.Methods().Len() {
-			md := sd.Methods().Get(i)
-			name := string(sd.FullName()) + "/" + string(md.Name())
-			if known[name] {
-				errs = append(errs, fmt.Errorf("%s is registered twice", name))
-				continue
-			}
-			known[name] = true
-			m, err := resolve(md, d)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			t.methods[m.FullName] = m
-			t.ordered = append(t.ordered, m)
-		}
+// NewMethod compiles the rule of an RPC: own is what the method states, service what its
+// service does for those of its methods that do not, and d fills what neither says.
+// Conditions read requests as input, a type of the RPC's request message.
+// The error joins everything that is wrong: a rule that contradicts itself, an owner path
+// that leads nowhere. gateway/schema calls it, which reads the two from the descriptors.
+func NewMethod(md protoreflect.MethodDescriptor, input protoreflect.MessageType, service, own *policyv1.MethodRule, d Defaults) (*Method, error) {
+	name := string(md.Parent().FullName())
+	m := &Method{FullName: "/" + name + "/" + string(md.Name()), Service: name, Descriptor: md}
+	rule := &policyv1.MethodRule{}
+	if service != nil {
+		rule = proto.CloneOf(service)
 	}
-	for _, name := range slices.Sorted(maps.Keys(overrides)) {
-		if !known[name] {
-			errs = append(errs, fmt.Errorf("methods: %s: the gateway offers no such method", name))
-			continue
-		}
-		if m := t.methods["/"+name]; m != nil {
-			if err := m.override(overrides[name]); err != nil {
-				errs = append(errs, fmt.Errorf("methods: %s: %w", name, err))
-			}
-		}
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	return t, nil
-}
-
-// Method returns the method by its gRPC name (/package.Service/Method), or nil.
-func (t *Table) Method(fullName string) *Method { return t.methods[fullName] }
-
-// Methods returns all methods in the order of their descriptors.
-func (t *Table) Methods() []*Method { return t.ordered }
-
-func resolve(md protoreflect.MethodDescriptor, d Defaults) (*Method, error) {
-	sd := md.Parent().(protoreflect.ServiceDescriptor)
-	m := &Method{
-		FullName:   "/" + string(sd.FullName()) + "/" + string(md.Name()),
-		Service:    string(sd.FullName()),
-		Descriptor: md,
-	}
-	if !proto.HasExtension(md.Options(), policyv1.E_Method) {
-		return nil, fmt.Errorf("%s: %s has no rule: add option (sluice.policy.v1.method)", md.ParentFile().Path(), md.FullName())
-	}
-	rule := proto.CloneOf(proto.GetExtension(sd.Options(), policyv1.E_Service).(*policyv1.MethodRule))
-	if rule == nil {
-		rule = &policyv1.MethodRule{}
-	}
-	if rule.GetRequire() != nil {
-		return nil, fmt.Errorf("%s: rule of %s: who may call is never a default: take require off the service", md.ParentFile().Path(), sd.FullName())
-	}
-	if rule.GetUnauthenticatedByService() {
-		return nil, fmt.Errorf("%s: rule of %s: unauthenticated_by_service is never a default: state it on the methods that need it", md.ParentFile().Path(), sd.FullName())
-	}
-	own := proto.GetExtension(md.Options(), policyv1.E_Method).(*policyv1.MethodRule)
 	// Whole fields are replaced, not merged: a default of 500ms under a method's
 	// 2s must not add up.
 	own.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		rule.ProtoReflect().Set(fd, v)
 		return true
 	})
-	if errs := flat(m.suits(own, rule.GetIdempotent()), m.fill(rule, d)); len(errs) > 0 {
+	if errs := flat(serviceRule(service), m.suits(own, rule.GetIdempotent()), m.fill(rule, input, d)); len(errs) > 0 {
 		for i, err := range errs {
 			errs[i] = fmt.Errorf("%s: rule of %s: %w", md.ParentFile().Path(), md.FullName(), err)
 		}
 		return nil, errors.Join(errs...)
 	}
 	return m, nil
+}
+
+// serviceRule says what stands at a service and never is a default.
+func serviceRule(r *policyv1.MethodRule) error {
+	if r.GetRequire() != nil {
+		return errors.New("who may call is never a default: take require off the service")
+	}
+	if r.GetUnauthenticatedByService() {
+		return errors.New("unauthenticated_by_service is never a default: state it on the methods that need it")
+	}
+	return nil
 }
 
 // flat takes joined errors apart, so that each can say where it is.
@@ -243,8 +191,8 @@ func (m *Method) suits(own *policyv1.MethodRule, idempotent bool) error {
 	return nil
 }
 
-func (m *Method) fill(r *policyv1.MethodRule, d Defaults) error {
-	return errors.Join(m.fillRequire(r.GetRequire()), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()), m.fillTraffic(r))
+func (m *Method) fill(r *policyv1.MethodRule, input protoreflect.MessageType, d Defaults) error {
+	return errors.Join(m.fillRequire(r.GetRequire(), input), m.fillBounds(r, d), m.fillSuccess(r), m.fillKey(r.GetIdempotencyKeyField()), m.fillTraffic(r))
 }
 
 func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
@@ -277,7 +225,7 @@ func (m *Method) fillBounds(r *policyv1.MethodRule, d Defaults) error {
 
 func (m *Method) fillSuccess(r *policyv1.MethodRule) error {
 	rule := &m.Rule
-	rule.SuccessCode, rule.Location = 200, r.GetSuccess().GetLocation()
+	rule.SuccessCode, rule.Location, rule.MediaTypes = 200, r.GetSuccess().GetLocation(), r.GetSuccess().GetMediaTypes()
 	if c := int(r.GetSuccess().GetCode()); c != 0 {
 		if c < 200 || c > 299 {
 			return fmt.Errorf("success.code %d is no success", c)
@@ -313,8 +261,9 @@ func (m *Method) fillKey(name string) error {
 	return nil
 }
 
-// override refuses, like suits, what would change nothing.
-func (m *Method) override(o Override) error {
+// Override puts what the configuration says in the place of the rule's. Like a rule, it
+// refuses what would change nothing. It must come before anyone uses the method.
+func (m *Method) Override(o Override) error {
 	if o.Deadline < 0 || o.StreamIdle < 0 || o.StreamMaxAge < 0 || o.MaxRequestBytes < 0 || o.LimitCost < 0 {
 		return errors.New("a value is negative")
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
@@ -92,7 +93,7 @@ func TestEveryServiceOfTheProductHasRules(t *testing.T) {
 	for i := range bffv1.File_shop_bff_v1_bff_proto.Services().Len() {
 		services = append(services, bffv1.File_shop_bff_v1_bff_proto.Services().Get(i))
 	}
-	table, err := policy.NewTable(services, defaults, nil)
+	table, err := schema.New(services, schema.Options{Defaults: defaults, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +231,7 @@ func TestRuleResolution(t *testing.T) {
 			if tc.override != (policy.Override{}) {
 				overrides["t.v1.Made/M"] = tc.override
 			}
-			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, defaults, overrides)
+			table, err := schema.New([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, schema.Options{Defaults: defaults, Overrides: overrides, Linked: protoregistry.GlobalTypes})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -360,7 +361,7 @@ func TestRuleErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.method.name = "M"
-			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, defaults, tc.overrides)
+			table, err := schema.New([]protoreflect.ServiceDescriptor{made(t, tc.service, tc.method)}, schema.Options{Defaults: defaults, Overrides: tc.overrides, Linked: protoregistry.GlobalTypes})
 			if err == nil || table != nil {
 				t.Fatalf("got %v, %v; want an error", table, err)
 			}
@@ -373,7 +374,7 @@ func TestRuleErrors(t *testing.T) {
 
 func TestNewTableTellsEverythingAtOnce(t *testing.T) {
 	s := made(t, "", method{name: "A", rule: "-"}, method{name: "B", rule: `require {authenticated: true owner: "nope" tenant: "nope" conditions {id: "c" expression: "nope"} conditions {id: "d" expression: "1"}} deadline {} success {code: 1}`}, method{name: "C", rule: `require {public: true}`})
-	_, err := policy.NewTable([]protoreflect.ServiceDescriptor{s, s}, defaults, map[string]policy.Override{"x.Y/Z": {}, "t.v1.Made/A": {}})
+	_, err := schema.New([]protoreflect.ServiceDescriptor{s, s}, schema.Options{Defaults: defaults, Overrides: map[string]policy.Override{"x.Y/Z": {}, "t.v1.Made/A": {}}, Linked: protoregistry.GlobalTypes})
 	if err == nil {
 		t.Fatal("no error")
 	}

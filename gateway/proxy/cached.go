@@ -222,7 +222,7 @@ func (q *Request) keyed(h http.Header) {
 func (q *Request) tagNames() ([]string, error) {
 	out := []string{cache.Target(hostOf(q.in), q.path)}
 	for _, t := range q.route.keep.tags {
-		name, err := t.Of(policy.Message{Proto: noMessage, Variable: q.variable}, policy.Message{})
+		name, err := t.Of(policy.Message{Variable: q.variable}, policy.Message{})
 		if err != nil {
 			return nil, err
 		}

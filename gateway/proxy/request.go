@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
@@ -59,9 +58,6 @@ func requestOf(ctx context.Context) *Request {
 	q, _ := ctx.Value(requestKey{}).(*Request)
 	return q
 }
-
-// noMessage is what checks at entry see of a request.
-var noMessage = &emptypb.Empty{}
 
 // Serve is the walk of an admitted request: its path, the entry chain, its body where
 // rules change it, and then the reverse proxy. The error is a status.
@@ -134,7 +130,7 @@ func (q *Request) entry(ctx context.Context) (context.Context, error) {
 	if len(q.p.o.Entry) == 0 {
 		return ctx, nil
 	}
-	q.call.Message = policy.Message{Proto: noMessage, Variable: q.variable}
+	q.call.Message = policy.Message{Variable: q.variable}
 	ctx, err := q.p.o.Entry.Run(ctx, q.call)
 	q.call.Message = policy.Message{}
 	if err != nil && q.p.o.Observer != nil {

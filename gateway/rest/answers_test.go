@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -29,6 +30,7 @@ import (
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -116,7 +118,7 @@ func places(t *testing.T, run func(t *testing.T, e *edge, b *backend)) {
 				services = append(services, Service{Name: string(s.descriptor.FullName()), Register: s.register})
 				targets[string(s.descriptor.FullName())] = connect(t, b, s.descriptor)
 			}
-			table, err := policy.NewTable(all, policy.Defaults{Deadline: 10 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+			table, err := schema.New(all, schema.Options{Defaults: policy.Defaults{Deadline: 10 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,11 +126,11 @@ func places(t *testing.T, run func(t *testing.T, e *edge, b *backend)) {
 				m.Rule.Deadline = 10 * time.Second
 			}
 			run(t, newEdge(t, func(o *edgeOptions) {
-				conn, err := upstream.New(upstream.Options{Methods: table, Targets: targets, Signer: noSigner{}, Logger: o.Logger})
+				conn, err := upstream.New(upstream.Options{Catalogue: table, Targets: targets, Signer: noSigner{}, Logger: o.Logger})
 				if err != nil {
 					t.Fatal(err)
 				}
-				o.Methods, o.Services, o.Conn = table, services, conn
+				o.Catalogue, o.Services, o.Conn = table, services, conn
 			}), b)
 		})
 	}
@@ -233,7 +235,7 @@ func checkWhole(t *testing.T, bound *Binding, m proto.Message, got answer) {
 			t.Errorf("%v %q", got.header, got.body)
 		}
 	default:
-		sameJSON(t, got.body, asJSON(t, m, bound.responseBody))
+		sameJSON(t, got.body, asJSON(t, m, bound.ResponseField))
 		if ct := got.header.Get("Content-Type"); ct != "application/json" {
 			t.Errorf("Content-Type %q", ct)
 		}
@@ -241,8 +243,8 @@ func checkWhole(t *testing.T, bound *Binding, m proto.Message, got answer) {
 	if length != strconv.Itoa(len(got.body)) || len(got.body) < 5 {
 		t.Errorf("Content-Length %q of %d", length, len(got.body))
 	}
-	if l := bound.location; l != nil && (got.header.Get("Location") != l.of(m) || strings.HasSuffix(l.of(m), "/")) {
-		t.Errorf("Location %q, want %q", got.header.Get("Location"), l.of(m))
+	if l := bound.location; l != nil && (got.header.Get("Location") != locationOf(t, l, m) || strings.HasSuffix(locationOf(t, l, m), "/")) {
+		t.Errorf("Location %q, want %q", got.header.Get("Location"), locationOf(t, l, m))
 	}
 }
 
@@ -282,7 +284,7 @@ func answersStream(t *testing.T, e *edge, b *backend, bound *Binding) {
 		t.Fatalf("%d %v %s", got.status, got.header, got.body)
 	}
 	for i, m := range []proto.Message{first, second} {
-		sameJSON(t, lines[i], `{"result":`+asJSON(t, m, bound.responseBody)+`}`)
+		sameJSON(t, lines[i], `{"result":`+asJSON(t, m, bound.ResponseField)+`}`)
 	}
 	b.err = refused(t)
 	defer func() { b.err = nil }()
@@ -319,20 +321,20 @@ func TestEveryRefusal(t *testing.T) {
 	})
 }
 
-func asJSON(t *testing.T, m proto.Message, field protoreflect.Name) string {
+func asJSON(t *testing.T, m proto.Message, field protoreflect.FieldDescriptor) string {
 	t.Helper()
 	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if field == "" {
+	if field == nil {
 		return string(b)
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(b, &all); err != nil {
 		t.Fatal(err)
 	}
-	return string(all[m.ProtoReflect().Descriptor().Fields().ByName(field).JSONName()])
+	return string(all[field.JSONName()])
 }
 
 func sameJSON(t *testing.T, got, want string) {

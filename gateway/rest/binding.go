@@ -3,28 +3,18 @@ package rest
 import (
 	"fmt"
 
-	"google.golang.org/genproto/googleapis/api/annotations"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/route"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
-// Binding is one google.api.http binding of a method: a route.
+// Binding is one google.api.http binding of a method, as this edge serves it: a route.
 type Binding struct {
-	Method   *policy.Method
-	Verb     string
-	Template route.Template
+	*schema.Binding
 
-	// body says what the request body is; bodyField is the field it fills, nil
-	// where the body is the whole message.
-	body      bodyKind
-	bodyField protoreflect.FieldDescriptor
+	body bodyKind
 	// taken are the top-level fields that path and body fill, so that a query
 	// parameter may not.
 	taken map[string]string
@@ -34,10 +24,9 @@ type Binding struct {
 	// raw says that the answer is a google.api.HttpBody: bytes that came from
 	// someone else.
 	raw bool
-	// answer writes the JSON of the answer, or of its field responseBody, from wire
-	// bytes; nil where the answer is a google.api.HttpBody, which is parsed.
-	answer       *transcode.Plan
-	responseBody protoreflect.Name
+	// answer writes the JSON of the answer from wire bytes; nil where the answer is a
+	// google.api.HttpBody, which is parsed.
+	answer *transcode.Plan
 	// input reads a JSON body; nil where that is no message.
 	input   *transcode.Plan
 	masks   *fieldMasks // nil where none can be asked for
@@ -57,99 +46,45 @@ const (
 
 const httpBodyName = "google.api.HttpBody"
 
-// bindings lists the bindings of a method, in the order in which its generated
-// handlers register.
-func bindings(m *policy.Method) ([]*Binding, error) {
-	if !proto.HasExtension(m.Descriptor.Options(), annotations.E_Http) {
-		return nil, nil
+// newBinding works out what no request need of a binding.
+func newBinding(of *schema.Binding) (*Binding, error) {
+	m := of.Method
+	b := &Binding{Binding: of, body: bodyOf(of), taken: map[string]string{}, raw: answersRaw(of)}
+	if of.BodyField != nil {
+		b.taken[of.Body] = "body"
 	}
-	rule := proto.GetExtension(m.Descriptor.Options(), annotations.E_Http).(*annotations.HttpRule)
-	var out []*Binding
-	for _, r := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
-		b, err := newBinding(m, r)
-		if err != nil {
-			return nil, fmt.Errorf("%s: route of %s: %w", m.Descriptor.ParentFile().Path(), m.Descriptor.FullName(), err)
-		}
-		out = append(out, b)
-	}
-	return out, nil
-}
-
-func newBinding(m *policy.Method, r *annotations.HttpRule) (*Binding, error) {
-	verb, path := route.Pattern(r)
-	t, err := route.Parse(path)
-	if err != nil {
-		return nil, err
-	}
-	b := &Binding{Method: m, Verb: verb, Template: t, taken: map[string]string{}, raw: answersRaw(m.Descriptor.Output(), r.GetResponseBody()),
-		responseBody: protoreflect.Name(r.GetResponseBody())}
-	if err := b.fillBody(r.GetBody()); err != nil {
-		return nil, err
-	}
-	for _, v := range t.Variables() {
-		b.taken[v] = "path"
+	for _, v := range of.Variables {
+		b.taken[v.Path] = "path"
 	}
 	if m.Rule.Location != "" {
-		if b.location, err = newLocation(m.Descriptor.Output(), m.Rule.Location); err != nil {
-			return nil, fmt.Errorf("success.location: %w", err)
+		l, err := newLocation(m.Descriptor.Output(), m.Rule.Location)
+		if err != nil {
+			return nil, fmt.Errorf("%s: route of %s: success.location: %w", m.Descriptor.ParentFile().Path(), m.Descriptor.FullName(), err)
 		}
+		b.location = l
 	}
+	if !b.raw {
+		b.answer = of.Response
+	}
+	if b.body == bodyJSON || b.body == bodyStream {
+		b.input = of.Request
+	}
+	b.masks, b.query = newFieldMasks(b), b.parameters()
 	return b, nil
 }
 
-func (b *Binding) fillBody(body string) error {
-	in := b.Method.Descriptor.Input()
-	msg := in
-	switch body {
-	case "":
-		return nil
-	case "*":
-	default:
-		b.bodyField = in.Fields().ByName(protoreflect.Name(body))
-		if b.bodyField == nil {
-			return fmt.Errorf("body: %s has no field %q", in.FullName(), body)
-		}
-		b.taken[body] = "body"
-		msg = b.bodyField.Message()
+func bodyOf(b *schema.Binding) bodyKind {
+	msg := b.Method.Descriptor.Input()
+	if b.BodyField != nil {
+		msg = b.BodyField.Message()
 	}
 	switch {
+	case b.Body == "":
+		return bodyNone
 	case b.Method.Descriptor.IsStreamingClient():
-		b.body = bodyStream
+		return bodyStream
 	case msg != nil && msg.FullName() == httpBodyName:
-		b.body = bodyRaw
-	default:
-		b.body = bodyJSON
+		return bodyRaw
 	}
-	return nil
-}
-
-// compile works out what no request need: the plans of the binding's messages, and
-// what may stand in its query.
-func (b *Binding) compile(plans *transcode.Set, in inputs) error {
-	if !b.raw {
-		p, err := plans.Plan(b.Method.Descriptor.Output())
-		if err == nil && b.responseBody != "" {
-			p, err = p.Field(b.responseBody)
-		}
-		if err != nil {
-			return fmt.Errorf("answer of %s: %w", b.Method.Descriptor.FullName(), err)
-		}
-		b.answer = p
-	}
-	b.masks, b.query = newFieldMasks(b), b.parameters()
-	md := b.Method.Descriptor.Input()
-	if b.bodyField != nil {
-		if md = b.bodyField.Message(); b.bodyField.Cardinality() == protoreflect.Repeated {
-			md = nil
-		}
-	}
-	if (b.body != bodyJSON && b.body != bodyStream) || md == nil {
-		return nil
-	}
-	p, err := plans.Plan(md)
-	if err != nil {
-		return fmt.Errorf("body of %s: %w", b.Method.Descriptor.FullName(), err)
-	}
-	b.input, in[md.FullName()] = p, p
-	return nil
+	return bodyJSON
 }

@@ -123,7 +123,7 @@ func TestBoundsAreOptions(t *testing.T) {
 	for _, change := range []func(*edgeOptions){
 		func(o *edgeOptions) { o.MaxHeaders = -1 }, func(o *edgeOptions) { o.MaxURLBytes = -1 }, func(o *edgeOptions) { o.MaxQueryParameters = -1 }, func(o *edgeOptions) { o.MaxJSONDepth = -1 },
 	} {
-		o := edgeOptions{Methods: testTable(t)}
+		o := edgeOptions{Catalogue: testTable(t)}
 		change(&o)
 		if _, _, err := newServers(&o); err == nil {
 			t.Error("a negative bound is taken")

@@ -44,20 +44,18 @@ type Service struct {
 func (s *Server) capture(svc Service) ([]*Binding, error) {
 	var bound []*Binding
 	s.inputs = inputs{} // One for each service: a handler that was probed may still be reading its own.
-	for _, m := range s.o.Methods.Methods() {
+	for _, m := range s.o.Catalogue.Methods() {
 		if m.Service != svc.Name {
 			continue
 		}
-		bs, err := bindings(m)
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range bs {
-			if err := b.compile(s.plans, s.inputs); err != nil {
+		for _, of := range m.Bindings {
+			b, err := newBinding(of)
+			if err != nil {
 				return nil, err
 			}
+			s.inputs.add(b)
+			bound = append(bound, b)
 		}
-		bound = append(bound, bs...)
 	}
 	if svc.Register == nil {
 		if len(bound) > 0 {

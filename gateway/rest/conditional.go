@@ -35,7 +35,7 @@ type keeping struct {
 func (s *Server) newKeeping(b *Binding) *keeping {
 	rule := b.Method.Rule.Cache
 	if rule == nil || b.Verb != http.MethodGet || b.location != nil || b.Method.Rule.SuccessCode == http.StatusNoContent ||
-		b.answer == nil && b.responseBody != "" {
+		b.answer == nil && b.ResponseField != nil {
 		return nil
 	}
 	k := &keeping{route: b.Verb + " " + b.Template.String()}
@@ -80,8 +80,8 @@ func seconds(d time.Duration) string { return strconv.FormatInt(int64(d/time.Sec
 // answerKept answers with what upstream has kept, and returns errAnswered; nil is for
 // an answer that is rendered as any other, any other error is the answer.
 func (x *exchange) answerKept() error {
-	e, ok := x.Call.Kept.(*cache.Entry)
-	if !ok || x.binding.keeping == nil {
+	e := x.answer.Cached
+	if x.binding.keeping == nil {
 		return nil
 	}
 	tag := e.ETag()
@@ -105,13 +105,13 @@ func (x *exchange) answerKept() error {
 // describe puts on what a kept answer says of itself. max-age is the whole time that
 // it is fresh; what is gone of it, Age says (RFC 9111, 4.2).
 func (x *exchange) describe(e *cache.Entry, tag []string) {
-	x.frame.Free() // It has been read, or need not be.
+	x.answer.Message.Free() // It has been read, or need not be.
 	x.answered, x.served = false, true
 	k, h := x.binding.keeping, x.Header()
 	h["Etag"] = tag
 	if c := h["Cache-Control"]; len(c) == 1 && c[0] == httpedge.NoStore { // Else a team's check has said what holds.
 		h["Cache-Control"] = k.control
-		if x.Call.KeptApart {
+		if x.answer.Apart {
 			h["Cache-Control"] = k.apart
 		}
 	}

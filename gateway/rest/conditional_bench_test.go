@@ -8,23 +8,21 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // keptConn answers what a cache has kept, as upstream does.
 type keptConn struct {
-	grpc.ClientConnInterface
+	upstream.Sender
 	entry *cache.Entry
 }
 
-func (c keptConn) Invoke(ctx context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
-	call := policy.Admitted(ctx)
-	call.Kept, call.Cache = c.entry, "hit"
-	*out.(*wire.Frame) = wire.Frame{Data: c.entry.Body}
+func (c keptConn) Call(_ context.Context, call *policy.Call, _ *wire.Frame, a *upstream.Answer) error {
+	a.Cached, call.Cache = c.entry, "hit"
+	a.Message = wire.Frame{Data: c.entry.Body}
 	return nil
 }
 
@@ -47,7 +45,7 @@ func BenchmarkKept(b *testing.B) {
 	}
 	edge := newEdge(b, func(o *edgeOptions) {
 		o.Conn = keptConn{entry: e}
-		for _, m := range o.Methods.Methods() {
+		for _, m := range o.Catalogue.Methods() {
 			if m.Descriptor.Name() == "ListNames" {
 				m.Rule.Cache = rule
 			}

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // TestOtherHeadersStay: what is no kept answer says what it always did.
@@ -51,9 +51,9 @@ func TestPreconditions(t *testing.T) {
 // apartConn answers what is not for everyone, although its rule is.
 type apartConn struct{ keptConn }
 
-func (c apartConn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	policy.Admitted(ctx).KeptApart = true
-	return c.keptConn.Invoke(ctx, method, in, out, opts...)
+func (c apartConn) Call(ctx context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	a.Apart = true
+	return c.keptConn.Call(ctx, call, request, a)
 }
 
 // TestKeptApart: what a canary answered is not for the caches between us and others.
@@ -68,12 +68,12 @@ func TestKeptApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, conn := range map[string]grpc.ClientConnInterface{
+	for want, conn := range map[string]upstream.Sender{
 		"public, max-age=3600": keptConn{entry: e}, "private, max-age=3600": apartConn{keptConn{entry: e}},
 	} {
 		edge := newEdge(t, func(o *edgeOptions) {
 			o.Conn = conn
-			for _, m := range o.Methods.Methods() {
+			for _, m := range o.Catalogue.Methods() {
 				if m.Descriptor.Name() == "ListNames" {
 					m.Rule.Cache = rule
 				}

@@ -14,126 +14,147 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// conn stands between the generated handlers and upstream: it is the place
-// that sees an exchange and its typed request together.
-type conn struct{ next grpc.ClientConnInterface }
+// conn is what the generated handlers call: it makes bytes of their requests, once, and
+// leaves the answer's bytes in the exchange. It is the place that sees an exchange and its
+// typed request together.
+type conn struct{ next upstream.Sender }
 
-func (c conn) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
+// calling is the exchange of a handler's call. It calls nothing but the method of its route.
+func calling(ctx context.Context, method string) (*exchange, error) {
 	x := exchangeOf(ctx)
-	if x == nil {
-		return status.Error(codes.Internal, "internal error")
+	if x == nil || x.binding == nil || x.binding.Method.FullName != method {
+		return nil, status.Error(codes.Internal, "internal error")
+	}
+	x.sent = true
+	return x, nil
+}
+
+func (c conn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.CallOption) error {
+	x, err := calling(ctx, method)
+	if err != nil {
+		return err
 	}
 	if x.handler.Context != nil { // The call ends when the request does, which the handler's context is not told.
 		ctx = x.handler.Context
 	}
-	x.sent = true
-	if err := x.fillIdempotencyKey(in); err != nil {
+	if err := x.encode(in.(proto.Message)); err != nil {
 		return err
 	}
-	if x.binding.answer != nil {
-		out = &x.frame
-		x.Call.Unread = out // What is wrong with it shows when it is rendered.
+	a := &x.answer
+	a.Reads = true // What is wrong with it shows when it is rendered.
+	err = c.next.Call(ctx, &x.Call, &x.request, a)
+	x.answered, x.parsed = err == nil, err == nil
+	x.addMetadata(a.Header)
+	x.addMetadata(a.Trailer) // The answer is whole, so that a trailer is as good as a header.
+	if err == nil && a.Cached != nil {
+		err = x.answerKept()
 	}
-	err := c.next.Invoke(ctx, method, in, out, opts...)
-	x.answered = err == nil
-	for _, o := range opts { // The answer is whole, so that a trailer is as good as a header.
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			x.addMetadata(*o.HeaderAddr)
-		case grpc.TrailerCallOption:
-			x.addMetadata(*o.TrailerAddr)
-		}
-	}
-	if err == nil && x.Call.Kept != nil {
-		return x.answerKept()
+	if err == nil && x.binding.answer == nil {
+		err = x.parse(out.(proto.Message))
+		a.Read(err)
 	}
 	return err
 }
 
-func (c conn) NewStream(ctx context.Context, d *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	x := exchangeOf(ctx)
-	if x == nil {
-		return nil, status.Error(codes.Internal, "internal error")
+// encode makes the bytes of a unary call's request.
+func (x *exchange) encode(in proto.Message) error {
+	if err := x.fillIdempotencyKey(in); err != nil {
+		return err
 	}
-	x.sent = true
-	stream, err := c.next.NewStream(ctx, d, method, opts...)
+	return upstream.Encode(&x.request, in, x.room[:])
+}
+
+// parse reads an answer for a handler that wants it: google.api.HttpBody. Its bytes stay
+// for the Location header.
+func (x *exchange) parse(out proto.Message) error {
+	if err := proto.Unmarshal(x.answer.Message.Data, out); err != nil {
+		return x.unreadable(err)
+	}
+	return nil
+}
+
+func (c conn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	x, err := calling(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := c.next.Stream(ctx, &x.Call)
 	if err != nil {
 		return nil, err
 	}
 	if x.stream != nil {
 		ended := stream.Context()
 		context.AfterFunc(ended, func() { x.stream.unblock(ended) })
-		stream = causedStream{stream, ctx}
 	}
-	stream = describedStream{stream, x, d.ServerStreams}
-	if x.binding.raw && d.ServerStreams {
-		return rawStream{stream, x}, nil
+	s := &handlerStream{Stream: stream, x: x, ctx: ctx}
+	if x.binding.raw && x.binding.Method.Descriptor.IsStreamingServer() {
+		return rawStream{s}, nil
 	}
-	if x.binding.answer == nil {
-		return stream, nil
-	}
-	return answers{stream, x}, nil
+	return s, nil
 }
 
-// answers receives into the exchange. It does so on the goroutine of the request;
-// only the sending may be another's.
-type answers struct {
-	grpc.ClientStream
-	x *exchange
-}
-
-func (s answers) RecvMsg(any) error {
-	err := s.ClientStream.RecvMsg(&s.x.frame)
-	s.x.answered = err == nil
-	return err
-}
-
-// describedStream makes headers of the service's metadata: of its header, which the
-// handler asks for before any message, and of its trailer where nothing has been
-// answered before it. A trailer behind messages reaches nobody over REST.
-type describedStream struct {
-	grpc.ClientStream
+// handlerStream is a stream as a generated handler has it. Its messages are received into
+// the exchange, on the goroutine of the request; only the sending may be another's.
+type handlerStream struct {
+	upstream.Stream
 	x       *exchange
-	streams bool // the answer is one
+	ctx     context.Context
+	request wire.Frame // that is being sent
 }
 
-func (s describedStream) Header() (metadata.MD, error) {
-	md, err := s.ClientStream.Header()
+// Header makes headers of the service's, for which the handler asks before any message.
+func (s *handlerStream) Header() (metadata.MD, error) {
+	md, err := s.Stream.Header()
 	s.x.addMetadata(md)
 	return nil, err //nolint:wrapcheck // It is upstream's status.
 }
 
-func (s describedStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
-	if s.x.Status() == 0 && (err != nil || !s.streams) {
+// SendMsg sends a message. One that has no wire form ends the call.
+func (s *handlerStream) SendMsg(m any) error {
+	if err := upstream.Encode(&s.request, m.(proto.Message), nil); err != nil {
+		if s.x.cancel != nil {
+			s.x.cancel(err)
+		}
+		return err //nolint:wrapcheck // It is upstream's status.
+	}
+	defer s.request.Free()
+	return s.Send(&s.request) //nolint:wrapcheck // It is upstream's status.
+}
+
+// RecvMsg receives a message. m is set only where the handler writes it itself.
+func (s *handlerStream) RecvMsg(m any) error {
+	err := s.receive()
+	if s.x.answered = err == nil; err == nil && s.x.binding.answer == nil {
+		return s.x.parse(m.(proto.Message))
+	}
+	return err
+}
+
+// receive makes headers of the trailer where nothing has been answered before it; one
+// behind messages reaches nobody over REST. A call that was ended for a reason does not
+// end well: the handler closes its side after a body it cannot read, and the service's
+// good end may come in before the cancelling is noticed.
+func (s *handlerStream) receive() error {
+	s.x.answer.Message.Free() // Of the message before.
+	err := s.Receive(&s.x.answer.Message)
+	if s.x.stream != nil && errors.Is(err, io.EOF) {
+		if cause := endedBy(s.ctx); cause != nil {
+			err = cause
+		}
+	}
+	if s.x.Status() == 0 && (err != nil || !s.x.binding.Method.Descriptor.IsStreamingServer()) {
 		s.x.addMetadata(s.Trailer())
 	}
 	return err //nolint:wrapcheck // It is upstream's status.
 }
 
-// causedStream does not end well when the call was ended for a reason: the
-// handler closes its side after a body it cannot read, and the service's good
-// end may come in before the cancelling is noticed.
-type causedStream struct {
-	grpc.ClientStream
-	ctx context.Context
-}
-
-func (s causedStream) RecvMsg(m any) error {
-	err := s.ClientStream.RecvMsg(m)
-	if errors.Is(err, io.EOF) {
-		if cause := endedBy(s.ctx); cause != nil {
-			return cause
-		}
-	}
-	return err
-}
-
 // fillIdempotencyKey puts the Idempotency-Key header into the request field
 // that the rule names (AIP-155).
-func (x *exchange) fillIdempotencyKey(in any) error {
+func (x *exchange) fillIdempotencyKey(in proto.Message) error {
 	fd := x.binding.Method.Rule.IdempotencyKey
 	if fd == nil {
 		return nil
@@ -148,7 +169,7 @@ func (x *exchange) fillIdempotencyKey(in any) error {
 	if !utf8.ValidString(keys[0]) {
 		return httpedge.BadField("Idempotency-Key", "must be UTF-8")
 	}
-	m := in.(proto.Message).ProtoReflect()
+	m := in.ProtoReflect()
 	if have := m.Get(fd).String(); have != "" && have != keys[0] {
 		return httpedge.BadField("Idempotency-Key", "differs from "+string(fd.Name()))
 	}

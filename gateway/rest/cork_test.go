@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"google.golang.org/grpc"
 	"io"
 	"log/slog"
 	"net"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -30,11 +31,11 @@ type sizedConn struct {
 	size atomic.Int64
 }
 
-func (c *sizedConn) Invoke(ctx context.Context, method string, in, out any, o ...grpc.CallOption) error {
-	if method != testv1.TestService_ListNames_FullMethodName {
-		return c.fakeConn.Invoke(ctx, method, in, out, o...)
+func (c *sizedConn) Call(ctx context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	if call.Method.FullName != testv1.TestService_ListNames_FullMethodName {
+		return c.fakeConn.Call(ctx, call, request, a)
 	}
-	return wire.Cloner{}.Copy(out, &testv1.ListNamesResponse{Names: []string{strings.Repeat("n", int(c.size.Load()))}})
+	return wire.Cloner{}.Copy(&a.Message, &testv1.ListNamesResponse{Names: []string{strings.Repeat("n", int(c.size.Load()))}})
 }
 
 // counted counts the writes that reach a connection.

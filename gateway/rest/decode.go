@@ -18,6 +18,17 @@ import (
 // inputs are the plans of the messages that request bodies hold, by name.
 type inputs map[protoreflect.FullName]*transcode.Plan
 
+func (in inputs) add(b *Binding) {
+	if b.input == nil {
+		return
+	}
+	md := b.Method.Descriptor.Input()
+	if b.BodyField != nil {
+		md = b.BodyField.Message()
+	}
+	in[md.FullName()] = b.input
+}
+
 // NewDecoder reads request bodies.
 func (m *marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 	if s, ok := r.(*streamBody); ok {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -34,13 +35,17 @@ type asked struct {
 	// answer.
 	cancel context.CancelCauseFunc
 	sent   bool // the handler has called the method
+	// request holds the bytes of a unary call's request until the call is done.
+	request wire.Frame
+	room    [64]byte // of small ones
+	parsed  bool     // the service is done with request, whose memory may go back
 }
 
 // given is what is known of the answer before it is written.
 type given struct {
-	// frame holds the bytes of the answer, or of a stream's current message, from
+	// answer holds the bytes of the answer, or of a stream's current message, from
 	// when it has been received to when it is rendered into out.
-	frame     wire.Frame
+	answer    upstream.Answer
 	answered  bool
 	out       *[]byte // of the pool
 	packing   httpedge.Packing
@@ -135,4 +140,14 @@ func (x *exchange) write(b []byte) error {
 	x.begin()
 	_, err := x.Exchange.Write(b)
 	return err //nolint:wrapcheck // It is the connection's.
+}
+
+// End implements httpedge.Ender: the call is done, and nobody reads its request or its
+// answer any more.
+func (x *exchange) End() {
+	x.answer.Read(nil)
+	x.answer.Message.Free()
+	if x.parsed {
+		x.request.Free()
+	}
 }

@@ -77,7 +77,7 @@ func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []httpedge.Fie
 		return bad
 	}
 	w := &walker{left: maxValues}
-	if fd := x.binding.bodyField; fd == nil {
+	if fd := x.binding.BodyField; fd == nil {
 		w.message(in, x.body, "", 0)
 	} else {
 		w.field(fd, x.body, string(fd.Name()), 0)
@@ -106,7 +106,7 @@ func (x *exchange) place(bad []httpedge.FieldError) {
 		return
 	}
 	field, at := te.Field, position(te)
-	switch fd := x.binding.bodyField; {
+	switch fd := x.binding.BodyField; {
 	case fd != nil && field != "":
 		field = join(string(fd.Name()), field)
 	case fd != nil:

@@ -6,21 +6,24 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // waitingConn answers when its call has ended, and says what of it there was.
 type waitingConn struct {
-	grpc.ClientConnInterface
+	upstream.Sender
 	entered chan struct{}
 	ended   error
 	within  time.Duration
 }
 
-func (c *waitingConn) Invoke(ctx context.Context, _ string, _, _ any, opts ...grpc.CallOption) error {
+func (c *waitingConn) Call(ctx context.Context, _ *policy.Call, _ *wire.Frame, a *upstream.Answer) error {
 	if end, ok := ctx.Deadline(); ok {
 		c.within = time.Until(end)
 	}
@@ -30,11 +33,7 @@ func (c *waitingConn) Invoke(ctx context.Context, _ string, _, _ any, opts ...gr
 	case <-time.After(10 * time.Second): // Nobody has ended it.
 	}
 	c.ended = ctx.Err()
-	for _, o := range opts {
-		if h, ok := o.(grpc.HeaderCallOption); ok {
-			*h.HeaderAddr = metadata.Pairs("let-out", "1")
-		}
-	}
+	a.Header = metadata.Pairs("let-out", "1")
 	return status.FromContextError(ctx.Err()).Err()
 }
 

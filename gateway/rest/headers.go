@@ -5,10 +5,9 @@ import (
 	"net/http"
 	"strings"
 
-	"google.golang.org/protobuf/reflect/protoreflect"
-
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 // Headers made once; nobody writes into them.
@@ -58,11 +57,11 @@ func inert(contentType string) bool {
 	return strings.HasPrefix(t, "audio/") || strings.HasPrefix(t, "video/")
 }
 
-// answersRaw says whether a method's answer over REST is a google.api.HttpBody.
-func answersRaw(out protoreflect.MessageDescriptor, responseBody string) bool {
-	if responseBody == "" {
-		return out.FullName() == httpBodyName
+// answersRaw says whether a binding's answer is a google.api.HttpBody.
+func answersRaw(b *schema.Binding) bool {
+	md := b.Method.Descriptor.Output()
+	if b.ResponseField != nil {
+		md = b.ResponseField.Message()
 	}
-	fd := out.Fields().ByName(protoreflect.Name(responseBody))
-	return fd != nil && fd.Message() != nil && fd.Message().FullName() == httpBodyName
+	return md != nil && md.FullName() == httpBodyName
 }

@@ -16,23 +16,24 @@ import (
 
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/genproto/googleapis/api/httpbody"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // fakeConn answers Echo with what it was sent, and remembers what reached it.
 type fakeConn struct {
-	grpc.ClientConnInterface
 	mu       sync.Mutex
 	calls    []string
 	requests []proto.Message
@@ -41,31 +42,43 @@ type fakeConn struct {
 	download *httpbody.HttpBody
 }
 
-func (f *fakeConn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.CallOption) error {
-	f.note(ctx, method, in)
-	switch method {
-	case testv1.TestService_Echo_FullMethodName:
-		req := in.(*testv1.EchoRequest)
-		return wire.Cloner{}.Copy(out, &testv1.EchoResponse{Id: req.GetId(), Inner: req.GetInner(), Kinds: req.GetKinds()})
-	case testv1.TestService_ListNames_FullMethodName:
-		return wire.Cloner{}.Copy(out, &testv1.ListNamesResponse{Names: []string{"n0"}})
+func (f *fakeConn) Call(ctx context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	in := messageOf(call.Method.Descriptor.Input())
+	if err := proto.Unmarshal(request.Data, in); err != nil {
+		return err
+	}
+	f.note(ctx, call.Method.FullName, in)
+	switch in := in.(type) {
+	case *testv1.EchoRequest:
+		return wire.Cloner{}.Copy(&a.Message, &testv1.EchoResponse{Id: in.GetId(), Inner: in.GetInner(), Kinds: in.GetKinds()})
+	case *testv1.ListNamesRequest:
+		return wire.Cloner{}.Copy(&a.Message, &testv1.ListNamesResponse{Names: []string{"n0"}})
 	}
 	return nil
 }
 
-func (f *fakeConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	f.note(ctx, method, nil)
-	return &fakeStream{ctx: ctx, conn: f}, nil
+// messageOf is an empty message of the linked type.
+func messageOf(md protoreflect.MessageDescriptor) proto.Message {
+	t, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName())
+	if err != nil {
+		panic(err)
+	}
+	return t.New().Interface()
 }
 
-func (f *fakeConn) note(ctx context.Context, method string, in any) {
+func (f *fakeConn) Stream(ctx context.Context, call *policy.Call) (upstream.Stream, error) {
+	f.note(ctx, call.Method.FullName, nil)
+	return &fakeStream{ctx: ctx, conn: f, raw: call.Method.FullName == testv1.TestService_Download_FullMethodName}, nil
+}
+
+func (f *fakeConn) note(ctx context.Context, method string, in proto.Message) {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, method)
 	f.metadata = append(f.metadata, md)
-	if m, ok := in.(proto.Message); ok {
-		f.requests = append(f.requests, m)
+	if in != nil {
+		f.requests = append(f.requests, in)
 	}
 }
 
@@ -78,9 +91,9 @@ func (f *fakeConn) called() int {
 // fakeStream takes what it is sent, and answers once: with the number of
 // messages, or with the chunk of a download.
 type fakeStream struct {
-	grpc.ClientStream
 	ctx      context.Context
 	conn     *fakeConn
+	raw      bool
 	sent     int
 	answered bool
 }
@@ -90,12 +103,12 @@ func (s *fakeStream) Header() (metadata.MD, error) { return nil, s.ctx.Err() }
 func (s *fakeStream) Trailer() metadata.MD         { return nil }
 func (s *fakeStream) CloseSend() error             { return nil }
 
-func (s *fakeStream) SendMsg(any) error {
+func (s *fakeStream) Send(*wire.Frame) error {
 	s.sent++
 	return context.Cause(s.ctx)
 }
 
-func (s *fakeStream) RecvMsg(m any) error {
+func (s *fakeStream) Receive(m *wire.Frame) error {
 	if err := context.Cause(s.ctx); err != nil {
 		return err
 	}
@@ -103,9 +116,8 @@ func (s *fakeStream) RecvMsg(m any) error {
 		return io.EOF
 	}
 	s.answered = true
-	if h, ok := m.(*httpbody.HttpBody); ok {
-		proto.Merge(h, s.conn.download)
-		return nil
+	if s.raw {
+		return wire.Cloner{}.Copy(m, s.conn.download)
 	}
 	return wire.Cloner{}.Copy(m, &testv1.EchoResponse{Index: int32(s.sent)})
 }
@@ -113,9 +125,9 @@ func (s *fakeStream) RecvMsg(m any) error {
 // edgeOptions are those of an HTTP edge that serves the test service.
 type edgeOptions struct {
 	httpedge.Options
-	Methods      *policy.Table
+	Catalogue    *schema.Catalogue
 	Services     []Service
-	Conn         grpc.ClientConnInterface
+	Conn         upstream.Sender
 	MaxJSONDepth int
 	Compression  httpedge.CompressionOptions
 	Mounts       httpedge.Mounts
@@ -155,11 +167,10 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func testTable(t testing.TB) *policy.Table {
+func testTable(t testing.TB) *schema.Catalogue {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd},
-		policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 16}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,9 +186,9 @@ func newEdge(t testing.TB, change func(*edgeOptions)) *edge {
 		Options: httpedge.Options{Logger: log, Telemetry: telemetry.New(telemetry.Options{
 			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
 		})},
-		Methods:  testTable(t),
-		Services: []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
-		Conn:     e.conn,
+		Catalogue: testTable(t),
+		Services:  []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
+		Conn:      e.conn,
 	}
 	if change != nil {
 		change(&o)
@@ -205,7 +216,7 @@ func newServers(o *edgeOptions) (*Server, *httpedge.Server, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := New(Options{Methods: o.Methods, Services: o.Services, Conn: o.Conn, Telemetry: o.Telemetry, Logger: o.Logger,
+	s, err := New(Options{Catalogue: o.Catalogue, Services: o.Services, Conn: o.Conn, Telemetry: o.Telemetry, Logger: o.Logger,
 		MaxJSONDepth: o.MaxJSONDepth, Compressor: packs, APIKeyHeader: o.APIKeyHeader})
 	if err != nil {
 		return nil, nil, err

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
@@ -39,24 +38,14 @@ func newLocation(md protoreflect.MessageDescriptor, template string) (*location,
 	}
 }
 
-// of fills in the fields of a message.
-func (l *location) of(m proto.Message) string {
-	text, _ := l.fill(policy.Message{Proto: m}) // Only wire bytes can fail.
-	return text
-}
-
-// ofWire fills in the fields of a message in wire form.
-func (l *location) ofWire(wire []byte) (string, error) {
-	return l.fill(policy.Message{Wire: wire})
-}
-
-// fill fills in the fields; a slash in one does not make a segment.
-func (l *location) fill(m policy.Message) (string, error) {
+// of fills in the fields of a message, given in wire form; a slash in one does not make
+// a segment.
+func (l *location) of(message []byte) (string, error) {
 	var b strings.Builder
 	for i, lit := range l.literals {
 		b.WriteString(lit)
 		if i < len(l.fields) {
-			value, err := l.fields[i].Of(m)
+			value, err := l.fields[i].Of(policy.Message{Wire: message})
 			if err != nil {
 				return "", err
 			}

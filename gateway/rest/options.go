@@ -4,22 +4,21 @@ import (
 	"errors"
 	"log/slog"
 
-	"google.golang.org/grpc"
-
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
-// Options of a Server. Methods, Services, Conn, Telemetry and
+// Options of a Server. Catalogue, Services, Conn, Telemetry and
 // Logger are needed.
 type Options struct {
-	// Methods are the methods with their rules.
-	Methods *policy.Table
+	// Catalogue has the methods with their rules and bindings.
+	Catalogue *schema.Catalogue
 	// Services are their generated handlers.
 	Services []Service
-	// Conn is what the handlers call.
-	Conn grpc.ClientConnInterface
+	// Conn is where calls go.
+	Conn upstream.Sender
 	// Telemetry counts by route.
 	Telemetry *telemetry.Telemetry
 	// Logger gets failures to answer.

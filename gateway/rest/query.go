@@ -149,7 +149,7 @@ func snakeCase(s string) string {
 
 // refuses says why a query parameter cannot be taken; "" means it can.
 func (b *Binding) refuses(key string) string {
-	if b.body != bodyNone && b.bodyField == nil {
+	if b.body != bodyNone && b.BodyField == nil {
 		return "unknown query parameter: this call takes its fields from the body"
 	}
 	fd := fieldByPath(b.Method.Descriptor.Input(), key)

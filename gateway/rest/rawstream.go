@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 	"google.golang.org/genproto/googleapis/api/httpbody"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -16,14 +15,11 @@ import (
 // would write a line feed behind every message, and a failure as more data, so the
 // first RecvMsg forwards the whole stream itself; to the handler the stream then has no
 // messages. RecvMsg runs on the goroutine of the request.
-type rawStream struct {
-	grpc.ClientStream
-	x *exchange
-}
+type rawStream struct{ *handlerStream }
 
-// RecvMsg implements grpc.ClientStream. m is only memory to receive into.
+// RecvMsg implements grpc.ClientStream. m is only memory to parse into.
 func (s rawStream) RecvMsg(m any) error {
-	if err := s.x.forwardRaw(s.ClientStream, m); err != nil {
+	if err := s.forwardRaw(m.(proto.Message)); err != nil {
 		s.x.FailOrBreak(err)
 	}
 	return io.EOF
@@ -33,20 +29,21 @@ func (s rawStream) RecvMsg(m any) error {
 // content type is the answer's: HTTP has one for all of it, and it has been sent when
 // the next message comes, so that what later ones say of it does not count. Extensions
 // have no form in HTTP.
-func (x *exchange) forwardRaw(from grpc.ClientStream, m any) error {
+func (s rawStream) forwardRaw(m proto.Message) error {
+	x := s.x
 	for {
-		err := from.RecvMsg(m)
+		err := s.handlerStream.RecvMsg(m)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		body := x.binding.rawBody(m.(proto.Message))
+		body := x.binding.rawBody(m)
 		if x.Status() == 0 {
 			x.Header()["Content-Type"] = contentTypeOf(body)
 			if x.binding.location != nil {
-				x.locate(m.(proto.Message))
+				x.locate(m)
 			}
 		}
 		if err = x.write(body.GetData()); err == nil {
@@ -61,9 +58,9 @@ func (x *exchange) forwardRaw(from grpc.ClientStream, m any) error {
 // rawBody is the google.api.HttpBody of an answer: the message, or its field
 // responseBody.
 func (b *Binding) rawBody(m proto.Message) *httpbody.HttpBody {
-	if b.responseBody != "" {
+	if b.ResponseField != nil {
 		in := m.ProtoReflect()
-		m = in.Get(in.Descriptor().Fields().ByName(b.responseBody)).Message().Interface()
+		m = in.Get(in.Descriptor().Fields().ByName(b.ResponseField.Name())).Message().Interface()
 	}
 	body, _ := m.(*httpbody.HttpBody)
 	return body

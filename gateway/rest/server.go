@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/route"
-	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
 // Server serves the routes of google.api.http: an httpedge.Protocol.
@@ -18,13 +17,8 @@ type Server struct {
 	o      Options
 	index  route.Index[*Binding]
 	routes []*Binding
-	plans  *transcode.Set
 	inputs inputs
 }
-
-// maxJSON bounds an answer, or a message of a stream, in bytes of JSON: empty messages
-// in a list take two bytes on the wire, and fifty times that here.
-const maxJSON = 128 << 20
 
 // New captures the generated handlers and builds the route index. What is
 // wrong with a service stops it: a handler that calls another method than its
@@ -33,7 +27,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, plans: transcode.New(transcode.Options{MaxJSON: maxJSON})}
+	s := &Server{o: o}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {
@@ -105,7 +99,7 @@ func (s *Server) Serve(ctx context.Context, h *httpedge.Exchange, path string) b
 		return true
 	}
 	x := &exchange{Exchange: h, server: s, binding: b}
-	defer x.frame.Free()
+	h.Ender = x
 	if err := x.serve(x.carry(ctx), params); err != nil {
 		x.Fail(err)
 		return true

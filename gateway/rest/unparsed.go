@@ -10,7 +10,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
-// Answers are not parsed: conn has upstream put their bytes into the exchange,
+// Answers are not parsed: conn has their bytes put into the exchange,
 // rewrite puts the exchange in the place of the handler's message, which stays
 // empty, and the marshaler has the binding's plan write JSON from the bytes.
 
@@ -37,13 +37,13 @@ func (x *exchange) render(before, after string) ([]byte, error) {
 	if x.out == nil {
 		x.out = httpedge.TakeBuffer()
 	}
-	b, err := x.binding.answer.AppendMasked(append((*x.out)[:0], before...), x.frame.Data, x.mask)
-	x.frame.Free()
+	b, err := x.binding.answer.AppendMasked(append((*x.out)[:0], before...), x.answer.Message.Data, x.mask)
+	x.answer.Message.Free()
 	x.answered = false
 	if err == nil {
 		err = x.unlocated
 	}
-	x.Call.AnswerRead(err)
+	x.answer.Read(err)
 	if err != nil {
 		return nil, x.unreadable(err)
 	}
@@ -59,20 +59,16 @@ func (x *exchange) unreadable(err error) error {
 	return httpedge.BadResponse()
 }
 
-// locate makes the Location header. m is the handler's message: the answer
-// itself, or, where that is unparsed, an empty one of its type.
+// locate makes the Location header. m is memory of the answer's type.
 func (x *exchange) locate(m proto.Message) {
-	l := x.binding.location
-	if x.binding.answer == nil {
-		x.Header().Set("Location", l.of(m))
-		return
-	}
-	text, err := l.ofWire(x.frame.Data)
+	l, answer := x.binding.location, x.answer.Message.Data
+	text, err := l.of(answer)
 	if err != nil { // Policy's scan refuses more than the parser does, who has the last word on an answer.
-		if x.unlocated = proto.Unmarshal(x.frame.Data, m); x.unlocated != nil {
+		if x.unlocated = (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(answer, m); x.unlocated != nil {
 			return
 		}
-		text = l.of(m)
+		again, _ := proto.Marshal(m) // What has been read can be written.
+		text, _ = l.of(again)
 	}
 	x.Header().Set("Location", text)
 }

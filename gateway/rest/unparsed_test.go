@@ -10,7 +10,6 @@ import (
 	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -19,6 +18,8 @@ import (
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/httpedge"
+	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -90,11 +91,8 @@ func TestLocationOfOddAnswer(t *testing.T) {
 func TestScalarResponseBody(t *testing.T) {
 	places(t, func(t *testing.T, e *edge, b *backend) {
 		names := bindingTo(t, e, "ListNames")
-		plan, err := e.rest.plans.Plan(names.Method.Descriptor.Output())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if names.answer, err = plan.Field("hidden"); err != nil {
+		var err error
+		if names.answer, err = names.Response.Field("hidden"); err != nil {
 			t.Fatal(err)
 		}
 		for want, m := range map[string]*testv1.ListNamesResponse{
@@ -155,7 +153,7 @@ func (p *countingPool) Put(b *[]byte) {
 }
 
 // receive puts data into an answer as grpc-go does: in memory of the pool.
-func (p *countingPool) receive(into any, data []byte) error {
+func (p *countingPool) receive(into *wire.Frame, data []byte) error {
 	p.mu.Lock()
 	p.out++
 	p.mu.Unlock()
@@ -167,21 +165,20 @@ func (p *countingPool) receive(into any, data []byte) error {
 
 // poolConn answers every call with the same bytes, in memory of a pool.
 type poolConn struct {
-	grpc.ClientConnInterface
 	pool countingPool
 	data []byte
 	err  error // beside the bytes
 	left int   // messages of a stream
 }
 
-func (c *poolConn) Invoke(_ context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
-	if err := c.pool.receive(out, c.data); err != nil {
+func (c *poolConn) Call(_ context.Context, _ *policy.Call, _ *wire.Frame, a *upstream.Answer) error {
+	if err := c.pool.receive(&a.Message, c.data); err != nil {
 		return err
 	}
 	return c.err
 }
 
-func (c *poolConn) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *poolConn) Stream(ctx context.Context, _ *policy.Call) (upstream.Stream, error) {
 	return &poolStream{fakeStream{ctx: ctx}, c}, nil
 }
 
@@ -190,7 +187,7 @@ type poolStream struct {
 	c *poolConn
 }
 
-func (s *poolStream) RecvMsg(m any) error {
+func (s *poolStream) Receive(m *wire.Frame) error {
 	if s.c.left == 0 {
 		return io.EOF
 	}
@@ -266,7 +263,7 @@ func TestBodies(t *testing.T) {
 		"PUT":  {echoPath + ":kinds", kinds, &testv1.EchoRequest{Id: "e1", Kinds: kinds}},
 	} {
 		e := newEdge(t, nil)
-		if got := e.do(t, httptest.NewRequest(verb, tc.path, strings.NewReader(asJSON(t, tc.body, "")))); got.status != 200 {
+		if got := e.do(t, httptest.NewRequest(verb, tc.path, strings.NewReader(asJSON(t, tc.body, nil)))); got.status != 200 {
 			t.Fatalf("%s: %d %s", verb, got.status, got.body)
 		}
 		if got := e.conn.requests[0]; !proto.Equal(got, tc.want) {

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
-	"google.golang.org/grpc"
 
 	"github.com/sluice-gateway/sluice/gateway/gatewaytest/rawhttp2"
+	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -41,9 +42,9 @@ type generous struct {
 	size int
 }
 
-func (g generous) Invoke(ctx context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
+func (g generous) Call(ctx context.Context, _ *policy.Call, _ *wire.Frame, a *upstream.Answer) error {
 	g.note(ctx)
-	out.(*wire.Frame).Data = make([]byte, g.size)
+	a.Message.Data = make([]byte, g.size)
 	return nil
 }
 

@@ -7,71 +7,15 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// describe makes the description of a service that grpc-go serves: unary
-// methods stay unary, so that unary interceptors see them.
-func (s *Server) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDesc {
-	desc := &grpc.ServiceDesc{ServiceName: string(sd.FullName()), HandlerType: (*any)(nil), Metadata: sd.ParentFile().Path()}
-	for i := range sd.Methods().Len() {
-		md := sd.Methods().Get(i)
-		m := s.o.Methods.Method("/" + string(sd.FullName()) + "/" + string(md.Name()))
-		if m == nil { // Not in the table, not offered: the table fails the start for methods without rules.
-			continue
-		}
-		if !m.Streaming() {
-			desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: string(md.Name()), Handler: s.unary(m)})
-			continue
-		}
-		desc.Streams = append(desc.Streams, grpc.StreamDesc{
-			StreamName:    string(md.Name()),
-			ClientStreams: md.IsStreamingClient(),
-			ServerStreams: md.IsStreamingServer(),
-			Handler:       s.stream(m),
-		})
-	}
-	return desc
-}
-
-// unary returns the handler of a method: admission comes before the message,
-// so that who may not call cannot make us read.
-func (s *Server) unary(offered *policy.Method) grpc.MethodHandler {
-	name := offered.FullName
-	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (any, error) {
-		if team == nil {
-			x := exchangeOf(ctx)
-			if x == nil {
-				return nil, errNotObserved
-			}
-			in := &x.room.in
-			out, err := s.forward(ctx, name, in, decode)
-			if err != nil { // After a cancel, a service in this process may still be reading.
-				return nil, err
-			}
-			x.parsed = true
-			out.HandOver()
-			return out, nil
-		}
-		in := &wire.Frame{}
-		if err := decode(in); err != nil { // A team's interceptors see the message.
-			return nil, err
-		}
-		return team(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: name}, func(ctx context.Context, req any) (any, error) {
-			out, err := s.forward(ctx, name, req.(*wire.Frame), func(any) error { return nil })
-			if err != nil {
-				return nil, err
-			}
-			return out, nil // Neither frame is given back: an interceptor may keep them.
-		})
-	}
-}
-
-func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
-	admitted, m, err := s.admit(ctx, name)
+// forward passes on a unary call.
+func (s *Server) forward(ctx context.Context, x *exchange, in *wire.Frame, decode func(any) error) (*wire.Frame, error) {
+	admitted, m, err := s.admit(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,67 +25,63 @@ func (s *Server) forward(ctx context.Context, name string, in *wire.Frame, decod
 	if err := s.fits(m, len(in.Data)); err != nil {
 		return nil, err
 	}
-	x := exchangeOf(ctx)
-	out := &x.room.out
-	err = x.state.Conn.Invoke(admitted, m.FullName, in, out, grpc.Header(&x.room.answered), grpc.Trailer(&x.room.ended))
-	x.add(x.room.answered)
-	x.addTrailer(x.room.ended)
+	a := &x.room.answer
+	*a = upstream.Answer{} // A team's interceptor may call twice.
+	err = x.state.Conn.Call(admitted, x.call, in, a)
+	x.add(a.Header)
+	x.addTrailer(a.Trailer)
 	if err != nil {
 		return nil, err
 	}
-	return out, nil
+	return &a.Message, nil
 }
 
-// stream returns the handler of a streaming method: one goroutine pumps
+// stream serves a streaming method: one goroutine pumps
 // towards the caller, and where the caller streams, another towards the
 // service. Each waits for its reader, so a slow one holds back the other side
 // and nothing piles up here.
-func (s *Server) stream(offered *policy.Method) grpc.StreamHandler {
-	d, name := offered.Descriptor, offered.FullName
-	desc := &grpc.StreamDesc{StreamName: string(d.Name()), ClientStreams: d.IsStreamingClient(), ServerStreams: d.IsStreamingServer()}
-	return func(_ any, down grpc.ServerStream) error {
-		ctx, m, err := s.admit(down.Context(), name)
-		if err != nil {
-			return err
-		}
-		x := exchangeOf(ctx)
-		x.open() // Before another goroutine reads.
-		var pumped chan struct{}
-		defer func() {
-			// Nothing holds up the pump of a call that the caller has given up; calls
-			// made and reset at once must not leave behind more of them than may run.
-			if pumped != nil && down.Context().Err() != nil {
-				<-pumped
-			}
-		}()
-		ctx, cancel := context.WithCancelCause(ctx)
-		defer cancel(nil)
-		up, err := x.state.Conn.NewStream(ctx, desc, name)
-		if err != nil {
-			return err
-		}
-		defer unstick(down.Context(), up.Context())()
-		if desc.ClientStreams {
-			x.lease.arrived() // It may wait for the service before it says anything.
-			pumped = make(chan struct{})
-			go func() {
-				defer close(pumped)
-				s.pump(down, up, m, cancel)
-			}()
-		} else if err := s.one(down, up, m); err != nil {
-			return err
-		}
-		return s.back(x, down, up, desc)
+func (s *Server) stream(down grpc.ServerStream, of *offered) error {
+	ctx, m, err := s.admit(down.Context())
+	if err != nil {
+		return err
 	}
+	x := exchangeOf(ctx)
+	x.open() // Before another goroutine reads.
+	var pumped chan struct{}
+	defer func() {
+		// Nothing holds up the pump of a call that the caller has given up; calls
+		// made and reset at once must not leave behind more of them than may run.
+		if pumped != nil && down.Context().Err() != nil {
+			<-pumped
+		}
+	}()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	up, err := x.state.Conn.Stream(ctx, x.call)
+	if err != nil {
+		return err
+	}
+	defer unstick(down.Context(), up.Context())()
+	if of.stream.ClientStreams {
+		x.lease.arrived() // It may wait for the service before it says anything.
+		pumped = make(chan struct{})
+		go func() {
+			defer close(pumped)
+			s.pump(down, up, m, cancel)
+		}()
+	} else if err := s.one(down, up, m); err != nil {
+		return err
+	}
+	return s.back(x, down, up, of.stream.ServerStreams)
 }
 
 // one passes on the only message of a caller.
-func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method) error {
+func (s *Server) one(down grpc.ServerStream, up upstream.Stream, m *policy.Method) error {
 	in := &wire.Frame{}
 	if err := s.receive(down, in, m); err != nil {
 		return err
 	}
-	if err := up.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
+	if err := up.Send(in); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	return up.CloseSend()
@@ -150,7 +90,7 @@ func (s *Server) one(down grpc.ServerStream, up grpc.ClientStream, m *policy.Met
 // pump passes on what the caller streams, until either side ends. A caller's
 // message that is refused ends the call: upstream answers with the cause of its
 // context.
-func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Method, cancel context.CancelCauseFunc) {
+func (s *Server) pump(down grpc.ServerStream, up upstream.Stream, m *policy.Method, cancel context.CancelCauseFunc) {
 	var in *wire.Frame
 	for {
 		in = s.sent(in)
@@ -165,7 +105,7 @@ func (s *Server) pump(down grpc.ServerStream, up grpc.ClientStream, m *policy.Me
 			cancel(err)
 			return
 		}
-		if up.SendMsg(in) != nil { // The pump towards the caller learns why.
+		if up.Send(in) != nil { // The pump towards the caller learns why.
 			return
 		}
 	}
@@ -189,8 +129,8 @@ func (s *Server) receive(down grpc.ServerStream, in *wire.Frame, m *policy.Metho
 	return s.fits(m, len(in.Data))
 }
 
-// back passes on what the service answers.
-func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream, desc *grpc.StreamDesc) error {
+// back passes on what the service answers: a stream, or one message.
+func (s *Server) back(x *exchange, down grpc.ServerStream, up upstream.Stream, streams bool) error {
 	header, err := up.Header()
 	if err != nil {
 		return err
@@ -203,8 +143,8 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 	var out *wire.Frame
 	for {
 		out = s.sent(out)
-		err := up.RecvMsg(out)
-		if err != nil || !desc.ServerStreams { // Until the stream has ended, it has none that could be read.
+		err := up.Receive(out)
+		if err != nil || !streams { // Until the stream has ended, it has none that could be read.
 			x.addTrailer(up.Trailer())
 		}
 		if err != nil {
@@ -216,7 +156,7 @@ func (s *Server) back(x *exchange, down grpc.ServerStream, up grpc.ClientStream,
 		if err := down.SendMsg(out); err != nil {
 			return err
 		}
-		if !desc.ServerStreams {
+		if !streams {
 			return nil
 		}
 	}

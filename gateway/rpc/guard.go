@@ -55,15 +55,12 @@ func (s *Server) arrive(x *exchange) (context.Context, error) {
 
 // admit runs the checks of a method's call, and returns the method with its rule:
 // no message has been looked at.
-func (s *Server) admit(ctx context.Context, name string) (context.Context, *policy.Method, error) {
+func (s *Server) admit(ctx context.Context) (context.Context, *policy.Method, error) {
 	x := exchangeOf(ctx)
 	if x == nil {
 		return ctx, nil, errNotObserved
 	}
-	m := x.state.Methods.Method(name)
-	if m == nil { // Every State has the same methods; one without a rule is not called.
-		return ctx, nil, errNoSuchMethod()
-	}
+	m := x.offered.Method
 	x.call.Method = m
 	ctx, err := x.state.Edge.Admit(ctx, x.call)
 	if err != nil {

@@ -9,8 +9,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 // Bounds on watches of our health. Whoever can connect may watch, without a
@@ -33,12 +35,43 @@ type healthServer struct {
 	refused func(limit string)
 
 	mu    sync.Mutex
+	known map[string]bool // services that are offered, or were: whether they are now
 	total int
 	of    map[netip.Addr]int
 }
 
 func newHealthServer(serving context.Context, o *Options) *healthServer {
-	return &healthServer{Server: health.NewServer(), serving: serving, time: o.HealthWatchTime, refused: o.Refused, of: map[netip.Addr]int{}}
+	return &healthServer{Server: health.NewServer(), serving: serving, time: o.HealthWatchTime, refused: o.Refused, known: map[string]bool{}, of: map[netip.Addr]int{}}
+}
+
+// Offer says which services health checks know from now on: those of a catalogue. Watches
+// of the others hear that they are unknown.
+func (s *Server) Offer(c *schema.Catalogue) {
+	h := s.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name := range h.known {
+		h.known[name] = false
+	}
+	for _, svc := range c.Services() {
+		h.known[svc.Name] = true
+	}
+	for name, now := range h.known {
+		st := healthpb.HealthCheckResponse_SERVICE_UNKNOWN
+		if now {
+			st = healthpb.HealthCheckResponse_SERVING
+		}
+		h.SetServingStatus(name, st)
+	}
+}
+
+// Check takes a service that is not offered any more for one that never was.
+func (h *healthServer) Check(ctx context.Context, in *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	out, err := h.Server.Check(ctx, in)
+	if err == nil && out.GetStatus() == healthpb.HealthCheckResponse_SERVICE_UNKNOWN {
+		return nil, status.Error(codes.NotFound, "unknown service")
+	}
+	return out, err
 }
 
 // Watch ends without an error when its time is up: grpc-go's client watches

@@ -26,13 +26,16 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
@@ -118,14 +121,14 @@ func start(t *testing.T, edit func(*rpc.Options)) *edge {
 func startOn(t *testing.T, l net.Listener, edit func(*rpc.Options)) *edge {
 	t.Helper()
 	services := []protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().Get(0)}
-	table, err := policy.NewTable(services, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New(services, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := &edge{t: t, backend: &backend{}, refused: map[string]int{}}
 	log := slog.New(slog.NewJSONHandler(e, nil))
 	o := rpc.Options{
-		Methods: table, Services: services, Conn: e.backend,
+		Catalogue: table, Conn: e.backend,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""), Access: log}),
 		Logger:    log,
 		Refused: func(limit string) {
@@ -271,18 +274,14 @@ func (b *backend) count() int {
 	return b.n
 }
 
-func (b *backend) Invoke(ctx context.Context, _ string, in, out any, opts ...grpc.CallOption) error {
+func (b *backend) Call(ctx context.Context, _ *policy.Call, request *wire.Frame, a *upstream.Answer) error {
 	b.note(ctx)
-	out.(*wire.Frame).Data = bytes.Clone(in.(*wire.Frame).Data) // The forwarder gives both back.
-	for _, o := range opts {
-		if h, ok := o.(grpc.HeaderCallOption); ok {
-			*h.HeaderAddr = metadata.Pairs("idempotency-replayed", "true")
-		}
-	}
+	a.Message.Data = bytes.Clone(request.Data) // The forwarder gives both back.
+	a.Header = metadata.Pairs("idempotency-replayed", "true")
 	return nil
 }
 
-func (b *backend) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (b *backend) Stream(ctx context.Context, _ *policy.Call) (upstream.Stream, error) {
 	b.note(ctx)
 	return &echoStream{ctx: ctx, messages: make(chan []byte, 16)}, nil
 }
@@ -296,22 +295,22 @@ func (s *echoStream) Header() (metadata.MD, error) { return metadata.MD{}, nil }
 func (s *echoStream) Trailer() metadata.MD         { return nil }
 func (s *echoStream) CloseSend() error             { close(s.messages); return nil }
 func (s *echoStream) Context() context.Context     { return s.ctx }
-func (s *echoStream) SendMsg(m any) error {
+func (s *echoStream) Send(m *wire.Frame) error {
 	select {
-	case s.messages <- bytes.Clone(m.(*wire.Frame).Data): // The forwarder gives them back.
+	case s.messages <- bytes.Clone(m.Data): // The forwarder gives them back.
 		return nil
 	case <-s.ctx.Done():
 		return s.ctx.Err()
 	}
 }
 
-func (s *echoStream) RecvMsg(m any) error {
+func (s *echoStream) Receive(m *wire.Frame) error {
 	select {
 	case b, ok := <-s.messages:
 		if !ok {
 			return io.EOF
 		}
-		m.(*wire.Frame).Data = b
+		m.Data = b
 		return nil
 	case <-s.ctx.Done():
 		if err := context.Cause(s.ctx); status.Code(err) != codes.Unknown {

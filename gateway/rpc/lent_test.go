@@ -7,35 +7,34 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // lateReader stands for upstream with a team's check that reads its message when the
 // call is done.
 type lateReader struct {
-	grpc.ClientConnInterface
+	upstream.Sender
 	fails      bool
 	sent, late []byte
 	done       chan struct{}
 }
 
-func (l *lateReader) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.CallOption) error {
-	lent := in.(*wire.Frame).Data // Call.Message.Wire of checks.
+func (l *lateReader) Call(_ context.Context, call *policy.Call, request *wire.Frame, a *upstream.Answer) error {
+	lent := request.Data // Call.Message.Wire of checks.
 	l.sent = bytes.Clone(lent)
-	policy.Admitted(ctx).OnDone(func(error) {
+	call.OnDone(func(error) {
 		l.late = bytes.Clone(lent)
 		close(l.done)
 	})
 	if l.fails {
 		return errors.New("refused")
 	}
-	return wire.Cloner{}.Copy(out, &testv1.EchoResponse{Id: "x"})
+	return wire.Cloner{}.Copy(&a.Message, &testv1.EchoResponse{Id: "x"})
 }
 
 // TestMessageIsLentUntilDone: the bytes of a request go back to the pool, which

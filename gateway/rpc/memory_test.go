@@ -20,11 +20,14 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -164,10 +167,10 @@ func before(t *testing.T, s *testService, remote bool) *edge {
 			service[1:] + "Down": streaming, service[1:] + "Up": streaming, service[1:] + "Chat": streaming,
 		}
 		var err error
-		if o.Methods, err = policy.NewTable(o.Services, policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, overrides); err != nil {
+		if o.Catalogue, err = schema.New([]protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().Get(0)}, schema.Options{Defaults: policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: overrides, Linked: protoregistry.GlobalTypes}); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := upstream.New(upstream.Options{Methods: o.Methods, Targets: map[string]upstream.Target{
+		conn, err := upstream.New(upstream.Options{Catalogue: o.Catalogue, Targets: map[string]upstream.Target{
 			string(testv1.File_sluice_test_v1_test_proto.Services().Get(0).FullName()): target,
 		}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {

@@ -19,10 +19,11 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// register offers a service whose unary handlers begin with ours. An
+// register offers a service of the server's own, whose unary handlers begin with ours. An
 // interceptor would come too late: grpc-go reads the message before it.
 func (s *Server) register(sd *grpc.ServiceDesc, impl any) {
 	own := *sd
@@ -33,7 +34,7 @@ func (s *Server) register(sd *grpc.ServiceDesc, impl any) {
 	s.grpc.RegisterService(&own, impl)
 }
 
-// observeUnary sees every unary call: request id, telemetry, panics, arrival.
+// observeUnary sees the unary calls of such a service: request id, telemetry, panics, arrival.
 func (s *Server) observeUnary(fullMethod string, next grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, decode func(any) error, team grpc.UnaryServerInterceptor) (resp any, err error) {
 		growStack(0)
@@ -51,19 +52,28 @@ func (s *Server) observeUnary(fullMethod string, next grpc.MethodHandler) grpc.M
 	}
 }
 
-// observeStream is the same for streams, and for what is not offered.
+// observeStream is the same for the methods of a State, for streams of our own services,
+// and for what is not offered.
 func (s *Server) observeStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	growStack(0)
 	x := s.begin(ss.Context(), info.FullMethod)
 	defer func() { s.end(x, &err, recover()) }()
 	ctx, err := s.arrive(x)
 	if err != nil {
 		return err
 	}
-	o := &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x}
-	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
-		return s.reflect(srv, o, next)
+	if m := x.offered; m != nil {
+		if m.stream == nil {
+			return s.unary(ctx, x, ss)
+		}
+		srv, info = impl, m.info // grpc-go has seen a call of a service it does not know.
 	}
-	return next(srv, o)
+	o := &observedStream{ServerStream: ss, ctx: ctx, s: s, x: x}
+	team := func(srv any, ss grpc.ServerStream) error { return runStream(s.o.Stream, srv, ss, info, next) }
+	if strings.HasPrefix(info.FullMethod, reflectionPrefix) {
+		return s.reflect(srv, o, team)
+	}
+	return team(srv, o)
 }
 
 // growStack makes the stack of a call's goroutine as large as the call will need.
@@ -85,6 +95,7 @@ type exchange struct {
 	call     *policy.Call
 	lease    *lease       // nil where no connection is
 	state    *State       // of the call, to its end
+	offered  *offered     // nil for our own services, and for what is not offered
 	held     Releaser     // gives it back
 	header   metadata.MD  // of the answer, not given to grpc-go yet
 	opened   bool         // the first of it was
@@ -92,12 +103,11 @@ type exchange struct {
 	bytesIn  atomic.Int64 // a stream is read by a goroutine of its own
 
 	room struct {
-		call     policy.Call
-		in, out  wire.Frame  // of a unary call
-		answered metadata.MD // the header of the service
-		ended    metadata.MD // its trailer
-		values   [4]string   // of header
-		used     int
+		call   policy.Call
+		in     wire.Frame      // of a unary call
+		answer upstream.Answer // to it
+		values [4]string       // of header
+		used   int
 	}
 }
 
@@ -138,7 +148,11 @@ func (s *Server) begin(ctx context.Context, fullMethod string) *exchange {
 	}
 	x.Context, x.observed = x.state.Telemetry.Begin(ctx, policy.EdgeGRPC, propagation.TextMapCarrier(carrier(md)))
 	x.observed.ID = telemetry.RequestID(carrier(md).Get("x-request-id"))
-	if series := s.offered[fullMethod]; series != nil { // Else a caller could make up labels.
+	series := s.own[fullMethod]
+	if x.offered = x.state.methods[fullMethod]; x.offered != nil {
+		series = x.offered.series
+	}
+	if series != nil { // Else a caller could make up labels.
 		x.observed.RPC, x.observed.Series = fullMethod[1:], series
 	}
 	x.header = metadata.MD{"x-request-id": x.value(x.observed.ID)}

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -34,6 +35,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -168,7 +170,7 @@ func backendDesc() *grpc.ServiceDesc {
 // is: metrics, the rule's bounds, an assertion (always the same).
 func forwarder(backend string) (*grpc.Server, error) {
 	services := []protoreflect.ServiceDescriptor{orderv1.File_shop_order_v1_order_proto.Services().Get(0)}
-	table, err := policy.NewTable(services, policy.Defaults{Deadline: 5 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New(services, schema.Options{Defaults: policy.Defaults{Deadline: 5 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		return nil, err
 	}
@@ -178,13 +180,13 @@ func forwarder(backend string) (*grpc.Server, error) {
 	}
 	metrics := telemetry.NewMetrics()
 	conn, err := upstream.New(upstream.Options{
-		Methods: table, Targets: map[string]upstream.Target{"shop.order.v1.OrderService": target}, Signer: signer{}, Observer: metered{metrics},
+		Catalogue: table, Targets: map[string]upstream.Target{"shop.order.v1.OrderService": target}, Signer: signer{}, Observer: metered{metrics},
 	})
 	if err != nil {
 		return nil, err
 	}
 	return rpc.New(rpc.Options{
-		Methods: table, Services: services, Conn: conn,
+		Catalogue: table, Conn: conn,
 		Telemetry: telemetry.New(telemetry.Options{Metrics: metrics, Tracer: noop.NewTracerProvider().Tracer("")}),
 	}).GRPC(), nil
 }

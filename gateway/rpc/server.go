@@ -14,25 +14,13 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/reflection"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
+	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
-
-// State is what a reload of the configuration replaces. A call is of one State from
-// its first byte to its last. It does not change.
-type State struct {
-	// Methods, Conn, Arrival, Edge, Client and Telemetry are those of Options.
-	Methods   *policy.Table
-	Conn      grpc.ClientConnInterface
-	Arrival   policy.Chain
-	Edge      policy.Chain
-	Client    func(peer netip.Addr, headers func(key string) []string) netip.Addr
-	Telemetry *telemetry.Telemetry
-}
 
 // Releaser takes back what Options.Current gave.
 type Releaser interface{ Release() }
@@ -42,21 +30,18 @@ type static struct{}
 
 func (static) Release() {}
 
-// Options of a Server. Methods, Services, Conn, Telemetry and
+// Options of a Server. Catalogue, Conn, Telemetry and
 // Logger are needed.
 type Options struct {
-	// Methods are the methods with their rules.
-	Methods *policy.Table
+	// Catalogue has the methods with their rules.
+	Catalogue *schema.Catalogue
 	// Current returns the State of a call that begins, which the call holds until it
 	// releases it, once. It must be quick. Nil means that the State is that of these
 	// Options. Bounds of connections and of the largest message are those of Options
-	// in any case, and so is what is offered: methods that Methods does not have never
-	// are.
+	// in any case.
 	Current func() (*State, Releaser)
-	// Services are the services to offer.
-	Services []protoreflect.ServiceDescriptor
 	// Conn is where calls go.
-	Conn grpc.ClientConnInterface
+	Conn upstream.Sender
 	// Arrival are the checks of every call, also of health, reflection and what is
 	// not offered: they run first, with a Call that has no Method yet.
 	Arrival policy.Chain
@@ -140,7 +125,7 @@ func (o Options) withDefaults() Options {
 		o.HealthWatchTime = defaultWatchTime
 	}
 	if o.Current == nil {
-		only := &State{Methods: o.Methods, Conn: o.Conn, Arrival: o.Arrival, Edge: o.Edge, Client: o.Client, Telemetry: o.Telemetry}
+		only := NewState(State{Catalogue: o.Catalogue, Conn: o.Conn, Arrival: o.Arrival, Edge: o.Edge, Client: o.Client, Telemetry: o.Telemetry})
 		o.Current = func() (*State, Releaser) { return only, static{} }
 	}
 	if o.Denied == nil {
@@ -169,28 +154,27 @@ type Server struct {
 	o       Options
 	grpc    *grpc.Server
 	health  *healthServer
-	offered map[string]*telemetry.Series // of methods, by full name
+	own     map[string]*telemetry.Series // of health and reflection, by full method name
 	serving context.Context              // ends with Drain
 	drain   context.CancelCauseFunc
 }
 
 // New builds the server; Serve starts it.
 func New(o Options) *Server {
-	s := &Server{o: o.withDefaults(), offered: map[string]*telemetry.Series{}}
+	s := &Server{o: o.withDefaults(), own: map[string]*telemetry.Series{}}
 	s.serving, s.drain = context.WithCancelCause(context.Background())
 	s.health = newHealthServer(s.serving, &s.o)
 	s.grpc = grpc.NewServer(s.options()...)
-	for _, sd := range o.Services {
-		s.register(s.describe(sd), struct{}{})
-		s.health.SetServingStatus(string(sd.FullName()), healthpb.HealthCheckResponse_SERVING)
-	}
+	s.Offer(o.Catalogue)
 	s.register(&healthpb.Health_ServiceDesc, s.health)
 	if o.Reflection {
-		reflection.Register(s.grpc) // Streams only: observeStream sees them.
+		if err := s.registerReflection(); err != nil {
+			panic(err) // Three files of grpc-go contradict one another.
+		}
 	}
 	for service, info := range s.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
-			s.offered["/"+service+"/"+m.Name] = s.o.Telemetry.Series(policy.EdgeGRPC, "", service+"/"+m.Name)
+			s.own["/"+service+"/"+m.Name] = s.o.Telemetry.Series(policy.EdgeGRPC, "", service+"/"+m.Name)
 		}
 	}
 	return s
@@ -203,9 +187,9 @@ func (s *Server) options() []grpc.ServerOption {
 		// Else it is the one there was when the program began: tests put another in
 		// its place, to find who reads memory that was given back.
 		experimental.BufferPool(mem.DefaultBufferPool()),
-		grpc.ChainUnaryInterceptor(o.Unary...), // The gateway's own is around each handler, see register.
-		grpc.ChainStreamInterceptor(append([]grpc.StreamServerInterceptor{s.observeStream}, o.Stream...)...),
-		grpc.MaxRecvMsgSize(s.maxMessage()), // Counted after decompression.
+		grpc.ChainUnaryInterceptor(o.Unary...),  // The gateway's own is around each handler, see register.
+		grpc.StreamInterceptor(s.observeStream), // It runs the team's.
+		grpc.MaxRecvMsgSize(s.maxMessage()),     // Counted after decompression.
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		// Windows of grpc-go's own choice grow to 16 MiB a stream: so much would be
 		// held for a service that reads slowly. Ours are what is held at the most.
@@ -221,8 +205,8 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.ConnectionTimeout(o.HandshakeTimeout),
 		grpc.InTapHandle(s.tap),
 		grpc.WaitForHandlers(true),
-		// What is not offered is counted and logged too.
-		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return errNoSuchMethod() }),
+		// All but the server's own services: so methods come and go while it runs.
+		grpc.UnknownServiceHandler(s.serve),
 	}
 	creds := wrap{limit: o.AnswerTimeout, patient: o.HandshakeTimeout, refused: o.Refused}
 	if o.TLS != nil {
@@ -235,7 +219,7 @@ func (s *Server) options() []grpc.ServerOption {
 // the forwarder.
 func (s *Server) maxMessage() int {
 	n := int64(0)
-	for _, m := range s.o.Methods.Methods() {
+	for _, m := range s.o.Catalogue.Methods() {
 		n = max(n, m.Rule.MaxRequestBytes)
 	}
 	// At least grpc-go's own bound: what is larger than a method takes is refused
@@ -247,7 +231,7 @@ func (s *Server) maxMessage() int {
 // moment.
 func (s *Server) longest() time.Duration {
 	d := time.Duration(0)
-	for _, m := range s.o.Methods.Methods() {
+	for _, m := range s.o.Catalogue.Methods() {
 		d = max(d, m.Rule.Deadline, m.Rule.StreamMaxAge)
 	}
 	return d

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -146,7 +147,7 @@ func TestUnknownTypes(t *testing.T) {
 		}
 	}
 	// Prefixes are anyone's; they are not all remembered.
-	s := New(Options{})
+	s := New(Options{Types: protoregistry.GlobalTypes})
 	p, err := s.Plan((&anypb.Any{}).ProtoReflect().Descriptor())
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
@@ -37,7 +38,7 @@ func nested(n int) []byte {
 // the field; what all of them take passes, known or not.
 func TestCheckRequest(t *testing.T) {
 	legacy, echo := (*testv1.Legacy)(nil).ProtoReflect().Descriptor(), (*testv1.EchoRequest)(nil).ProtoReflect().Descriptor()
-	set, id := transcode.New(transcode.Options{}), tagged(1, []byte("a"))
+	set, id := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes}), tagged(1, []byte("a"))
 	for name, tc := range map[string]struct {
 		old   bool // a Legacy, not an EchoRequest
 		wire  []byte
@@ -125,7 +126,7 @@ func FuzzCheckRequest(f *testing.F) {
 	for _, b := range [][]byte{nil, tagged(1, []byte("a")), nested(101), grouped(99, 101, nil), {0x8a, 0x80, 0x80, 0x80, 0x80, 0x00, 1, 'a'}, tagged(11, nil), {0x0a, 1, 0xff}} {
 		f.Add(b)
 	}
-	set := transcode.New(transcode.Options{})
+	set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes})
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		for _, m := range []proto.Message{&testv1.Legacy{}, &testv1.EchoRequest{}} {
 			p, err := set.Plan(m.ProtoReflect().Descriptor())

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
@@ -70,7 +71,7 @@ type codec struct {
 // TestConformance holds the table against AppendWire and AppendJSON, one behind the
 // other, and against protojson, so that an expectation that is wrong shows.
 func TestConformance(t *testing.T) {
-	set := transcode.New(transcode.Options{})
+	set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes})
 	codecs := []codec{
 		{"transcode", func(t *testing.T, like proto.Message, in []byte) ([]byte, error) {
 			p := planOf(t, set, like)

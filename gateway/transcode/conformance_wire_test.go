@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -70,7 +71,7 @@ func TestConformanceWire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ours, err := planOf(t, transcode.New(transcode.Options{}), c.message).AppendJSON(nil, wire)
+			ours, err := planOf(t, transcode.New(transcode.Options{Types: protoregistry.GlobalTypes}), c.message).AppendJSON(nil, wire)
 			if (err != nil) != (c.want == "") {
 				t.Errorf("AppendJSON: %s, %v", ours, err)
 			}

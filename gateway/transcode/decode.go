@@ -13,7 +13,12 @@ type Error struct {
 	Offset, Line, Column int
 	// Reason says what is wrong; it quotes nothing of what was sent but names.
 	Reason string
+
+	syntax bool
 }
+
+// IsSyntax says that what was read is no JSON at all.
+func (e *Error) IsSyntax() bool { return e.syntax }
 
 func (e *Error) Error() string {
 	where := ""
@@ -34,18 +39,29 @@ func (e *Error) Error() string {
 // are written in the order in which they come; those without presence are left out
 // where they are zero. Inside an Any, too: unlike protojson, it does not sort them.
 func (p *Plan) AppendWire(dst, data []byte) ([]byte, error) {
-	plans := &p.set.in
-	d, ok := plans.readers.Get().(*reader)
+	d := p.set.reader(dst, data)
+	return d.end(d.whole(p), dst, data)
+}
+
+// reader returns one of the set's that is ready for a document.
+func (s *Set) reader(dst, data []byte) *reader {
+	d, ok := s.in.readers.Get().(*reader)
 	if !ok {
 		d = &reader{}
 	}
-	d.begin(plans, p.set.o, dst, data)
-	ok = d.whole(p)
-	out, err := d.out, d.err
+	d.begin(&s.in, s, dst, data)
+	return d
+}
+
+// end gives the reader back, and returns what it has written, or its error and dst.
+func (d *reader) end(ok bool, dst, data []byte) ([]byte, error) {
+	out, err, plans := d.out, d.err, d.plans
 	d.release()
 	plans.readers.Put(d)
 	if !ok {
-		err.locate(data)
+		if data != nil { // A text has no lines.
+			err.locate(data)
+		}
 		return dst, err
 	}
 	return out, nil
@@ -54,21 +70,24 @@ func (p *Plan) AppendWire(dst, data []byte) ([]byte, error) {
 // whole reads the one value of the document and what is behind it.
 func (d *reader) whole(p *Plan) bool {
 	if p.field == nil {
-		if !d.message(p.in) {
+		if from := 0; !d.message(p.in) && !d.resume("", "", 0, &from) {
 			return false
 		}
 	} else if f := p.in.fields[p.field.Index()]; !d.alone(f) {
-		return d.within(f.name)
+		if from := 0; !d.resume(f.name, ".", 0, &from) {
+			return false
+		}
 	}
 	if d.next(); d.pos < len(d.in) {
-		return d.fail(d.pos, "is not JSON: something follows the value")
+		return d.notJSON(d.pos, "something follows the value")
 	}
-	return true
+	return len(d.found) == 0
 }
 
 // alone reads the value of a field that is the whole document; null leaves it unset.
 func (d *reader) alone(f *decodeField) bool {
-	if d.next() == 'n' && !f.nullable && d.literal("null") {
+	plain := d.request && f.nests() != nil && f.message.known == knownNone // A request without its message is no call.
+	if d.next() == 'n' && (!f.nullable || d.clears) && !plain && d.literal("null") {
 		return true
 	}
 	return d.field(f)
@@ -88,25 +107,35 @@ type reader struct {
 	most    int  // those there were at first
 	open    int  // objects and arrays that are open
 	openMax int  // what open may be: only inside an Any does protojson count them
-	partial bool // inside an Any, where required fields may be missing
+	partial bool // required fields may be missing: inside an Any, and in a request
+	request bool // of a REST call: see AppendRequest
+	clears  bool // null leaves any field unset, be it a google.protobuf.Value
 	err     *Error
 	joint   string // what goes between a name and the path that err has so far
+
+	// found is what is wrong, where all of it is wanted: at most enough errors, 0 where
+	// the first one ends the reading.
+	found  []finding
+	enough int
 
 	// Stacks that the levels share, so that none of them allocates.
 	seen    []uint64 // the fields and oneofs that an object has had, a bit each
 	seenExt []int32  // the extensions it has had, by number
 	keys    keyStack // the keys that a map has had
 	scratch []byte   // a string without its escapes
+	quoted  []byte   // a text as JSON has it
+	starts  []int    // of the messages that lead to a text's field
 	typesAt typeIndex
 }
 
 // begin makes the reader ready for a document.
-func (d *reader) begin(plans *decodePlans, o Options, dst, data []byte) {
+func (d *reader) begin(plans *decodePlans, s *Set, dst, data []byte) {
 	d.in, d.pos, d.out = data, 0, dst
-	d.plans, d.types = plans, o.resolver()
-	d.most = o.maxDepth()
+	d.plans, d.types = plans, s.types
+	d.most = s.o.maxDepth()
 	d.depth = d.most
-	d.open, d.openMax, d.partial = 0, int(^uint(0)>>1), false
+	d.open, d.openMax = 0, int(^uint(0)>>1)
+	d.partial, d.request, d.clears, d.enough = false, false, false, 0
 	d.seen, d.seenExt = d.seen[:0], d.seenExt[:0]
 	d.keys.reset()
 	d.typesAt.reset()
@@ -118,7 +147,10 @@ const maxKept = 64 << 10
 // release lets go of everything that is the caller's, and of what an unusual
 // document has made large.
 func (d *reader) release() {
-	d.in, d.out, d.err, d.types, d.plans = nil, nil, nil, nil, nil
+	d.in, d.out, d.err, d.found, d.types, d.plans = nil, nil, nil, nil, nil, nil
+	if cap(d.quoted) > maxKept {
+		d.quoted = nil
+	}
 	if cap(d.scratch) > maxKept {
 		d.scratch = nil
 	}

@@ -5,6 +5,8 @@ package transcode_test
 import (
 	"testing"
 
+	"google.golang.org/protobuf/reflect/protoregistry"
+
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
@@ -13,7 +15,7 @@ import (
 // TestDecodeAllocations holds that AppendWire allocates nothing once its buffers
 // are there, but for what an Any holds.
 func TestDecodeAllocations(t *testing.T) {
-	set := transcode.New(transcode.Options{})
+	set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes})
 	order, kinds := planOf(t, set, &orderv1.CreateOrderRequest{}), planOf(t, set, &testv1.Kinds{})
 	for name, c := range map[string]struct {
 		p    *transcode.Plan

@@ -16,10 +16,10 @@ func (d *reader) any() bool {
 		return d.want("an object")
 	}
 	// protojson bounds what is nested in here by counting objects and arrays, too.
-	openMax, partial := d.openMax, d.partial
-	d.openMax, d.partial = min(d.openMax, d.open+1+d.depth), true
+	openMax, partial, clears, enough := d.openMax, d.partial, d.clears, d.enough
+	d.openMax, d.partial, d.clears, d.enough = min(d.openMax, d.open+1+d.depth), true, false, 0
 	ok := d.anyHere()
-	d.openMax, d.partial = openMax, partial
+	d.openMax, d.partial, d.clears, d.enough = openMax, partial, clears, enough
 	return ok
 }
 
@@ -255,7 +255,7 @@ func (d *reader) walk(start int) bool {
 			}
 		default:
 			if d.pos >= len(d.in) {
-				return d.fail(d.pos, reasonEnd)
+				return d.notJSON(d.pos, endsEarly)
 			}
 			d.pos++
 		}

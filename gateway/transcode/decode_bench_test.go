@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -72,7 +73,7 @@ func BenchmarkDecode(b *testing.B) {
 		{"user", []byte(userBody), func() proto.Message { return &userv1.CreateUserRequest{} }, func() any { return &jsonUser{} }},
 		{"100kB", orderBody(780), func() proto.Message { return &orderv1.CreateOrderRequest{} }, func() any { return &jsonOrder{} }},
 	} {
-		p := planOf(b, transcode.New(transcode.Options{}), c.into())
+		p := planOf(b, transcode.New(transcode.Options{Types: protoregistry.GlobalTypes}), c.into())
 		run := func(name string, f func(buf []byte) ([]byte, error)) {
 			b.Run(c.name+"/"+name, func(b *testing.B) {
 				b.ReportAllocs()

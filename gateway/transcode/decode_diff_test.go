@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -37,7 +38,7 @@ const testDepth = 8
 // decodePlans are the plans of the messages in decoded.
 func decodePlans(tb testing.TB) []*transcode.Plan {
 	tb.Helper()
-	set := transcode.New(transcode.Options{MaxDepth: testDepth})
+	set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes, MaxDepth: testDepth})
 	plans := make([]*transcode.Plan, len(decoded))
 	for i, m := range decoded {
 		plans[i] = planOf(tb, set, m)
@@ -65,6 +66,7 @@ func sameDecoding(tb testing.TB, p *transcode.Plan, like proto.Message, data []b
 	}
 	prefix := []byte("before")
 	wire, err := p.AppendWire(prefix, data)
+	sameErrors(tb, p, data)
 	if err != nil {
 		checkError(tb, err, data)
 		if string(wire) != "before" {

@@ -23,7 +23,7 @@ import (
 
 // TestDecodeDepth asks for nesting around the limit, in every way that there is.
 func TestDecodeDepth(t *testing.T) {
-	set := transcode.New(transcode.Options{MaxDepth: testDepth})
+	set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes, MaxDepth: testDepth})
 	const inAny = `{"@type":"google.protobuf.Any","value":`
 	for _, c := range []struct {
 		like               proto.Message
@@ -120,7 +120,7 @@ func oddFile(t *testing.T) protoreflect.FileDescriptor {
 // TestDecodeOdd holds AppendWire against protojson over a message of oddities.
 func TestDecodeOdd(t *testing.T) {
 	like := dynamicpb.NewMessage(oddFile(t).Messages().ByName("Odd"))
-	p := planOf(t, transcode.New(transcode.Options{MaxDepth: testDepth}), like)
+	p := planOf(t, transcode.New(transcode.Options{Types: protoregistry.GlobalTypes, MaxDepth: testDepth}), like)
 	taken := 0
 	ask := func(members string) {
 		if sameDecoding(t, p, like, []byte(`{"n139":1`+members+`}`)) {
@@ -189,7 +189,7 @@ func TestDecodeLargeMaps(t *testing.T) {
 // TestDecodeField holds that the plan of a field reads its value in place of the
 // whole: what HttpRule.body names.
 func TestDecodeField(t *testing.T) {
-	p := planOf(t, transcode.New(transcode.Options{}), &testv1.Legacy{})
+	p := planOf(t, transcode.New(transcode.Options{Types: protoregistry.GlobalTypes}), &testv1.Legacy{})
 	for _, c := range []struct{ field, in, whole string }{
 		{"note", `"a"`, `{"note":"a"}`}, {"loose", `[1,2]`, `{"loose":[1,2]}`}, {"m_fit", `{"a":0}`, `{"mFit":{"a":0}}`},
 		{"c_message", `{"id":"x"}`, `{"cMessage":{"id":"x"}}`}, {"part", `{}`, `{"part":{}}`}, {"note", `null`, `{}`},
@@ -226,7 +226,7 @@ func TestDecodeField(t *testing.T) {
 // time, at once.
 func TestDecodeAtOnce(t *testing.T) {
 	for range 20 {
-		set := transcode.New(transcode.Options{MaxDepth: testDepth})
+		set := transcode.New(transcode.Options{Types: protoregistry.GlobalTypes, MaxDepth: testDepth})
 		p := planOf(t, set, &anypb.Any{})
 		var wg sync.WaitGroup
 		for i := range 8 {

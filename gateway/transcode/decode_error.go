@@ -8,12 +8,19 @@ import (
 	"unicode/utf8"
 )
 
-const reasonEnd = "is not JSON: it ends too early"
+const endsEarly = "it ends too early"
 
 // fail keeps what is wrong at a place, and is false.
 func (d *reader) fail(at int, reason string) bool {
 	d.err = &Error{Offset: at, Reason: reason}
 	d.joint = ""
+	return false
+}
+
+// notJSON is fail for what is no JSON at all, so that nothing behind it can be read.
+func (d *reader) notJSON(at int, why string) bool {
+	d.fail(at, "is not JSON: "+why)
+	d.err.syntax = true
 	return false
 }
 
@@ -29,11 +36,11 @@ func (d *reader) want(what string) bool {
 	at := d.pos
 	switch {
 	case at >= len(d.in):
-		return d.fail(at, reasonEnd)
+		return d.notJSON(at, endsEarly)
 	case c == '"' || c == '{' || c == '[' || c == '-' || isDigit(c) || d.literal("null") || d.literal("true") || d.literal("false"):
 		return d.fail(at, "must be "+what)
 	}
-	return d.fail(at, "is not JSON: a value is wanted here")
+	return d.notJSON(at, "a value is wanted here")
 }
 
 func (d *reader) tooDeep() bool {
@@ -82,27 +89,20 @@ const (
 
 // within puts the name of what the error is in before its path; it is false.
 func (d *reader) within(name string) bool {
-	d.prepend(name, d.joint)
+	d.err.within(name, d.joint)
 	d.joint = "."
 	return false
 }
 
-// element puts the position in a list before the path of the error; it is false.
-func (d *reader) element(i int) bool {
-	d.prepend("["+strconv.Itoa(i)+"]", d.joint)
-	d.joint = ""
-	return false
-}
-
-func (d *reader) prepend(name, joint string) {
-	if d.err.Field == "" {
+func (e *Error) within(name, joint string) {
+	if e.Field == "" {
 		joint = ""
 	}
-	switch path := d.err.Field; {
+	switch path := e.Field; {
 	case len(path) < maxPath:
-		d.err.Field = name + joint + path
+		e.Field = name + joint + path
 	case !strings.HasPrefix(path, "…"):
-		d.err.Field = "…" + joint + path
+		e.Field = "…" + joint + path
 	}
 }
 
@@ -130,16 +130,14 @@ func (e *Error) locate(data []byte) {
 	e.Column = len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-// oneofReason names the fields of a oneof, of which two were given.
-func oneofReason(f *decodeField) string {
-	fds := f.fd.ContainingOneof().Fields()
-	names := make([]string, 0, maxEnumNames)
-	for i := range min(fds.Len(), maxEnumNames) {
-		names = append(names, string(fds.Get(i).Name()))
+// oneofReason names the other fields of a oneof that an object has had. One that was null,
+// and so did not count, is among them.
+func (p *decodePlan) oneofReason(f *decodeField, seen []uint64) string {
+	var names []string
+	for _, other := range p.fields {
+		if other != f && other.oneof == f.oneof && seen[other.bit/64]&(1<<(other.bit%64)) != 0 && len(names) < maxEnumNames {
+			names = append(names, other.name)
+		}
 	}
-	what := strings.Join(names, ", ")
-	if more := fds.Len() - maxEnumNames; more > 0 {
-		what += " and " + strconv.Itoa(more) + " others"
-	}
-	return "only one may be given of " + what
+	return "excludes " + strings.Join(names, ", ") + ", which is given, too: they are of one oneof"
 }

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
@@ -92,7 +93,7 @@ func TestDecodeErrorShown(t *testing.T) {
 // TestDecodeErrorDeep holds that the path of an error is bounded where messages may
 // nest without end.
 func TestDecodeErrorDeep(t *testing.T) {
-	p := planOf(t, transcode.New(transcode.Options{MaxDepth: 5000}), proto.Message(&testv1.Kinds{}))
+	p := planOf(t, transcode.New(transcode.Options{Types: protoregistry.GlobalTypes, MaxDepth: 5000}), proto.Message(&testv1.Kinds{}))
 	doc := strings.Repeat(`{"wStruct":{"a":`, 1) + strings.Repeat(`{"long name of a member":`, 3000) + "x"
 	_, err := p.AppendWire(nil, []byte(doc))
 	var bad *transcode.Error

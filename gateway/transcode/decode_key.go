@@ -57,20 +57,17 @@ func keyWanted(kind protoreflect.Kind) string {
 	}
 }
 
-// atKey puts the key of a map, the string at a place, before the path of the error;
-// it is false.
-func (d *reader) atKey(at int, f *decodeField) bool {
-	err, joint := d.err, d.joint
+// keyName is the key of a map, the string at a place, as paths of errors have it.
+func (d *reader) keyName(at int, f *decodeField) string {
+	err, joint, pos := d.err, d.joint, d.pos
 	d.pos = at
 	key, _ := d.text() // It has been read before.
-	d.err, d.joint = err, joint
+	d.err, d.joint, d.pos = err, joint, pos
 	name := shown(key)
 	if f.kind == protoreflect.StringKind {
 		name = strconv.Quote(name)
 	}
-	d.prepend("["+name+"]", d.joint)
-	d.joint = ""
-	return false
+	return "[" + name + "]"
 }
 
 // keyStack holds the keys of the maps that are being read, the innermost on top,

@@ -198,25 +198,33 @@ func (d *reader) mask() bool {
 
 const maskTag = 1<<3 | byte(protowire.BytesType)
 
-// maskPath writes a path in snake_case; it is false where that is none.
+// maskPath writes a path in snake_case; it is false where that is none. In a request each
+// name may be in snake_case already, or * for all of a message (AIP-134, AIP-161): clients
+// of Google's APIs write all of these in a query.
 func (d *reader) maskPath(path []byte) bool {
-	first := true
-	for _, c := range path {
+	first, upper, under := true, false, false
+	for i, c := range path {
 		switch {
 		case c >= 'A' && c <= 'Z':
 			d.out = append(d.out, '_', c+'a'-'A')
+			upper = true
 		case c >= 'a' && c <= 'z', isDigit(c) && !first:
 			d.out = append(d.out, c)
 		case c == '.' && !first:
 			d.out = append(d.out, c)
-			first = true
+			first, upper, under = true, false, false
 			continue
+		case d.request && c == '_' && !first:
+			d.out = append(d.out, c)
+			under = true
+		case d.request && c == '*' && first && (i+1 == len(path) || path[i+1] == '.'):
+			d.out = append(d.out, c)
 		default:
 			return false
 		}
 		first = false
 	}
-	return !first
+	return !first && !(upper && under)
 }
 
 // secondsAndNanos writes the two fields of a Timestamp or a Duration.

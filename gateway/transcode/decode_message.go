@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -62,40 +63,42 @@ func (d *reader) members(p *decodePlan, base, baseExt int, inAny bool) bool {
 		return true
 	}
 	guess, typed := 0, false
-	var ok bool
+	first := len(d.found)
+	from := first
 	for again := true; again; {
 		if d.next() != '"' {
 			return d.wantName()
 		}
-		at := d.pos
-		f := d.guessed(p, guess)
+		at, name := d.pos, ""
+		f, ok := d.guessed(p, guess), true
 		if f == nil {
-			if f, ok = d.named(p, inAny); !ok {
-				return false
+			f, ok = d.named(p, inAny)
+		}
+		switch {
+		case !ok:
+		case f == nil: // It is @type, which has been read before.
+			ok = d.typeAgain(at, &typed)
+		default:
+			guess = f.bit + 1
+			if ok = d.member(p, f, at, base, baseExt); !ok {
+				name = f.name
 			}
 		}
-		if f == nil { // It is @type, which has been read before.
-			if ok = d.typeAgain(at, &typed); !ok {
-				return false
-			}
-		} else {
-			guess = f.bit + 1
-			if !d.member(p, f, at, base, baseExt) {
-				return d.within(f.name)
-			}
+		if !ok && !d.resume(name, ".", at, &from) {
+			return false
 		}
 		if again, ok = d.more('}'); !ok {
 			return false
 		}
 	}
-	return true
+	return from == first
 }
 
 func (d *reader) wantName() bool {
 	if d.pos >= len(d.in) {
-		return d.fail(d.pos, reasonEnd)
+		return d.notJSON(d.pos, endsEarly)
 	}
-	return d.fail(d.pos, "is not JSON: a name in quotes is wanted here")
+	return d.notJSON(d.pos, "a name in quotes is wanted here")
 }
 
 // guessed reads the name of one of the next fields of the message, if that is what
@@ -141,7 +144,7 @@ func (d *reader) member(p *decodePlan, f *decodeField, at, base, baseExt int) bo
 	if !d.colon() {
 		return false
 	}
-	if d.next() == 'n' && !f.nullable && d.literal("null") { // As if it were not there.
+	if d.next() == 'n' && (!f.nullable || d.clears) && d.literal("null") { // As if it were not there.
 		if f.required && !d.partial {
 			return d.fail(d.pos-len("null"), reasonRequired)
 		}
@@ -150,7 +153,7 @@ func (d *reader) member(p *decodePlan, f *decodeField, at, base, baseExt int) bo
 	if f.oneof > 0 {
 		word, bit := base+f.oneof/64, uint64(1)<<(f.oneof%64)
 		if d.seen[word]&bit != 0 {
-			return d.fail(at, oneofReason(f))
+			return d.fail(at, p.oneofReason(f, d.seen[base:]))
 		}
 		d.seen[word] |= bit
 	}
@@ -179,13 +182,19 @@ func (d *reader) first(f *decodeField, base, baseExt int) bool {
 
 // field reads the value of a field and writes it, in whatever shape it has.
 func (d *reader) field(f *decodeField) bool {
-	switch f.shape {
-	case shapeOne:
+	if f.shape == shapeOne {
 		return d.value(f, new(int))
-	case shapeMap:
-		return d.mapping(f)
 	}
-	return d.list(f)
+	clears := d.clears
+	d.clears = false // An element is replaced whole, so null is a value in it.
+	var ok bool
+	if f.shape == shapeMap {
+		ok = d.mapping(f)
+	} else {
+		ok = d.list(f)
+	}
+	d.clears = clears
+	return ok
 }
 
 // value reads one value and writes it behind the field's tag. guess is how many
@@ -248,8 +257,11 @@ func (d *reader) list(f *decodeField) bool {
 		d.out = append(d.out, f.tag...)
 		start = d.reserve(1)
 	}
+	first := len(d.found)
+	from := first
 	for i, again := 0, true; again; i++ {
 		var ok bool
+		at := d.pos
 		if f.shape == shapePacked {
 			var v uint64
 			if v, ok = d.number(f); ok {
@@ -258,8 +270,8 @@ func (d *reader) list(f *decodeField) bool {
 		} else {
 			ok = d.value(f, &guess)
 		}
-		if !ok {
-			return d.element(i)
+		if !ok && !d.resume("["+strconv.Itoa(i)+"]", "", at, &from) {
+			return false
 		}
 		if again, ok = d.more(']'); !ok {
 			return false
@@ -268,7 +280,7 @@ func (d *reader) list(f *decodeField) bool {
 	if f.shape == shapePacked {
 		d.measure(start, 1)
 	}
-	return true
+	return from == first
 }
 
 // mapping reads the object that is a map and writes its entries.
@@ -280,35 +292,56 @@ func (d *reader) mapping(f *decodeField) bool {
 		return true
 	}
 	keys := d.keys.push()
+	ok := d.entries(f, keys)
+	d.keys.pop(keys)
+	return ok
+}
+
+func (d *reader) entries(f *decodeField, keys keyFrame) bool {
+	first := len(d.found)
+	from := first
 	guess, guessValue := 1, 0
-	var ok bool
 	for again := true; again; {
 		if d.next() != '"' {
 			return d.wantName()
 		}
 		at := d.pos
-		d.out = append(d.out, f.tag...)
-		start := d.reserve(guess)
-		if !d.mapKey(f.key) {
-			return false
+		ok, keyed := d.entry(f, keys, &guess, &guessValue)
+		if !ok {
+			name := ""
+			if keyed {
+				name = d.keyName(at, f.key)
+			}
+			if !d.resume(name, "", at, &from) {
+				return false
+			}
 		}
-		key, fresh := d.keys.add(keys, d.out, start, d.plans.seed)
-		if !fresh {
-			d.fail(at, reasonTwice)
-			return d.atKey(at, f.key)
-		}
-		if !d.colon() || !d.value(f.value, &guessValue) {
-			return d.atKey(at, f.key)
-		}
-		n := d.measure(start, guess)
-		d.keys.move(key, n-guess)
-		guess = n
 		if again, ok = d.more('}'); !ok {
 			return false
 		}
 	}
-	d.keys.pop(keys)
-	return true
+	return from == first
+}
+
+// entry reads one entry of a map; keyed says that the key is right, whatever the value.
+func (d *reader) entry(f *decodeField, keys keyFrame, guess, guessValue *int) (ok, keyed bool) {
+	at := d.pos
+	d.out = append(d.out, f.tag...)
+	start := d.reserve(*guess)
+	if !d.mapKey(f.key) {
+		return false, false
+	}
+	key, fresh := d.keys.add(keys, d.out, start, d.plans.seed)
+	if !fresh {
+		return d.fail(at, reasonTwice), true
+	}
+	if !d.colon() || !d.value(f.value, guessValue) {
+		return false, true
+	}
+	n := d.measure(start, *guess)
+	d.keys.move(key, n-*guess)
+	*guess = n
+	return true, true
 }
 
 // mapKey reads a name as the key of a map and writes it.

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
 // defaultMaxDepth is how deep messages nest in JSON where Options do not say.
@@ -20,13 +19,6 @@ func (o Options) maxDepth() int {
 		return o.MaxDepth
 	}
 	return defaultMaxDepth
-}
-
-func (o Options) resolver() Resolver {
-	if o.Types != nil {
-		return o.Types
-	}
-	return protoregistry.GlobalTypes
 }
 
 // decodePlans are the plans that JSON is read by, one a message, of a Set. Those
@@ -302,4 +294,21 @@ func (p *decodePlan) missing(seen []uint64) *decodeField {
 		}
 	}
 	return nil
+}
+
+// Requires says whether the message, or one nested in it, has required fields. What an
+// Any holds is not looked at, for it may lack them.
+func (p *Plan) Requires() bool { return p.in.requires(map[*decodePlan]bool{}) }
+
+func (p *decodePlan) requires(seen map[*decodePlan]bool) bool {
+	if p == nil || seen[p] {
+		return false
+	}
+	seen[p] = true
+	for _, f := range p.fields {
+		if f.required || f.message.requires(seen) || f.value != nil && f.value.message.requires(seen) {
+			return true
+		}
+	}
+	return false
 }

@@ -67,9 +67,9 @@ func (d *reader) more(bracket byte) (again, ok bool) {
 		return false, true
 	}
 	if d.pos >= len(d.in) {
-		return false, d.fail(d.pos, reasonEnd)
+		return false, d.notJSON(d.pos, endsEarly)
 	}
-	return false, d.fail(d.pos, "is not JSON: a comma or "+string(rune(bracket))+" is wanted here")
+	return false, d.notJSON(d.pos, "a comma or "+string(rune(bracket))+" is wanted here")
 }
 
 // colon reads what stands between a name and its value.
@@ -79,9 +79,9 @@ func (d *reader) colon() bool {
 		return true
 	}
 	if d.pos >= len(d.in) {
-		return d.fail(d.pos, reasonEnd)
+		return d.notJSON(d.pos, endsEarly)
 	}
-	return d.fail(d.pos, "is not JSON: a colon is wanted here")
+	return d.notJSON(d.pos, "a colon is wanted here")
 }
 
 // text reads a string, the quote being next, and returns what it means. The bytes
@@ -137,13 +137,13 @@ func (d *reader) run(start int) (int, bool) {
 // ran checks what run has found: what ended it, and that it is UTF-8.
 func (d *reader) ran(start, end int, high bool) (int, bool) {
 	if high && !utf8.Valid(d.in[start:end]) {
-		return 0, d.fail(start-1, "is not JSON: the string is not UTF-8")
+		return 0, d.notJSON(start-1, "the string is not UTF-8")
 	}
 	if end == len(d.in) {
-		return 0, d.fail(end, reasonEnd)
+		return 0, d.notJSON(end, endsEarly)
 	}
 	if d.in[end] < ' ' {
-		return 0, d.fail(end, "is not JSON: a control character in a string must be escaped")
+		return 0, d.notJSON(end, "a control character in a string must be escaped")
 	}
 	return end, true
 }
@@ -158,7 +158,7 @@ func (d *reader) unescape(dst []byte, start, at int) ([]byte, bool) {
 			return dst, true
 		}
 		if at+1 >= len(d.in) {
-			return dst, d.fail(len(d.in), reasonEnd)
+			return dst, d.notJSON(len(d.in), endsEarly)
 		}
 		switch c := d.in[at+1]; c {
 		case '"', '\\', '/':
@@ -176,11 +176,11 @@ func (d *reader) unescape(dst []byte, start, at int) ([]byte, bool) {
 		case 'u':
 			r, n := d.codePoint(at)
 			if n == 0 {
-				return dst, d.fail(at, "is not JSON: \\u wants four hexadecimal digits, and surrogates come in pairs")
+				return dst, d.notJSON(at, "\\u wants four hexadecimal digits, and surrogates come in pairs")
 			}
 			dst, start = utf8.AppendRune(dst, r), at+n
 		default:
-			return dst, d.fail(at, "is not JSON: no such escape in a string")
+			return dst, d.notJSON(at, "no such escape in a string")
 		}
 		var ok bool
 		if at, ok = d.run(start); !ok {

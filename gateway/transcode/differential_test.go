@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -23,7 +24,7 @@ var subjects = []proto.Message{
 	&structpb.Value{}, &anypb.Any{}, &orderv1.ListOrdersResponse{},
 }
 
-var testSet = New(Options{})
+var testSet = New(Options{Types: protoregistry.GlobalTypes})
 
 func planOf(t testing.TB, m proto.Message) *Plan {
 	t.Helper()

@@ -23,7 +23,7 @@ import (
 // TestLongURLsAreNotRemembered: 1,024 URLs of any length would be as much memory as a
 // service likes.
 func TestLongURLsAreNotRemembered(t *testing.T) {
-	s := New(Options{})
+	s := New(Options{Types: protoregistry.GlobalTypes})
 	p, err := s.Plan((&anypb.Any{}).ProtoReflect().Descriptor())
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func TestDynamicParserPanics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(Options{}).Plan(file.Messages().ByName("Legacy"))
+	p, err := New(Options{Types: protoregistry.GlobalTypes}).Plan(file.Messages().ByName("Legacy"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestDelimitedValueIsNull(t *testing.T) {
 		t.Fatal(err)
 	}
 	md := fd.Messages().Get(0)
-	p, err := New(Options{}).Plan(md)
+	p, err := New(Options{Types: protoregistry.GlobalTypes}).Plan(md)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -24,7 +25,7 @@ func lenField(num protowire.Number, value []byte) []byte {
 // bounded is the plan of a message in a set that bounds JSON at n bytes.
 func bounded(t *testing.T, m proto.Message, n int) *Plan {
 	t.Helper()
-	p, err := New(Options{MaxJSON: n}).Plan(m.ProtoReflect().Descriptor())
+	p, err := New(Options{Types: protoregistry.GlobalTypes, MaxJSON: n}).Plan(m.ProtoReflect().Descriptor())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,8 +19,7 @@ type Resolver interface {
 
 // Options of a Set.
 type Options struct {
-	// Types is what Any and extensions are looked up in; nil means
-	// protoregistry.GlobalTypes.
+	// Types is what Any and extensions are looked up in; nil means that there are none.
 	Types Resolver
 	// MaxDepth bounds the nesting of JSON that is read; 0 means 64.
 	MaxDepth int
@@ -52,7 +51,7 @@ func New(o Options) *Set {
 		enums:    map[protoreflect.EnumDescriptor]*enum{},
 	}
 	if s.types == nil {
-		s.types = protoregistry.GlobalTypes
+		s.types = (*protoregistry.Types)(nil)
 	}
 	return s
 }

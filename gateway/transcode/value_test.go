@@ -15,15 +15,14 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
+
+	"github.com/sluice-gateway/sluice/tools/effort"
 )
 
 // TestValues holds many values of each formatter against protojson.
 func TestValues(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	n := 3000
-	if testing.Short() {
-		n = 300
-	}
+	n := effort.Rounds(1000, 3000)
 	alphabet := []string{"a", "\"", "\\", "\x00", "\x1f", " ", "\x7f", "é", "日", "\U0001f600", "\u2028", "\ufffd", "plain text", "\n", "\b\f\r\t"}
 	for range n {
 		bits := r.Uint64()

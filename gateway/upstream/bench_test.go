@@ -21,10 +21,10 @@ import (
 func BenchmarkInvoke(b *testing.B) {
 	f := connect(b, signer{})
 	ctx := f.admit(b, "Echo")
-	in, out := &wire.Frame{}, &wire.Frame{}
+	call, in, a := policy.Admitted(ctx), &wire.Frame{}, &upstream.Answer{}
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := f.Conn.Invoke(ctx, service+"Echo", in, out); err != nil {
+		if err := f.Call(ctx, call, in, a); err != nil {
 			b.Fatal(err)
 		}
 		f.observer.done = f.observer.done[:0]
@@ -42,11 +42,11 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		var out wire.Frame
-		if err := c.Invoke(ctx, getUser, &wire.Frame{Data: in}, &out); err != nil {
+		var a upstream.Answer
+		if err := c.Call(ctx, policy.Admitted(ctx), &wire.Frame{Data: in}, &a); err != nil {
 			b.Fatal(err)
 		}
-		out.Free()
+		a.Message.Free()
 	}
 }
 
@@ -77,11 +77,11 @@ func BenchmarkOverview(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				var out wire.Frame
-				if err := c.Invoke(ctx, getOverview, &wire.Frame{Data: in}, &out); err != nil {
+				var a upstream.Answer
+				if err := c.Call(ctx, policy.Admitted(ctx), &wire.Frame{Data: in}, &a); err != nil {
 					b.Fatal(err)
 				}
-				out.Free()
+				a.Message.Free()
 			}
 		})
 	}
@@ -101,18 +101,15 @@ func BenchmarkResilient(b *testing.B) {
 						u.Services = nil
 					}
 				})
-				in, out, call := &wire.Frame{}, &wire.Frame{}, &policy.Call{}
+				in, a, call := &wire.Frame{}, &upstream.Answer{Reads: unread}, &policy.Call{}
 				ctx := f.admit(b, "Echo", call)
-				if unread {
-					call.Unread = out
-				}
 				b.ReportAllocs()
 				for b.Loop() {
 					call.Attempts, call.Backend = 0, ""
-					if err := f.Invoke(ctx, service+"Echo", in, out); err != nil {
+					if err := f.Call(ctx, call, in, a); err != nil {
 						b.Fatal(err)
 					}
-					call.AnswerRead(nil)
+					a.Read(nil)
 				}
 			})
 		}

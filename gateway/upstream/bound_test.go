@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // TestShadowIsNotTheTarget: that a shadow has answered says nothing of whether the
@@ -52,7 +53,9 @@ type away struct{ upstream.Target }
 // panicking is a target whose client panics.
 type panicking struct{ *backend }
 
-func (panicking) Invoke(context.Context, string, any, any, ...grpc.CallOption) error { panic("x") }
+func (panicking) Invoke(context.Context, string, *wire.Frame, *wire.Frame, *metadata.MD, *metadata.MD) error {
+	panic("x")
+}
 
 // TestPermitsOfAPanic: the edges survive a panic, so what a call held must be given back.
 func TestPermitsOfAPanic(t *testing.T) {

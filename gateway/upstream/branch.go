@@ -5,142 +5,67 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// Branches returns the connection that composites call: each call is admitted
-// for its own method, on behalf of the caller that ctx carries.
-//
-// A call whose out is a *emptypb.Empty, of a method that answers something else,
-// is not parsed: the answer's bytes become the unknown fields of out. They are
-// checked as parsing would, and an answer that is no message of the method is
-// BAD_UPSTREAM_RESPONSE, as ever.
-func (c *Conn) Branches() grpc.ClientConnInterface { return branches{c} }
+// Branches is what composites call others with: each call is admitted for its own method,
+// on behalf of the caller that ctx carries. Safe for concurrent use.
+type Branches interface {
+	// Call sends the bytes of a request and returns those of the response, which are the
+	// caller's. They are a message of the method: others are BAD_UPSTREAM_RESPONSE. What
+	// the composite can do without, its context says (policy.WithOptional).
+	Call(ctx context.Context, method string, request []byte) ([]byte, error)
+	// The generated clients of composites that are written in Go, see adapter.go.
+	grpc.ClientConnInterface
+}
+
+// Branches returns the connection that composites call.
+func (c *Conn) Branches() Branches { return branches{c} }
 
 type branches struct{ c *Conn }
 
-func (b branches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	ctx, err := b.admit(ctx, method)
+// Call implements Branches.
+func (b branches) Call(ctx context.Context, method string, request []byte) ([]byte, error) {
+	var x struct { // One allocation.
+		request wire.Frame
+		answer  Answer
+	}
+	x.request.Data = request
+	if err := b.call(ctx, method, &x.request, &x.answer); err != nil {
+		return nil, err
+	}
+	// A copy: the response may live as long as the composite likes, and the frame's
+	// memory, which can be a pool's and far larger, goes back at once.
+	response := bytes.Clone(x.answer.Message.Data)
+	x.answer.Message.Free()
+	return response, nil
+}
+
+// call makes a branch and sends it. The answer's message is one of the method's.
+func (b branches) call(ctx context.Context, method string, request *wire.Frame, a *Answer) error {
+	ctx, call, err := b.admit(ctx, method)
 	if err != nil {
 		return err
 	}
-	call := policy.Admitted(ctx)
-	if in, err = asBytes(in); err == nil {
-		err = b.c.Invoke(ctx, method, in, out, opts...)
+	a.Reads = true
+	if err = b.c.Call(ctx, call, request, a); err == nil {
+		err = b.c.check(ctx, call, b.c.routes[method], a)
 	}
 	call.Done(err)
 	return err
 }
 
-// asBytes writes a composite's request once, before the entry checks: they must
-// see what the service will, and a message may hold as unknown fields, which are
-// fields to the service, what the composite has passed on unread.
-func asBytes(in any) (any, error) {
-	m, ok := in.(proto.Message)
-	if !ok {
-		return in, nil
-	}
-	b, err := proto.Marshal(m)
-	if err != nil {
-		return nil, status.Error(codes.Internal, msgInternal)
-	}
-	return &wire.Frame{Data: b}, nil
-}
-
-func (b branches) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	ctx, err := b.admit(ctx, method)
-	if err != nil {
-		return nil, err
-	}
-	st, err := b.c.NewStream(ctx, desc, method, opts...)
-	if err != nil {
-		policy.Admitted(ctx).Done(err)
-		return nil, err
-	}
-	// The stream's context ends with it.
-	context.AfterFunc(st.Context(), func() { policy.Admitted(ctx).Done(context.Cause(st.Context())) })
-	return branchStream{st}, nil
-}
-
-type branchStream struct{ grpc.ClientStream }
-
-func (s branchStream) SendMsg(m any) error {
-	in, err := asBytes(m)
-	if err != nil {
-		return err
-	}
-	return s.ClientStream.SendMsg(in)
-}
-
-func (b branches) admit(ctx context.Context, method string) (context.Context, error) {
+func (b branches) admit(ctx context.Context, method string) (context.Context, *policy.Call, error) {
 	r := b.c.routes[method]
 	if r == nil {
-		return ctx, status.Error(codes.Unimplemented, "no such method")
+		return ctx, nil, errNoMethod
 	}
 	ctx, call, err := b.c.o.Branch.Branch(ctx, policy.Admitted(ctx), r.method)
 	if err != nil && call != nil {
 		b.c.denied(call)
 		call.Done(err)
 	}
-	return ctx, err
-}
-
-var emptyName = (*emptypb.Empty)(nil).ProtoReflect().Descriptor().FullName()
-
-// send makes the call. Where out is an Empty that stands for an answer unread, it
-// is made with a frame.
-func (r *route) send(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
-	unread, ok := out.(*emptypb.Empty)
-	if !ok || r.answer == nil {
-		return r.invoke(ctx, p, md, in, out, opts...)
-	}
-	var f wire.Frame
-	if err := r.invoke(ctx, p, md, in, &f, opts...); err != nil {
-		return err
-	}
-	defer f.Free()
-	if err := r.answer.Check(f.Data); err != nil {
-		// As grpc-go says it, had it read the message.
-		return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
-	}
-	// A copy: the composite's answer may live as long as it likes, and the frame's
-	// memory, which can be a pool's and far larger, goes back at once.
-	unread.ProtoReflect().SetUnknown(bytes.Clone(f.Data))
-	return nil
-}
-
-func (r *route) invoke(ctx context.Context, p *place, md sent, in, out any, opts ...grpc.CallOption) error {
-	if p.here != nil {
-		return p.here.call(ctx, md.here(), r.method.FullName, in, out, r.asked(opts)...)
-	}
-	err := p.target.Invoke(md.out(ctx), r.method.FullName, in, out, r.asked(opts)...)
-	if err == nil && p == &r.place && r.ending.bounded && !r.ending.reached.Load() { // Not a shadow's.
-		r.ending.reached.Store(true)
-	}
-	return err
-}
-
-// out is context with what header rules add.
-func (s sent) out(ctx context.Context) context.Context {
-	ctx = s.context(ctx)
-	if len(s.more) > 0 {
-		ctx = metadata.AppendToOutgoingContext(ctx, s.more...)
-	}
-	return ctx
-}
-
-// here is metadata with what header rules add.
-func (s sent) here() metadata.MD {
-	md := s.metadata()
-	for i := 0; i < len(s.more); i += 2 {
-		md.Append(s.more[i], s.more[i+1])
-	}
-	return md
+	return ctx, call, err
 }

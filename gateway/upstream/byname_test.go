@@ -101,7 +101,7 @@ func binaryPass(t *testing.T, methods ...string) func(*upstream.Options) {
 	return func(o *upstream.Options) {
 		o.Pass = map[string]*headers.Pass{}
 		for _, name := range methods {
-			m := *o.Methods.Method(service + name)
+			m := *o.Catalogue.Method(service + name).Method
 			m.Rule.Metadata = policy.Metadata{Request: []string{"X-Lang", "X-Blob-Bin"}}
 			p, err := headers.CompilePass(&m)
 			if err != nil {

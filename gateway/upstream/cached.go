@@ -9,25 +9,23 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	paths "github.com/sluice-gateway/sluice/gateway/route"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// kept is what a method's rule says about the cache: how its answers are kept, and
+// caching is what a method's rule says about the cache: how its answers are kept, and
 // which others it makes untrue. Either may be nothing.
-type kept struct {
+type caching struct {
 	cache       *cache.Cache
 	route       *cache.Route // nil where answers are not kept
 	vary        []*policy.KeyField
@@ -42,28 +40,28 @@ type kept struct {
 	location *policy.Tag
 }
 
-// newKept is nil where the rule says nothing and no path is changed under which answers
+// newCaching is nil where the rule says nothing and no path is changed under which answers
 // are cached, or where nothing is kept at all.
-func newKept(c *cache.Cache, m *policy.Method, cached []paths.Template) (*kept, error) {
+func newCaching(c *cache.Cache, m *schema.Method, cached []paths.Template) (*caching, error) {
 	rule := m.Rule.Cache
 	if c == nil {
 		return nil, nil //nolint:nilnil // No cache, nothing to do.
 	}
-	k := &kept{cache: c}
+	k := &caching{cache: c}
 	var err error
-	if k.invalidates, err = compileTags(m, m.Rule.Invalidates); err != nil {
+	if k.invalidates, err = compileTags(m.Method, m.Rule.Invalidates); err != nil {
 		return nil, err
 	}
 	if k.targets, k.reads, err = newTargets(m, cached); err != nil {
 		return nil, err
 	}
 	if rule == nil {
-		if k.location, err = locationOf(m, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
+		if k.location, err = locationOf(m.Method, cached); err != nil || len(k.invalidates)+len(k.targets) == 0 && k.location == nil {
 			return nil, err
 		}
 		return k, nil
 	}
-	if k.tags, err = compileTags(m, rule.Tags); err != nil {
+	if k.tags, err = compileTags(m.Method, rule.Tags); err != nil {
 		return nil, err
 	}
 	for _, t := range k.tags {
@@ -100,33 +98,33 @@ func compileTags(m *policy.Method, texts []string) (out []*policy.Tag, err error
 
 // cached is call for a method whose rule has to do with the cache. The entry checks
 // have run: what is kept is given to nobody who could not have fetched it.
-func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
-	if r.kept.route == nil {
-		return c.uncached(ctx, call, r, in, out, opts...)
+func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, request *wire.Frame, a *Answer) error {
+	if r.caching.route == nil {
+		return c.uncached(ctx, call, r, request, a)
 	}
-	if call.Writes && len(r.kept.targets) > 0 { // RFC 9111, 4: a write is never answered by a cache.
-		call.Cache = r.kept.route.Bypassed().String()
-		return c.uncached(ctx, call, r, in, out, opts...)
+	if call.Writes && len(r.caching.targets) > 0 { // RFC 9111, 4: a write is never answered by a cache.
+		call.Cache = r.caching.route.Bypassed().String()
+		return c.uncached(ctx, call, r, request, a)
 	}
 	memory := keys.Get().(*[]byte)
 	defer func() { keys.Put(memory) }()
 	to := r.choose(call)
-	req, key, ok := r.kept.key(memory, call, r, in)
+	key, ok := r.caching.key(memory, call, r, request.Data, a)
 	if !ok {
-		call.Cache = r.kept.route.Bypassed().String()
-		return c.uncached(ctx, call, r, in, out, opts...)
+		call.Cache = r.caching.route.Bypassed().String()
+		return c.uncached(ctx, call, r, request, a)
 	}
-	e, s := r.kept.route.Get(key)
+	e, s := r.caching.route.Get(key)
 	if e == nil {
 		var err error
-		if e, s, err = c.fetch(ctx, call, r, to, req, key); err != nil && r.kept.wantsName(call, err) {
-			call.Cache = r.kept.route.Bypassed().String()
+		if e, s, err = c.fetch(ctx, call, r, to, request.Data, key); err != nil && r.caching.wantsName(call, err) {
+			call.Cache = r.caching.route.Bypassed().String()
 			call.Upstream, call.Backend, call.Variant, call.Attempts, call.Breaker = "", "", "", 0, "" // Of the fetch: this is a call of its own.
-			return c.uncached(ctx, call, r, in, out, opts...)
+			return c.uncached(ctx, call, r, request, a)
 		}
 		if err != nil {
 			call.Cache = s.String()
-			err = r.giveFailed(e, err, opts)
+			err = r.giveFailed(e, err, a)
 			if st := status.Convert(err); st.Code() == codes.PermissionDenied && st.Message() == msgWantsName && !call.Unnamed {
 				return status.Error(codes.Internal, msgInternal) // She has no name, and the service takes none: as where nothing is cached.
 			}
@@ -138,22 +136,20 @@ func (c *Conn) cached(ctx context.Context, call *policy.Call, r *route, in, out 
 		traceBranch(ctx, call)
 	}
 	if e.Err != nil {
-		return r.giveFailed(e, e.Err, opts)
+		return r.giveFailed(e, e.Err, a)
 	}
-	r.give(besidesOf(e), opts)
+	r.give(besidesOf(e), a)
 	if e.Kept() {
-		call.Kept = e
+		a.Cached = e
 	}
-	if err := give(e.Body, out, r); err != nil {
-		return c.answer(ctx, call, r, err)
-	}
+	a.Message = wire.Frame{Data: e.Body[:len(e.Body):len(e.Body)]} // Shared: nobody can append to it.
 	return nil
 }
 
 // uncached is a call that goes past the cache, which what it changes does not.
-func (c *Conn) uncached(ctx context.Context, call *policy.Call, r *route, in, out any, opts ...grpc.CallOption) error {
-	err := c.call(ctx, call, r, in, out, opts...)
-	r.kept.changed(call, in, out, err)
+func (c *Conn) uncached(ctx context.Context, call *policy.Call, r *route, request *wire.Frame, a *Answer) error {
+	err := c.send(ctx, call, r, request, a)
+	r.caching.changed(call, request.Data, a.Message.Data, err)
 	return err
 }
 
@@ -166,35 +162,24 @@ func traceBranch(ctx context.Context, call *policy.Call) {
 	}
 }
 
-// keys is memory for keys, and for requests that come typed.
+// keys is memory for keys.
 var keys = sync.Pool{New: func() any { return new([]byte) }}
 
-// key returns the request in wire form and the key of its answer, in memory. It is not
-// ok where there is no key: the fields that it is made of cannot be read, and the
-// service shall say so; or it would take more room than answers have.
-func (k *kept) key(memory *[]byte, call *policy.Call, r *route, in any) (req, key []byte, ok bool) {
-	b := (*memory)[:0]
-	switch in := in.(type) {
-	case *wire.Frame:
-		req = in.Data
-	case proto.Message:
-		var err error
-		if b, err = (proto.MarshalOptions{Deterministic: true}).MarshalAppend(b, in); err != nil {
-			return nil, nil, false
-		}
-		req = b
-	}
+// key returns the key of a request's answer, in memory. It is not ok where there is no
+// key: the fields that it is made of cannot be read, and the service shall say so; or it
+// would take more room than answers have.
+func (k *caching) key(memory *[]byte, call *policy.Call, r *route, req []byte, a *Answer) (key []byte, ok bool) {
 	if int64(len(req)) > k.cache.MaxEntryBytes()/2 {
-		return nil, nil, false
+		return nil, false
 	}
-	start := len(b)
+	b := (*memory)[:0]
 	b = k.route.AppendKey(b, call.Principal)
 	if r.traffic != nil {
-		b = r.appendTraffic(b, call)
+		b = r.appendTraffic(b, call, a)
 	}
 	if r.pass.Requests() {
-		if b, ok = r.appendPassed(b, call); !ok {
-			return nil, nil, false
+		if b, ok = r.appendPassed(b, call, a); !ok {
+			return nil, false
 		}
 	}
 	if len(k.vary) == 0 {
@@ -203,49 +188,49 @@ func (k *kept) key(memory *[]byte, call *policy.Call, r *route, in any) (req, ke
 	for _, f := range k.vary {
 		var err error
 		if b, err = f.Append(b, req); err != nil {
-			return nil, nil, false
+			return nil, false
 		}
 	}
 	*memory = b
-	return req, b[start:], true
+	return b, true
 }
 
 // appendTraffic appends to a key what the service gets beside the request: which
 // variant it is, and what header rules tell of the caller. Anyone can choose a canary or
 // send a header, and must not choose for others.
-func (r *route) appendTraffic(b []byte, call *policy.Call) []byte {
+func (r *route) appendTraffic(b []byte, call *policy.Call, a *Answer) []byte {
 	if call.Variant != "" {
 		b = cache.AppendPart(cache.AppendPart(b, "variant"), call.Variant)
-		call.KeptApart = true
+		a.Apart = true
 	}
 	if p := r.traffic.headers.Request; p.OfCaller() {
 		p.EachOfCaller(headers.Values{Call: call, Route: r.method.FullName[1:]}, func(variable, value string) {
 			b = cache.AppendPart(cache.AppendPart(b, variable), value)
 		})
-		call.KeptApart = true
+		a.Apart = true
 	}
 	return cache.AppendPart(b, "") // No variable is called so: it ends them.
 }
 
-// chosen carries the place for which an answer is fetched: another draw would keep it
+// chosen carries the destination for which an answer is fetched: another draw would keep it
 // under the wrong key. Faults have struck then. Header rules speak of the caller, for
 // what they say is a part of the key.
 type chosen struct {
 	r      *route
-	to     *place
+	to     *destination
 	caller *policy.Call
 }
 
 type chosenKey struct{}
 
 // fetch is the part of cached for an answer that is not there, or not fresh.
-func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place, req, key []byte) (*cache.Entry, cache.Status, error) {
-	k := r.kept
+func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *destination, req, key []byte) (*cache.Entry, cache.Status, error) {
+	k := r.caching
 	if err := c.struck(ctx, call, r); err != nil { // Whoever asks for a failure has it alone.
 		return nil, k.route.Bypassed(), err
 	}
 	req = bytes.Clone(req) // The fetch may outlive the call, which lends it.
-	tags, err := k.names(policy.Message{Wire: req}, nil, r.method)
+	tags, err := k.names(req, nil, r.method)
 	if err != nil {
 		return nil, k.route.Bypassed(), status.Error(codes.InvalidArgument, msgBadRequest)
 	}
@@ -266,21 +251,21 @@ func (c *Conn) fetch(ctx context.Context, call *policy.Call, r *route, to *place
 
 // shared says whether others are given the answer to a call: everybody, or all who have
 // no credential, who are one principal.
-func (k *kept) shared(p *policy.Principal) bool {
+func (k *caching) shared(p *policy.Principal) bool {
 	return k.route.Rule().Public || !p.Authenticated()
 }
 
 // wantsName says that a service, or a branch of a composite, has refused a call because
 // it was not told who calls, whom it may let in. She asks again by her own name, and has
 // the answer alone.
-func (k *kept) wantsName(call *policy.Call, err error) bool {
+func (k *caching) wantsName(call *policy.Call, err error) bool {
 	code := status.Code(err)
 	return k.shared(call.Principal) && call.Principal.Authenticated() && (code == codes.Unauthenticated || code == codes.PermissionDenied)
 }
 
 // detach is the context of a fetch, with a call of its own. What the key does not hold
 // must not shape an answer that others get, so the service is not told who asks then.
-func (k *kept) detach(ctx context.Context, call *policy.Call, r *route, to *place) (context.Context, *policy.Call) {
+func (k *caching) detach(ctx context.Context, call *policy.Call, r *route, to *destination) (context.Context, *policy.Call) {
 	ctx, caller := policy.Detach(ctx)
 	if caller == nil || !k.shared(call.Principal) {
 		ctx, sent := policy.Detach(context.WithValue(ctx, chosenKey{}, chosen{r, to, caller}))
@@ -304,14 +289,13 @@ func (c *Conn) notPanicking(ctx context.Context, r *route, err *error) {
 	}
 }
 
-// fetched calls the service and says what of its answer may be kept.
+// fetched calls the service and says what of its answer may be cached.
 func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []byte, tags []string) (*cache.Entry, error) {
-	k, in := r.kept, policy.Message{Wire: req}
-	var f wire.Frame
-	call.Unread = &f // It is read here, before anyone is told that all is well.
-	beside, opts := r.besides()
-	err := c.call(ctx, call, r, &wire.Frame{Data: req}, &f, opts...)
-	k.changed(call, &wire.Frame{Data: req}, &f, err)
+	k, a := r.caching, &Answer{Reads: true} // It is read here, before anyone is told that all is well.
+	defer a.Message.Free()
+	err := c.send(ctx, call, r, &wire.Frame{Data: req}, a)
+	k.changed(call, req, a.Message.Data, err)
+	beside := r.besides(a)
 	if err != nil {
 		call.Done(err)
 	}
@@ -321,31 +305,22 @@ func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []b
 	if err != nil {
 		return nil, beside.failed(err)
 	}
-	e := &cache.Entry{Body: bytes.Clone(f.Data), Meta: beside, MetaBytes: beside.bytes(), Tags: tags} // The frame's memory is a pool's, and may be far larger.
-	f.Free()
-	unreadable := r.unreadable(e.Body)
-	call.AnswerRead(unreadable)
+	e := &cache.Entry{Body: bytes.Clone(a.Message.Data), Meta: beside, MetaBytes: beside.bytes(), Tags: tags} // The frame's memory is a pool's, and may be far larger.
+	unreadable := r.response.Check(e.Body)
+	a.Read(unreadable)
 	call.Done(nil)
 	e.NoStore = unreadable != nil || k.lacks(e.Body)
 	if k.open && !e.NoStore {
-		if e.Tags, err = k.names(in, e.Body, r.method); err != nil {
+		if e.Tags, err = k.names(req, e.Body, r.method); err != nil {
 			e.NoStore = true
 		}
 	}
 	return e, nil
 }
 
-// unreadable says why an answer is not what its descriptor says.
-func (r *route) unreadable(body []byte) error {
-	if r.answer == nil {
-		return proto.Unmarshal(body, &emptypb.Empty{})
-	}
-	return r.answer.Check(body)
-}
-
 // lacks says whether a composite had to leave something out. What cannot be read
 // counts as lacking.
-func (k *kept) lacks(b []byte) bool {
+func (k *caching) lacks(b []byte) bool {
 	if k.partial == 0 {
 		return false
 	}
@@ -357,23 +332,4 @@ func (k *kept) lacks(b []byte) bool {
 		b = b[n:]
 	}
 	return false
-}
-
-// give sets out to the answer. Frames share its memory, which they do not own and
-// cannot append to.
-func give(body []byte, out any, r *route) error {
-	switch out := out.(type) {
-	case *wire.Frame:
-		*out = wire.Frame{Data: body[:len(body):len(body)]}
-		return nil
-	case *emptypb.Empty:
-		if r.answer != nil {
-			if err := r.answer.Check(body); err != nil {
-				return status.Errorf(codes.Internal, "grpc: failed to unmarshal the received message: %v", err)
-			}
-			out.ProtoReflect().SetUnknown(bytes.Clone(body))
-			return nil
-		}
-	}
-	return wire.Cloner{}.Copy(out, &wire.Frame{Data: body})
 }

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -26,9 +28,10 @@ type told struct {
 	answer []byte
 }
 
-func (t *told) Invoke(_ context.Context, _ string, _, out any, _ ...grpc.CallOption) error {
+func (t *told) Invoke(_ context.Context, _ string, _, response *wire.Frame, _, _ *metadata.MD) error {
 	t.calls.Add(1)
-	return wire.Cloner{}.Copy(out, &wire.Frame{Data: t.answer})
+	response.Data = t.answer
+	return nil
 }
 
 // TestWhatIsKept: whole answers are, what lacks a branch and what cannot be read are
@@ -48,9 +51,8 @@ func TestWhatIsKept(t *testing.T) {
 	}{"whole": {whole, 1}, "partial": {partial, 3}, "unreadable": {[]byte{0x0a, 0xff}, 3}} {
 		t.Run(name, func(t *testing.T) {
 			sd := bffv1.File_shop_bff_v1_bff_proto.Services().ByName("BffService")
-			table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20},
-				map[string]policy.Override{"shop.bff.v1.BffService/GetUserOverview": {Cache: &policyv1.Cache{
-					Scope: policyv1.CacheScope_CACHE_SCOPE_PRINCIPAL, Ttl: durationpb.New(time.Minute)}}})
+			table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, MaxRequestBytes: 1 << 20}, Overrides: map[string]policy.Override{"shop.bff.v1.BffService/GetUserOverview": {Cache: &policyv1.Cache{
+				Scope: policyv1.CacheScope_CACHE_SCOPE_PRINCIPAL, Ttl: durationpb.New(time.Minute)}}}, Linked: protoregistry.GlobalTypes})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,26 +61,26 @@ func TestWhatIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 			service := &told{answer: test.answer}
-			conn, err := upstream.New(upstream.Options{Methods: table, Targets: map[string]upstream.Target{"shop.bff.v1.BffService": service},
+			conn, err := upstream.New(upstream.Options{Catalogue: table, Targets: map[string]upstream.Target{"shop.bff.v1.BffService": service},
 				Signer: signer{}, Logger: slog.New(slog.DiscardHandler), Observer: &observer{}, Cache: c})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for i := range 3 {
-				call := &policy.Call{Method: table.Method(getOverview), Principal: policy.NewPrincipal("ada", "", nil, time.Time{})}
+				call := &policy.Call{Method: table.Method(getOverview).Method, Principal: policy.NewPrincipal("ada", "", nil, time.Time{})}
 				ctx, err := policy.Chain{}.Admit(t.Context(), call)
 				if err != nil {
 					t.Fatal(err)
 				}
-				var out wire.Frame
-				if err := conn.Invoke(ctx, getOverview, &wire.Frame{Data: []byte{}}, &out); err != nil || string(out.Data) != string(test.answer) {
-					t.Errorf("%q %v", out.Data, err)
+				var a upstream.Answer
+				if err := conn.Call(ctx, call, &wire.Frame{Data: []byte{}}, &a); err != nil || string(a.Message.Data) != string(test.answer) {
+					t.Errorf("%q %v", a.Message.Data, err)
 				}
-				if (i > 0 && test.calls == 1) != (call.Cache == "hit") || (test.calls == 1) != (call.Kept != nil) {
-					t.Errorf("%d: %s, kept %v", i, call.Cache, call.Kept)
+				if (i > 0 && test.calls == 1) != (call.Cache == "hit") || (test.calls == 1) != (a.Cached != nil) {
+					t.Errorf("%d: %s, kept %v", i, call.Cache, a.Cached)
 				}
-				_ = append(out.Data, "more"...)
-				out.Free()
+				_ = append(a.Message.Data, "more"...)
+				a.Message.Free()
 			}
 			if n := service.calls.Load(); n != test.calls {
 				t.Errorf("%d calls", n)

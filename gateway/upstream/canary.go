@@ -69,7 +69,7 @@ func (v *Canary) check() error {
 
 // canary is a Canary as it stands for one method.
 type canary struct {
-	place
+	destination
 	percent    float64
 	perRequest bool
 	seed       uint64
@@ -84,8 +84,8 @@ type match struct {
 
 func (v *Canary) on(m *policy.Method) canary {
 	c := canary{
-		place:   newPlace(m, v.Target, v.Name, v.Resilience),
-		percent: v.Percent, perRequest: v.PerRequest,
+		destination: newDestination(m, v.Target, v.Name, v.Resilience),
+		percent:     v.Percent, perRequest: v.PerRequest,
 		// A draw of its own: another service's canary gets other callers.
 		seed: xxhash.Sum64String(m.Service + "\x00" + v.Name),
 	}
@@ -101,17 +101,17 @@ func (v *Canary) on(m *policy.Method) canary {
 
 // choose returns where the call goes; nil is the service itself. A match counts before
 // any draw: who asks for a version gets it.
-func choose(all []canary, call *policy.Call) *place {
+func choose(all []canary, call *policy.Call) *destination {
 	for i := range all {
 		for j := range all[i].match {
 			if all[i].match[j].holds(call) {
-				return &all[i].place
+				return &all[i].destination
 			}
 		}
 	}
 	for i := range all {
 		if all[i].draws(call) {
-			return &all[i].place
+			return &all[i].destination
 		}
 	}
 	return nil

@@ -8,23 +8,21 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 // changed removes what a write names, and what is cached for its paths, when it has
 // succeeded or may have. Of a failure, fields of the response are not known.
-func (k *kept) changed(call *policy.Call, in, out any, err error) {
+func (k *caching) changed(call *policy.Call, request, answer []byte, err error) {
 	if len(k.invalidates)+len(k.targets) == 0 && k.location == nil || err != nil && !mayHaveHappened(status.Code(err)) {
 		return
 	}
 	if err != nil && call.Attempts == 0 { // Refused here, and never sent.
 		return
 	}
-	m, request, answer := call.Method, messageOf(in), messageOf(out)
+	m := call.Method
 	var tags, targets []string
 	for _, t := range k.invalidates {
 		if err != nil && t.OfResponse() {
@@ -59,24 +57,11 @@ func mayHaveHappened(c codes.Code) bool {
 	return false
 }
 
-// messageOf is what the connection was given, as policy reads it.
-func messageOf(v any) policy.Message {
-	switch v := v.(type) {
-	case *wire.Frame:
-		return policy.Message{Wire: v.Data}
-	case *emptypb.Empty: // Perhaps of a composite, with the answer unread.
-		return policy.Message{Wire: v.ProtoReflect().GetUnknown()}
-	case proto.Message:
-		return policy.Message{Proto: v}
-	}
-	return policy.Message{}
-}
-
 // names fills in the paths and tags of an answer; without one (nil), those that need none.
-func (k *kept) names(in policy.Message, answer []byte, m *policy.Method) ([]string, error) {
+func (k *caching) names(request, answer []byte, m *policy.Method) ([]string, error) {
 	var out []string
 	for i := range k.targets {
-		name, err := k.targets[i].name(in)
+		name, err := k.targets[i].name(request)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +71,7 @@ func (k *kept) names(in policy.Message, answer []byte, m *policy.Method) ([]stri
 		if answer == nil && t.OfResponse() {
 			continue
 		}
-		name, err := tagName(t, in, policy.Message{Wire: answer}, m)
+		name, err := tagName(t, request, answer, m)
 		if err != nil {
 			return nil, err
 		}
@@ -96,28 +81,34 @@ func (k *kept) names(in policy.Message, answer []byte, m *policy.Method) ([]stri
 }
 
 // tagName fills in a tag. The scan refuses more than parsers do; what a service may
-// have read is parsed then.
-func tagName(t *policy.Tag, in, out policy.Message, m *policy.Method) (string, error) {
-	name, err := t.Of(in, out)
+// have read is written anew then, as parsers read it.
+func tagName(t *policy.Tag, request, answer []byte, m *policy.Method) (string, error) {
+	name, err := t.Of(policy.Message{Wire: request}, policy.Message{Wire: answer})
 	if err == nil {
 		return name, nil
 	}
-	if in, err = parsed(in, m.Descriptor.Input()); err != nil {
+	if request, err = rewritten(request, m.Descriptor.Input()); err != nil {
 		return "", err
 	}
-	if out, err = parsed(out, m.Descriptor.Output()); err != nil {
+	if answer, err = rewritten(answer, m.Descriptor.Output()); err != nil {
 		return "", err
 	}
-	return t.Of(in, out)
+	return t.Of(policy.Message{Wire: request}, policy.Message{Wire: answer})
 }
 
-func parsed(m policy.Message, md protoreflect.MessageDescriptor) (policy.Message, error) {
-	if m.Proto != nil {
-		return m, nil
+func rewritten(b []byte, md protoreflect.MessageDescriptor) ([]byte, error) {
+	m, err := parsed(b, md)
+	if err != nil {
+		return nil, err
 	}
+	return proto.Marshal(m)
+}
+
+// parsed has the fields that are known alone: the scan may refuse the others.
+func parsed(b []byte, md protoreflect.MessageDescriptor) (*dynamicpb.Message, error) {
 	d := dynamicpb.NewMessage(md)
-	if err := proto.Unmarshal(m.Wire, d); err != nil {
-		return m, fmt.Errorf("upstream: %w", err)
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, d); err != nil {
+		return nil, fmt.Errorf("upstream: %w", err)
 	}
-	return policy.Message{Proto: d}, nil
+	return d, nil
 }

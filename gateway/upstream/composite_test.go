@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	bffv1 "github.com/sluice-gateway/sluice/gen/shop/bff/v1"
 	orderv1 "github.com/sluice-gateway/sluice/gen/shop/order/v1"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/aggregator"
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -38,8 +40,8 @@ const (
 // composites is the shop's composites behind a Conn, over services that answer the
 // bytes they are told to.
 type composites struct {
-	*upstream.Conn
-	table *policy.Table
+	edge
+	table *schema.Catalogue
 
 	mu      sync.Mutex        // A branch that was cancelled may still be served when its call has ended.
 	answers map[string][]byte // by method
@@ -83,11 +85,11 @@ func compose(t testing.TB, kind string) *composites {
 			}
 		}
 	}
-	if c.table, err = policy.NewTable(services, policy.Defaults{StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, patient); err != nil {
+	if c.table, err = schema.New(services, schema.Options{Defaults: policy.Defaults{StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: patient, Linked: protoregistry.GlobalTypes}); err != nil {
 		t.Fatal(err)
 	}
 	c.Conn, err = upstream.New(upstream.Options{
-		Methods: c.table, Targets: targets,
+		Catalogue: c.table, Targets: targets,
 		Entry:  policy.Chain{{Name: "owner", Check: policy.RequireOwner}},
 		Branch: policy.Chain{{Name: "scopes", Check: policy.RequireScopes}},
 		Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
@@ -95,11 +97,11 @@ func compose(t testing.TB, kind string) *composites {
 	if err != nil {
 		t.Fatal(err)
 	}
-	late.ClientConnInterface = c.Branches()
+	late.Branches = c.Branches()
 	return c
 }
 
-type lateConn struct{ grpc.ClientConnInterface }
+type lateConn struct{ upstream.Branches }
 
 func (c *composites) target(t testing.TB, kind string, sd protoreflect.ServiceDescriptor) upstream.Target {
 	t.Helper()
@@ -160,7 +162,7 @@ func (c *composites) describe(sd protoreflect.ServiceDescriptor) *grpc.ServiceDe
 // admit returns a context in which ada may call the method.
 func (c *composites) admit(t testing.TB, method string) context.Context {
 	t.Helper()
-	call := &policy.Call{Method: c.table.Method(method), RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", []string{"users.read", "orders.read"}, time.Time{})}
+	call := &policy.Call{Method: c.table.Method(method).Method, RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", []string{"users.read", "orders.read"}, time.Time{})}
 	ctx, err := policy.Chain{}.Admit(t.Context(), call)
 	if err != nil {
 		t.Fatal(err)

@@ -14,12 +14,15 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
+	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
 const service = "/sluice.test.v1.TestService/"
@@ -30,7 +33,7 @@ type backend struct {
 	seen  func(ctx context.Context) error
 }
 
-func (b *backend) Invoke(ctx context.Context, _ string, _, _ any, _ ...grpc.CallOption) error {
+func (b *backend) Invoke(ctx context.Context, _ string, _, _ *wire.Frame, _, _ *metadata.MD) error {
 	b.calls.Add(1)
 	if b.seen != nil {
 		return b.seen(ctx)
@@ -64,22 +67,22 @@ func (o *observer) Denied(check string, m *policy.Method) {
 }
 
 type fixture struct {
-	*upstream.Conn
+	edge
 	*backend
 	*observer
-	table *policy.Table
+	table *schema.Catalogue
 }
 
 func connect(t testing.TB, s signer) *fixture {
 	t.Helper()
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &fixture{backend: &backend{}, observer: &observer{}, table: table}
 	f.Conn, err = upstream.New(upstream.Options{
-		Methods: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": f.backend},
+		Catalogue: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": f.backend},
 		Entry:  policy.Chain{{Name: "owner", Check: policy.RequireOwner}},
 		Branch: policy.Chain{{Name: "scopes", Check: policy.RequireScopes}},
 		Signer: s, Logger: slog.New(slog.DiscardHandler), Observer: f.observer,
@@ -93,7 +96,7 @@ func connect(t testing.TB, s signer) *fixture {
 // admit returns a context in which ada may call the method.
 func (f *fixture) admit(t testing.TB, method string, scopes ...string) context.Context {
 	t.Helper()
-	c := &policy.Call{Method: f.table.Method(service + method), RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", scopes, time.Time{})}
+	c := &policy.Call{Method: f.table.Method(service + method).Method, RequestID: "r-1", Principal: policy.NewPrincipal("ada", "", scopes, time.Time{})}
 	ctx, err := policy.Chain{}.Admit(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -112,20 +115,29 @@ func code(t *testing.T, err error, want codes.Code) {
 // admission for that very method.
 func TestOnlyTheAdmitted(t *testing.T) {
 	f := connect(t, signer{})
-	down := &grpc.StreamDesc{ServerStreams: true}
+	echo, down := policy.Admitted(f.admit(t, "Echo")), policy.Admitted(f.admit(t, "Down"))
 	for name, ctx := range map[string]context.Context{"none": t.Context(), "another's": f.admit(t, "ListNames")} {
-		code(t, f.Conn.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Internal)
-		if _, err := f.Conn.NewStream(ctx, down, service+"Down"); status.Code(err) != codes.Internal {
+		for _, call := range []*policy.Call{nil, {}, {Method: echo.Method}, echo} {
+			code(t, f.Call(ctx, call, &wire.Frame{}, &upstream.Answer{}), codes.Internal)
+		}
+		if _, err := f.Stream(ctx, down); status.Code(err) != codes.Internal {
 			t.Errorf("%s: %v", name, err)
 		}
-		code(t, f.Conn.Invoke(ctx, "/no.Such/Method", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Unimplemented)
+	}
+	for method, want := range map[string]codes.Code{"/no.Such/Method": codes.Unimplemented, service + "Echo": codes.Internal} { // Of another table.
+		call := &policy.Call{Method: &policy.Method{FullName: method}}
+		ctx, err := policy.Chain{}.Admit(t.Context(), call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		code(t, f.Call(ctx, call, &wire.Frame{}, &upstream.Answer{}), want)
 	}
 	code(t, f.Branches().Invoke(t.Context(), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Internal)
 	code(t, f.Branches().Invoke(f.admit(t, "Echo"), "/no.Such/Method", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Unimplemented)
 	if n := f.calls.Load(); n != 0 {
 		t.Errorf("%d calls were sent", n)
 	}
-	code(t, f.Conn.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.OK)
+	code(t, f.edge.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.OK)
 	if n := f.calls.Load(); n != 1 {
 		t.Errorf("%d calls were sent", n)
 	}
@@ -163,8 +175,8 @@ func TestBranches(t *testing.T) {
 // TestNoAssertion: a call that cannot say who calls is not made.
 func TestNoAssertion(t *testing.T) {
 	f := connect(t, signer{err: errors.New("no key")})
-	code(t, f.Conn.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Internal)
-	_, err := f.Conn.NewStream(f.admit(t, "Up"), &grpc.StreamDesc{ClientStreams: true}, service+"Up")
+	code(t, f.edge.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.Internal)
+	_, err := f.edge.NewStream(f.admit(t, "Up"), &grpc.StreamDesc{ClientStreams: true}, service+"Up")
 	code(t, err, codes.Internal)
 	if n := f.calls.Load(); n != 0 {
 		t.Errorf("%d calls were sent", n)
@@ -183,11 +195,11 @@ func TestDeadline(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(f.admit(t, "Echo"), 50*time.Millisecond)
 	defer cancel()
-	code(t, f.Conn.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.DeadlineExceeded)
+	code(t, f.edge.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.DeadlineExceeded)
 	if left > 50*time.Millisecond {
 		t.Errorf("%v left", left)
 	}
-	code(t, f.Conn.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.DeadlineExceeded)
+	code(t, f.edge.Invoke(f.admit(t, "Echo"), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.DeadlineExceeded)
 	if left > time.Second || left < 500*time.Millisecond {
 		t.Errorf("%v left", left)
 	}
@@ -200,7 +212,7 @@ func TestDeadline(t *testing.T) {
 // that cannot be.
 func TestTargets(t *testing.T) {
 	f := connect(t, signer{})
-	if _, err := upstream.New(upstream.Options{Methods: f.table}); err == nil {
+	if _, err := upstream.New(upstream.Options{Catalogue: f.table}); err == nil {
 		t.Error("a service without a target was accepted")
 	}
 	if got := f.Target(service + "Echo"); got != "fake" || f.Target("/no.Such/Method") != "" {

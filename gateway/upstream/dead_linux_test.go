@@ -38,7 +38,7 @@ func TestDeadMachines(t *testing.T) {
 	defer func() { _ = r.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := r.Invoke(ctx, "/x.Y/Z", &wire.Frame{}, &wire.Frame{}, grpc.WaitForReady(true)); err != nil {
+	if err := r.ClientConn.Invoke(ctx, "/x.Y/Z", &wire.Frame{}, &wire.Frame{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := (<-conns).(*net.TCPConn).SyscallConn()

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 // grpc-go makes a context for every call, and can bound it in time by itself. A
@@ -22,9 +22,9 @@ type bounder interface {
 }
 
 // Deadlines are those of a service's unary methods, by full name, for RemoteOptions.
-func Deadlines(methods *policy.Table, service string) map[string]time.Duration {
+func Deadlines(c *schema.Catalogue, service string) map[string]time.Duration {
 	all := map[string]time.Duration{}
-	for _, m := range methods.Methods() {
+	for _, m := range c.Methods() {
 		if m.Service == service && !m.Streaming() {
 			all[m.FullName] = m.Rule.Deadline
 		}
@@ -64,9 +64,9 @@ type ending struct {
 	reached atomic.Bool
 }
 
-// mark notes how the route's calls end, once all else of the route is known: what may
+// noteEnding notes how the route's calls end, once all else of the route is known: what may
 // go elsewhere is bounded by a context. So are attempts after the first.
-func (r *route) mark() {
+func (r *route) noteEnding() {
 	b, ok := r.target.(bounder)
 	r.ending.bounded = ok && !r.method.Streaming() && b.Bound(r.method.FullName) == r.method.Rule.Deadline && r.traffic.straight()
 }

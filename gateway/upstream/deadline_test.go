@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
 	"github.com/sluice-gateway/sluice/gateway/discovery"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 )
 
@@ -64,7 +66,7 @@ func TestDeadlineOfTarget(t *testing.T) {
 
 	f := connect(t, signer{})
 	call := func(at string, names *net.Resolver) func(want codes.Code) {
-		table, err := policy.NewTable([]protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")}, policy.Defaults{Deadline: most, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, nil)
+		table, err := schema.New([]protoreflect.ServiceDescriptor{testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")}, schema.Options{Defaults: policy.Defaults{Deadline: most, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Linked: protoregistry.GlobalTypes})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +86,7 @@ func TestDeadlineOfTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(retries.Close)
-		conn, err := upstream.New(upstream.Options{Methods: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
+		conn, err := upstream.New(upstream.Options{Catalogue: table, Targets: map[string]upstream.Target{"sluice.test.v1.TestService": target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
 			Services: map[string]upstream.ServiceOptions{"sluice.test.v1.TestService": {Resilience: retries}}})
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +96,7 @@ func TestDeadlineOfTarget(t *testing.T) {
 			ctx, cancel := context.WithTimeout(f.admit(t, "Echo"), 20*time.Second) // Not a bound of the test's own: the rule's must come first.
 			defer cancel()
 			var header metadata.MD
-			code(t, conn.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header)), want)
+			code(t, edge{conn}.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, &header), want)
 			if len(header) > 0 {
 				t.Errorf("%v of a method that cannot be replayed", header)
 			}

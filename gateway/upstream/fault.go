@@ -75,7 +75,7 @@ func (c *Conn) fail(ctx context.Context, call *policy.Call, r *route, f *fault) 
 		if !sleep(ctx, f.Delay) {
 			return publicStatus(ctx, status.FromContextError(ctx.Err()), false).Err()
 		}
-		call.Hurried = true // The service has less time than its rule gives.
+		call.Shortened = true // The service has less time than its rule gives.
 	}
 	if f.Abort == codes.OK {
 		return nil

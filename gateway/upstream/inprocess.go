@@ -45,7 +45,7 @@ type Host struct {
 // their chain; answers are bounded; an empty header is sent.
 func InProcess(h Host) Target {
 	t := &inProcess{host: h, unary: map[string]unaryMethod{}, intercept: h.unary}
-	t.Channel = (&inprocgrpc.Channel{}).WithCloner(cloner{}).
+	t.Channel = (&inprocgrpc.Channel{}).WithCloner(wire.Cloner{}).
 		WithServerUnaryInterceptor(t.intercept).WithServerStreamInterceptor(h.stream)
 	h.Register(t)
 	return t
@@ -118,24 +118,6 @@ func bounded(m proto.Message) error {
 // tooLarge says it as grpc-go does, so that both kinds of connection answer alike.
 func tooLarge(n int) error {
 	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", n, MaxMessageBytes)
-}
-
-// cloner copies messages as a network would: through bytes. What a composite has
-// passed on unread is unknown fields in its answer, and fields to who parses it.
-type cloner struct{ wire.Cloner }
-
-// Copy sets out to in.
-func (c cloner) Copy(out, in any) error {
-	_, fromMessage := in.(proto.Message)
-	if _, toMessage := out.(proto.Message); !toMessage || !fromMessage {
-		return c.Cloner.Copy(out, in)
-	}
-	var f wire.Frame
-	defer f.Free()
-	if err := c.Cloner.Copy(&f, in); err != nil {
-		return err
-	}
-	return c.Cloner.Copy(out, &f)
 }
 
 type serverStream struct {

@@ -32,89 +32,67 @@ func (t *inProcess) RegisterService(desc *grpc.ServiceDesc, srv any) {
 	}
 }
 
-// Invoke makes a unary call; its metadata is the context's.
-func (t *inProcess) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {
-	for _, o := range opts {
-		if _, ok := o.(grpc.PerRPCCredsCallOption); ok {
-			return t.Channel.Invoke(ctx, method, in, out, opts...)
-		}
-	}
+// Invoke implements Target.
+func (t *inProcess) Invoke(ctx context.Context, method string, request, response *wire.Frame, header, trailer *metadata.MD) error {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	return t.call(ctx, md, method, in, out, opts...)
+	return t.call(ctx, md, method, request, response, header, trailer)
 }
 
 // call makes a unary call. The service runs on a goroutine of its own: one that
 // heeds no deadline holds up nobody. A prompt one runs on the caller's, and wakes
 // nobody.
-func (t *inProcess) call(ctx context.Context, md metadata.MD, method string, in, out any, opts ...grpc.CallOption) error {
+func (t *inProcess) call(ctx context.Context, md metadata.MD, method string, request, response *wire.Frame, header, trailer *metadata.MD) error {
 	m, ok := t.unary[method]
 	if !ok {
 		return status.Error(codes.Unimplemented, "no such method in this process")
 	}
 	c := &unaryCall{method: method}
 	if t.host.Prompt {
-		t.serve(newServing(ctx, md, c), m, c, in)
+		t.serve(newServing(ctx, md, c), m, c, request)
 	} else {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		c.done = make(chan struct{})
-		go t.serve(newServing(ctx, md, c), m, c, in)
+		go t.serve(newServing(ctx, md, c), m, c, request)
 		select {
 		case <-c.done:
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
 		}
 	}
-	c.tell(opts)
+	if header != nil {
+		*header = c.header
+	}
+	if trailer != nil {
+		*trailer = c.trailer
+	}
 	if c.err != nil {
 		return c.err
 	}
-	return receive(out, c.resp)
-}
-
-// tell gives the caller what its options ask for.
-func (c *unaryCall) tell(opts []grpc.CallOption) {
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			*o.HeaderAddr = c.header
-		case grpc.TrailerCallOption:
-			*o.TrailerAddr = c.trailer
-		case grpc.PeerCallOption:
-			*o.PeerAddr = here
-		}
-	}
+	return receive(response, c.resp)
 }
 
 // serve runs the service's handler; whatever it does, the call is done.
-func (t *inProcess) serve(ctx context.Context, m unaryMethod, c *unaryCall, in any) {
+func (t *inProcess) serve(ctx context.Context, m unaryMethod, c *unaryCall, request *wire.Frame) {
 	defer c.finish()
 	defer t.host.level(ctx, c.method, &c.err)
-	decode := func(into any) error { return cloner{}.Copy(into, in) }
+	decode := func(into any) error { return wire.Cloner{}.Copy(into, request) }
 	c.resp, c.err = m.handle(m.srv, ctx, decode, t.intercept)
 }
 
-// receive sets out to a service's answer, which is bounded.
-func receive(out, resp any) error {
+// receive sets a response to a service's answer, which is bounded.
+func receive(response *wire.Frame, resp any) error {
 	if m, ok := resp.(proto.Message); resp == nil || ok && !m.ProtoReflect().IsValid() {
 		return status.Error(codes.Internal, "handler returned neither error nor response message")
 	}
-	f, wanted := out.(*wire.Frame)
-	if !wanted {
-		f = &wire.Frame{}
-		defer f.Free()
-	}
-	if err := (wire.Cloner{}).Copy(f, resp); err != nil {
+	if err := (wire.Cloner{}).Copy(response, resp); err != nil {
 		return err
 	}
-	if n := len(f.Data); n > MaxMessageBytes {
-		f.Free()
+	if n := len(response.Data); n > MaxMessageBytes {
+		response.Free()
 		return tooLarge(n)
 	}
-	if wanted {
-		return nil
-	}
-	return wire.Cloner{}.Copy(out, f)
+	return nil
 }
 
 // unaryCall is what the two sides share. The serving side writes until done is

@@ -83,6 +83,24 @@ func (s sent) metadata() metadata.MD {
 	return md
 }
 
+// out is context with what header rules add.
+func (s sent) out(ctx context.Context) context.Context {
+	ctx = s.context(ctx)
+	if len(s.more) > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, s.more...)
+	}
+	return ctx
+}
+
+// here is metadata with what header rules add.
+func (s sent) here() metadata.MD {
+	md := s.metadata()
+	for i := 0; i < len(s.more); i += 2 {
+		md.Append(s.more[i], s.more[i+1])
+	}
+	return md
+}
+
 // Set implements propagation.TextMapCarrier, as do those that follow.
 func (p *pairs) Set(key, value string) { *p = append(*p, key, value) }
 

@@ -45,14 +45,14 @@ func tells(ctx context.Context, call *policy.Call, st *status.Status) resilience
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return resilience.Ignored
-	case ctx.Err() != nil && call.Hurried:
+	case ctx.Err() != nil && call.Shortened:
 		return resilience.Ignored
 	case ctx.Err() != nil:
 		return resilience.Overload
 	case call.Edge == policy.EdgeGRPC && unreadable(st):
 		return resilience.Success // The caller's bytes were no message: it has read them.
 	}
-	return judge(st, call.Hurried)
+	return judge(st, call.Shortened)
 }
 
 // judge is what a status tells of a service and of the backend that gave it. shortened says

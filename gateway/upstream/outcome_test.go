@@ -51,7 +51,7 @@ func TestOutcome(t *testing.T) {
 			if got := outcome(balancer.DoneInfo{Err: st.Err(), BytesSent: true}, shortened); got != want[i] {
 				t.Errorf("backend: %v, deadline shortened %v: %v, want %v", st, shortened, got, want[i])
 			}
-			if got := tells(t.Context(), &policy.Call{Hurried: shortened}, st); got != want[i] {
+			if got := tells(t.Context(), &policy.Call{Shortened: shortened}, st); got != want[i] {
 				t.Errorf("service: %v, deadline shortened %v: %v, want %v", st, shortened, got, want[i])
 			}
 		}

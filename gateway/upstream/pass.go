@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -18,33 +17,6 @@ import (
 // What a method's rule lets pass beside its messages (headers.Pass), both ways. It is
 // done here and nowhere else, so that it is the same for both edges, both kinds of
 // connection and branches, each by its own method's rule.
-
-// asked returns the options without those that ask for the header and the trailer, where
-// the rule lets nothing of them pass: grpc-go would copy them for nobody. Both edges name
-// these last.
-func (r *route) asked(opts []grpc.CallOption) []grpc.CallOption {
-	for n := len(opts); n > 0 && !r.pass.Responds(); n = len(opts) {
-		switch opts[n-1].(type) {
-		case grpc.HeaderCallOption, grpc.TrailerCallOption:
-			opts = opts[:n-1]
-		default:
-			return opts
-		}
-	}
-	return opts
-}
-
-// answered leaves in the header and trailer of an answer only what callers may get.
-func (c *Conn) answered(ctx context.Context, call *policy.Call, r *route, opts []grpc.CallOption) {
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			*o.HeaderAddr = c.passed(ctx, call, r, *o.HeaderAddr)
-		case grpc.TrailerCallOption:
-			*o.TrailerAddr = c.passed(ctx, call, r, *o.TrailerAddr)
-		}
-	}
-}
 
 // passed is what of a service's metadata callers get.
 func (c *Conn) passed(ctx context.Context, call *policy.Call, r *route, md metadata.MD) metadata.MD {
@@ -79,9 +51,9 @@ func (r *route) passRequest(md *sent, call *policy.Call) error {
 // request, as it is sent: the same text over another edge may stand for other bytes. HTTP
 // caches on the way must not give the answer to others. There is no key for what cannot
 // be sent.
-func (r *route) appendPassed(b []byte, call *policy.Call) (_ []byte, ok bool) {
+func (r *route) appendPassed(b []byte, call *policy.Call, a *Answer) (_ []byte, ok bool) {
 	err := r.pass.Request(call, func(name, value string) { b = cache.AppendPart(cache.AppendPart(b, name), value) })
-	call.KeptApart = true
+	a.Apart = true
 	return cache.AppendPart(b, ""), err == nil // No name is empty: it ends them.
 }
 
@@ -89,14 +61,12 @@ func (r *route) appendPassed(b []byte, call *policy.Call) (_ []byte, ok bool) {
 // with the answer. A nil one is nothing.
 type besides struct{ header, trailer metadata.MD }
 
-// besides returns where it goes, and the options of the call that put it there; nil
-// where nothing passes.
-func (r *route) besides() (*besides, []grpc.CallOption) {
+// besides is what an answer has; nil where nothing passes.
+func (r *route) besides(a *Answer) *besides {
 	if !r.pass.Responds() {
-		return nil, nil
+		return nil
 	}
-	b := &besides{}
-	return b, []grpc.CallOption{grpc.Header(&b.header), grpc.Trailer(&b.trailer)}
+	return &besides{a.Header, a.Trailer}
 }
 
 // besidesOf is what an entry has; nil where that is nothing.
@@ -130,29 +100,22 @@ func (b *besides) failed(err error) error {
 
 // giveFailed gives what belongs to a failure, of an entry or of a fetch, and returns the
 // failure.
-func (r *route) giveFailed(e *cache.Entry, err error, opts []grpc.CallOption) error {
-	r.give(besidesOf(e), opts)
+func (r *route) giveFailed(e *cache.Entry, err error, a *Answer) error {
+	r.give(besidesOf(e), a)
 	var f *failedCall
 	if errors.As(err, &f) {
-		r.give(f.besides, opts)
+		r.give(f.besides, a)
 		return f.error
 	}
 	return err
 }
 
-// give puts what belongs to a cached response where the options of a call want it, as
-// far as the rule still lets it pass: it may have changed since. Nobody changes it there.
-func (r *route) give(b *besides, opts []grpc.CallOption) {
-	if b == nil {
-		return
-	}
-	for _, o := range opts {
-		switch o := o.(type) {
-		case grpc.HeaderCallOption:
-			*o.HeaderAddr, _ = r.pass.Response(b.header)
-		case grpc.TrailerCallOption:
-			*o.TrailerAddr, _ = r.pass.Response(b.trailer)
-		}
+// give puts what belongs to a cached response into an answer, as far as the rule still
+// lets it pass: it may have changed since. Nobody changes it there.
+func (r *route) give(b *besides, a *Answer) {
+	if b != nil {
+		a.Header, _ = r.pass.Response(b.header)
+		a.Trailer, _ = r.pass.Response(b.trailer)
 	}
 }
 

@@ -24,7 +24,7 @@ func passing(t *testing.T, methods ...string) func(*upstream.Options) {
 	return func(o *upstream.Options) {
 		o.Pass = map[string]*headers.Pass{}
 		for _, name := range methods {
-			m := *o.Methods.Method(service + name)
+			m := *o.Catalogue.Method(service + name).Method
 			m.Rule.Metadata = policy.Metadata{Request: []string{"X-Lang"}, Response: []string{"x-total"}}
 			p, err := headers.CompilePass(&m)
 			if err != nil {
@@ -61,7 +61,7 @@ func TestPassInEveryAttempt(t *testing.T) {
 				Shadow: &upstream.Shadow{Target: shadow.target(t, kind), Percent: 100}}, passing(t, "Echo"))
 			var header metadata.MD
 			c := &policy.Call{Edge: policy.EdgeREST, Headers: http.Header{"X-Lang": {"en", "de"}, "X-Other": {"1"}}.Values}
-			err := f.Invoke(f.admit(t, "Echo", c), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header))
+			err := f.Invoke(f.admit(t, "Echo", c), service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, &header)
 			if err != nil || len(header) != 1 || !slices.Equal(header["x-total"], []string{"2"}) {
 				t.Errorf("%v, %v", header, err)
 			}
@@ -102,7 +102,7 @@ func TestPassInBranches(t *testing.T) {
 				f := travel(t, srv.target(t, kind), upstream.ServiceOptions{}, passing(t, tc.rules...))
 				ctx := f.admit(t, "ListNames", &policy.Call{Edge: policy.EdgeGRPC, Headers: metadata.Pairs("x-lang", "en").Get})
 				var header metadata.MD
-				err := f.Branches().Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header), grpc.WaitForReady(false))
+				err := f.Branches().Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}, grpc.Header(&header))
 				if err != nil || !slices.Equal(got, tc.want) || len(header) != tc.heard {
 					t.Errorf("the service got %q, the composite %v, %v", got, header, err)
 				}

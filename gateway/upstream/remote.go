@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/sluice-gateway/sluice/gateway/balance"
 	"github.com/sluice-gateway/sluice/gateway/discovery"
@@ -274,6 +275,14 @@ func (o *RemoteOptions) dialOptions() []grpc.DialOption {
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 	}
+}
+
+// Invoke implements Target.
+func (r *remote) Invoke(ctx context.Context, method string, request, response *wire.Frame, header, trailer *metadata.MD) error {
+	if header == nil && trailer == nil {
+		return r.ClientConn.Invoke(ctx, method, request, response)
+	}
+	return r.ClientConn.Invoke(ctx, method, request, response, grpc.Header(header), grpc.Trailer(trailer))
 }
 
 func (r *remote) String() string { return r.name }

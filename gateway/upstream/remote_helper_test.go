@@ -99,7 +99,7 @@ func send(t testing.TB, target upstream.Target, p *balance.Pick) error {
 	if p != nil {
 		ctx = balance.WithPick(ctx, p)
 	}
-	return target.Invoke(ctx, "/x.Y/Z", &wire.Frame{}, &wire.Frame{})
+	return invoke(ctx, target, "/x.Y/Z", &wire.Frame{}, &wire.Frame{})
 }
 
 // until waits for backends whose states are these, by address.

@@ -94,7 +94,7 @@ func TestRemoteTLSReload(t *testing.T) {
 	call := func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		return target.Invoke(ctx, "/x.Y/Z", &wire.Frame{}, &wire.Frame{})
+		return invoke(ctx, target, "/x.Y/Z", &wire.Frame{}, &wire.Frame{})
 	}
 	until := func(what string, ok func(error) bool) {
 		t.Helper()

@@ -22,35 +22,21 @@ const ReasonTooLarge = "BODY_TOO_LARGE"
 
 // readable refuses bytes of a caller that are no message of the method. Composites make
 // their own requests.
-func (r *route) readable(call *policy.Call, f *wire.Frame) error {
+func (r *route) readable(call *policy.Call, request []byte) error {
 	if call.Edge == policy.EdgeBranch {
 		return nil
 	}
-	return badRequest(r.request.CheckRequest(f.Data))
+	return badRequest(r.request.CheckRequest(request))
 }
 
-// encoded is a request in wire form. A message that has none, for a required field is not
-// set or text is not UTF-8, is refused.
-func (r *route) encoded(in any) (f *wire.Frame, own bool, err error) {
-	switch in := in.(type) {
-	case *wire.Frame:
-		return in, false, nil
-	case proto.Message:
-		f = &wire.Frame{}
-		if (wire.Cloner{}).Copy(f, in) != nil {
-			return nil, false, badRequest(transcode.Unwritable(in))
-		}
-		return f, true, nil
+// Encode sets a frame to a request that came typed, once, before anything looks at it. A
+// message that has no wire form, for a required field is not set or text is not UTF-8, is
+// the caller's mistake: the error says so, and names the field. room is as of Frame.Encode.
+func Encode(f *wire.Frame, m proto.Message, room []byte) error {
+	if f.Encode(m, room) != nil {
+		return badRequest(transcode.Unwritable(m))
 	}
-	return nil, false, status.Error(codes.Internal, msgInternal)
-}
-
-// message is a message of a stream, which may be sent as it is returned.
-func (r *route) message(call *policy.Call, m any) (f *wire.Frame, own bool, err error) {
-	if f, own, err = r.encoded(m); err == nil && !own {
-		err = r.readable(call, f)
-	}
-	return f, own, err
+	return nil
 }
 
 // badRequest is the answer to a request that is not valid.

@@ -51,6 +51,6 @@ func TestPromptContext(t *testing.T) {
 		}
 		return nil, status.FromContextError(serving.Err()).Err()
 	})
-	code(t, target.Invoke(ctx, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.OK)
-	code(t, target.Invoke(ctx, service+"Echo", &testv1.EchoRequest{Id: "cancel"}, &testv1.EchoResponse{}), codes.Canceled)
+	code(t, invoke(ctx, target, service+"Echo", &testv1.EchoRequest{}, &testv1.EchoResponse{}), codes.OK)
+	code(t, invoke(ctx, target, service+"Echo", &testv1.EchoRequest{Id: "cancel"}, &testv1.EchoResponse{}), codes.Canceled)
 }

@@ -47,7 +47,7 @@ func (s *Shadow) check() error {
 type shadower struct {
 	to      Target
 	percent float64
-	running *crew
+	running *pool
 	ctx     context.Context // of the copies: none of a caller's
 
 	ok, failed, dropped prometheus.Counter
@@ -59,12 +59,12 @@ func (c *Conn) newShadower(service string, s *Shadow) *shadower {
 		most = DefaultShadowInFlight
 	}
 	sh := &shadower{
-		to: s.Target, percent: s.Percent, ctx: c.draining, running: &crew{most: most},
+		to: s.Target, percent: s.Percent, ctx: c.draining, running: &pool{most: most},
 		ok:      c.metrics.shadow.WithLabelValues(service, "ok"),
 		failed:  c.metrics.shadow.WithLabelValues(service, "failed"),
 		dropped: c.metrics.shadow.WithLabelValues(service, "dropped"),
 	}
-	c.crews = append(c.crews, sh.running)
+	c.pools = append(c.pools, sh.running)
 	return sh
 }
 
@@ -86,10 +86,10 @@ func (s *shadower) send(r *route, md sent, in *wire.Frame) {
 	defer s.running.leave()
 	ctx, cancel := context.WithTimeout(s.ctx, r.method.Rule.Deadline)
 	defer cancel()
-	p := newPlace(r.method, s.to, "", nil)
-	var out wire.Frame
-	err := r.invoke(ctx, &p, md, in, &out)
-	out.Free()
+	p := newDestination(r.method, s.to, "", nil)
+	var a Answer
+	err := r.invoke(ctx, &p, md, in, &a)
+	a.Message.Free()
 	if err != nil {
 		s.failed.Inc()
 		return
@@ -100,8 +100,8 @@ func (s *shadower) send(r *route, md sent, in *wire.Frame) {
 // ownBytes is a request in memory of its own.
 func ownBytes(in *wire.Frame) *wire.Frame { return &wire.Frame{Data: bytes.Clone(in.Data)} }
 
-// crew counts goroutines, to bound them and to wait for them.
-type crew struct {
+// pool counts goroutines, to bound them and to wait for them.
+type pool struct {
 	most int
 
 	mu    sync.Mutex
@@ -110,7 +110,7 @@ type crew struct {
 	empty chan struct{} // closed when the last leaves after end
 }
 
-func (c *crew) join() bool {
+func (c *pool) join() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended || c.n >= c.most {
@@ -120,7 +120,7 @@ func (c *crew) join() bool {
 	return true
 }
 
-func (c *crew) leave() {
+func (c *pool) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.n--; c.n == 0 && c.ended {
@@ -129,7 +129,7 @@ func (c *crew) leave() {
 }
 
 // end lets nobody join any more, and waits for those who have.
-func (c *crew) end() {
+func (c *pool) end() {
 	c.mu.Lock()
 	if !c.ended {
 		c.ended, c.empty = true, make(chan struct{})
@@ -145,7 +145,7 @@ func (c *crew) end() {
 // waits for the copies. Targets are not closed: they are who made them's.
 func (c *Conn) Close() {
 	c.endStreams()
-	for _, crew := range c.crews {
-		crew.end()
+	for _, p := range c.pools {
+		p.end()
 	}
 }

@@ -197,7 +197,7 @@ func TestStreamsRemoveTheirPath(t *testing.T) {
 		target := upstream.InProcess(upstream.Host{Name: "test", Logger: slog.New(slog.DiscardHandler), Register: func(r grpc.ServiceRegistrar) { testv1.RegisterTestServiceServer(r, s) }})
 		f := travelBy(t, target, upstream.ServiceOptions{}, policy.Override{}, func(o *upstream.Options) {
 			o.Cache = c
-			o.Methods.Method(service + "GetNamed").Rule.Cache = &policy.Cache{Public: true, TTL: time.Hour} // Its path can be any.
+			o.Catalogue.Method(service + "GetNamed").Rule.Cache = &policy.Cache{Public: true, TTL: time.Hour} // Its path can be any.
 		})
 		kept := c.Route("/other", &policy.Cache{Public: true, TTL: time.Hour})
 		key := kept.AppendKey(nil, policy.Anonymous)

@@ -19,18 +19,30 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
 
-// NewStream opens a streaming call. A call with one request message is opened
-// when that message is sent, after the entry checks have seen it.
-func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	call, r, err := c.admitted(ctx, method)
+// Stream implements Sender: it is the way of every streaming RPC out of the gateway. A
+// call with one request message is opened when that message is sent, after the entry
+// checks have seen it.
+func (c *Conn) Stream(ctx context.Context, call *policy.Call) (Stream, error) {
+	s, err := c.newStream(ctx, call)
 	if err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+func (c *Conn) newStream(ctx context.Context, call *policy.Call) (*stream, error) {
+	r, err := c.admitted(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+	if r.stream == nil {
+		return nil, status.Error(codes.Internal, msgInternal)
+	}
 	// Rules do not bound streams by a deadline, so one is the caller's; a branch has its own word on it.
 	if _, bounded := ctx.Deadline(); bounded && call.Edge != policy.EdgeBranch {
-		call.Hurried = true
+		call.Shortened = true
 	}
-	s := &stream{conn: c, call: call, route: r, desc: desc, opts: opts, start: time.Now()}
+	s := &stream{conn: c, call: call, route: r, start: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.ctx, s.span = c.startSpan(s.ctx, r)
 	s.idleAfter = r.method.Rule.StreamIdle
@@ -41,7 +53,7 @@ func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	// Whoever stops reading cancels its context, as grpc.ClientConn.NewStream
 	// asks: the timers must not outlive that.
 	context.AfterFunc(s.ctx, func() { s.finish(publicStatus(s.ctx, status.New(codes.Canceled, msgCanceled), false).Err()) })
-	if desc.ClientStreams {
+	if r.stream.ClientStreams {
 		ctx, err := c.enter(s.ctx, call, nil)
 		if err == nil {
 			err = s.open(ctx)
@@ -64,15 +76,12 @@ func (s *stream) endOfAge() *time.Timer {
 	return time.AfterFunc(age, func() { s.cancel(why) })
 }
 
-// stream is a call's stream with its checks, its bounds in time and its
-// errors made public. As with any grpc.ClientStream, one goroutine may send
-// while another receives.
+// stream is a Stream: a target's stream with its checks, its bounds in time and its
+// errors made public.
 type stream struct {
 	conn  *Conn
 	call  *policy.Call
 	route *route
-	desc  *grpc.StreamDesc
-	opts  []grpc.CallOption
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -83,7 +92,7 @@ type stream struct {
 	start     time.Time
 	span      trace.Span
 	once      sync.Once
-	to        atomic.Pointer[place]            // once the service has been called
+	to        atomic.Pointer[destination]      // once the service has been called
 	permit    atomic.Pointer[resilience.Place] //  until the first answer
 	received  bool                             // a message; who receives asks
 	undrain   func() bool
@@ -109,47 +118,45 @@ func (s *stream) open(ctx context.Context) error {
 	}
 	if s.inner, err = s.begin(md.out(ctx), to); err != nil {
 		s.settle(tells(s.ctx, s.call, failure(s.route, err)))
-		return s.conn.answer(s.ctx, s.call, s.route, err)
+		return s.conn.public(s.ctx, s.call, s.route, err)
 	}
 	s.opened()
-	if s.desc.ClientStreams {
+	if s.route.stream.ClientStreams {
 		s.settle(resilience.Ignored) // When an answer comes is its caller's to decide.
 	}
 	return nil
 }
 
-func (s *stream) SendMsg(m any) error {
-	f, own, err := s.message(m)
-	if err != nil {
+// Send implements Stream, as do those that follow.
+func (s *stream) Send(m *wire.Frame) error {
+	if err := s.mayGo(m); err != nil {
 		return err
 	}
-	s.changes.add(s.route.kept, s.call, m)
-	err = s.inner.SendMsg(f)
-	if own { // What is not written yet has a reference of grpc-go's.
-		f.Free()
-	}
+	s.changes.add(s.route.caching, s.call, m.Data)
+	err := s.inner.SendMsg(m)
 	switch {
 	case err == nil:
 		s.idle.Reset(s.idleAfter)
 		return nil
-	case errors.Is(err, io.EOF): // The outcome is RecvMsg's to tell.
+	case errors.Is(err, io.EOF): // The outcome is Receive's to tell.
 		return err
 	}
 	return s.fail(err)
 }
 
-// message is m in wire form. The only one of a caller opens the stream, once it may go;
+// mayGo checks a message. The only one of a caller opens the stream, once it may go;
 // another that is no message ends the call, and whoever receives is told why.
-func (s *stream) message(m any) (f *wire.Frame, own bool, err error) {
+func (s *stream) mayGo(m *wire.Frame) error {
 	if s.inner != nil {
-		if f, own, err = s.route.message(s.call, m); err != nil {
+		err := s.route.readable(s.call, m.Data)
+		if err != nil {
 			s.cancel(err)
 		}
-		return f, own, err
+		return err
 	}
-	ctx, err := s.conn.enter(s.ctx, s.call, m)
+	ctx, err := s.conn.enter(s.ctx, s.call, m.Data)
 	if err == nil {
-		f, own, err = s.route.message(s.call, m)
+		err = s.route.readable(s.call, m.Data)
 	}
 	if err == nil {
 		err = s.open(ctx)
@@ -157,10 +164,11 @@ func (s *stream) message(m any) (f *wire.Frame, own bool, err error) {
 	if err != nil {
 		s.finish(err)
 	}
-	return f, own, err
+	return err
 }
 
-func (s *stream) RecvMsg(m any) error {
+// Receive waits for a message.
+func (s *stream) Receive(m *wire.Frame) error {
 	if s.inner == nil {
 		return status.Error(codes.Internal, msgInternal)
 	}
@@ -172,7 +180,7 @@ func (s *stream) RecvMsg(m any) error {
 			s.received = true
 			s.settle(resilience.Success)
 		}
-		if !s.desc.ServerStreams { // One message is all there is.
+		if !s.route.stream.ServerStreams { // One message is all there is.
 			s.finish(nil)
 		}
 		return nil
@@ -181,12 +189,13 @@ func (s *stream) RecvMsg(m any) error {
 		s.finish(nil)
 		return io.EOF
 	}
-	if !s.received && s.desc.ClientStreams {
+	if !s.received && s.route.stream.ClientStreams {
 		s.blame(err)
 	}
 	return s.fail(err)
 }
 
+// Header waits for the header.
 func (s *stream) Header() (metadata.MD, error) {
 	if s.inner == nil {
 		return nil, status.Error(codes.Internal, msgInternal)
@@ -198,6 +207,7 @@ func (s *stream) Header() (metadata.MD, error) {
 	return s.conn.passed(s.ctx, s.call, s.route, md), nil
 }
 
+// Trailer is what came behind the messages.
 func (s *stream) Trailer() metadata.MD {
 	if s.inner == nil {
 		return nil
@@ -205,18 +215,20 @@ func (s *stream) Trailer() metadata.MD {
 	return s.conn.passed(s.ctx, s.call, s.route, s.inner.Trailer())
 }
 
+// CloseSend ends the messages to the service.
 func (s *stream) CloseSend() error {
-	if s.inner == nil {
+	if s.inner == nil || s.ctx.Err() != nil { // A call that was ended for its messages must not end well.
 		return nil
 	}
 	return s.inner.CloseSend()
 }
 
+// Context ends with the stream.
 func (s *stream) Context() context.Context { return s.ctx }
 
 func (s *stream) fail(err error) error {
 	s.settle(tells(s.ctx, s.call, failure(s.route, err)))
-	err = s.conn.answer(s.ctx, s.call, s.route, err)
+	err = s.conn.public(s.ctx, s.call, s.route, err)
 	s.finish(err)
 	return err
 }
@@ -230,7 +242,7 @@ func (s *stream) finish(err error) {
 		s.unwatch()
 		s.cancel(nil)
 		s.settle(resilience.Ignored)
-		s.changes.done(s.route.kept, err)
+		s.changes.done(s.route.caching, err)
 		if to := s.to.Load(); to != nil {
 			s.conn.done(s.route, to, 1, s.span, s.start, err)
 		} else {

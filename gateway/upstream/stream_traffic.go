@@ -15,11 +15,11 @@ import (
 const firstAnswer = 2 * time.Second
 
 // acquire asks whether the stream may be opened.
-func (s *stream) acquire(to *place) error {
+func (s *stream) acquire(to *destination) error {
 	if to.class == nil {
 		return nil
 	}
-	permit, err := to.class.Acquire(priority(s.call, s.opts))
+	permit, err := to.class.Acquire(priority(s.call))
 	if err != nil {
 		return refused(s.call, err)
 	}
@@ -58,14 +58,14 @@ func (s *stream) blame(err error) {
 }
 
 // begin calls the service.
-func (s *stream) begin(ctx context.Context, to *place) (grpc.ClientStream, error) {
+func (s *stream) begin(ctx context.Context, to *destination) (grpc.ClientStream, error) {
 	s.call.Attempts = 1
 	s.to.Store(to)
 	if to.here != nil || s.route.traffic == nil {
-		return to.target.NewStream(ctx, s.desc, s.route.method.FullName, s.opts...)
+		return to.target.NewStream(ctx, s.route.stream, s.route.method.FullName)
 	}
-	picked := &balance.Carried{Context: ctx, Pick: balance.Pick{CallersDeadline: s.call.Hurried}}
-	inner, err := to.target.NewStream(picked, s.desc, s.route.method.FullName, s.opts...)
+	picked := &balance.Carried{Context: ctx, Pick: balance.Pick{CallersDeadline: s.call.Shortened}}
+	inner, err := to.target.NewStream(picked, s.route.stream, s.route.method.FullName)
 	s.call.Backend = picked.Pick.Chosen
 	return inner, err
 }

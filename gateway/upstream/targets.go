@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	paths "github.com/sluice-gateway/sluice/gateway/route"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 // A write to a path makes untrue what is cached for that path (RFC 9111, 4.4). Paths are
@@ -29,44 +30,36 @@ type target struct {
 }
 
 // field reads the value of a path variable from a request message.
-type field func(m policy.Message) (string, error)
+type field func(request []byte) (string, error)
 
 // cachedPaths are the paths under which answers of methods are cached.
-func cachedPaths(methods []*policy.Method) (out []paths.Template, err error) {
+func cachedPaths(methods []*schema.Method) (out []paths.Template) {
 	for _, m := range methods {
 		if m.Rule.Cache == nil {
 			continue
 		}
-		bound, err := paths.Bindings(m.Descriptor)
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range bound {
+		for _, b := range m.Bindings {
 			if b.Verb == "GET" {
 				out = append(out, b.Template)
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // newTargets are the paths of a method: of one whose answers are cached, those of GET;
 // of any other, those of its writes under which answers of others may be cached. It
 // reads, where it is cached or bound to GET: then only an unsafe HTTP method changes
 // something, not a call over the gRPC edge.
-func newTargets(m *policy.Method, cached []paths.Template) (out []target, reads bool, err error) {
-	bound, err := paths.Bindings(m.Descriptor)
-	if err != nil {
-		return nil, false, err
-	}
+func newTargets(m *schema.Method, cached []paths.Template) (out []target, reads bool, err error) {
 	reads = m.Rule.Cache != nil
-	for _, b := range bound {
+	for _, b := range m.Bindings {
 		get := b.Verb == "GET" || b.Verb == "HEAD"
 		reads = reads || get
 		if get != (m.Rule.Cache != nil) || !get && !overlaps(b.Template, cached) {
 			continue
 		}
-		t, err := newTarget(m, b.Template)
+		t, err := newTarget(b)
 		if err != nil {
 			return nil, false, err
 		}
@@ -84,14 +77,13 @@ func overlaps(t paths.Template, others []paths.Template) bool {
 	return false
 }
 
-func newTarget(m *policy.Method, t paths.Template) (target, error) {
+func newTarget(b *schema.Binding) (target, error) {
 	out := target{}
-	var variables []string
-	out.literals, variables = t.Parts()
-	for _, name := range variables {
-		f, err := newField(m.Descriptor.Input(), name)
+	out.literals, _ = b.Template.Parts()
+	for _, v := range b.Variables {
+		f, err := newField(b.Method.Descriptor.Input(), v)
 		if err != nil {
-			return out, fmt.Errorf("%s: path %q: %w", m.FullName, t, err)
+			return out, fmt.Errorf("%s: path %q: %w", b.Method.FullName, b.Template, err)
 		}
 		out.fields = append(out.fields, f)
 	}
@@ -113,37 +105,29 @@ func locationOf(m *policy.Method, cached []paths.Template) (*policy.Tag, error) 
 
 // newField reads strings from the wire, and what is none, or stands in a oneof, from a
 // parsed message.
-func newField(md protoreflect.MessageDescriptor, path string) (field, error) {
-	if f, err := policy.CompileFieldPath(md, path); err == nil {
-		return func(m policy.Message) (string, error) {
-			v, err := f.Of(m)
+func newField(md protoreflect.MessageDescriptor, variable schema.Variable) (field, error) {
+	if f, err := policy.CompileFieldPath(md, variable.Path); err == nil {
+		return func(request []byte) (string, error) {
+			v, err := f.Of(policy.Message{Wire: request})
 			if err == nil {
 				return v, nil
 			}
-			if m, err = parsed(m, md); err != nil { // As with tags: the scan refuses more than parsers do.
+			if request, err = rewritten(request, md); err != nil { // As with tags: the scan refuses more than parsers do.
 				return "", err
 			}
-			return f.Of(m)
+			return f.Of(policy.Message{Wire: request})
 		}, nil
 	}
-	var fields []protoreflect.FieldDescriptor
-	at := md
-	for name := range strings.SplitSeq(path, ".") {
-		if at == nil {
-			return nil, fmt.Errorf("%q leads nowhere", path)
-		}
-		fd := at.Fields().ByName(protoreflect.Name(name))
-		if fd == nil || fd.Cardinality() == protoreflect.Repeated {
-			return nil, fmt.Errorf("%q is no field of one value", path)
-		}
-		fields, at = append(fields, fd), fd.Message()
+	fields := variable.Fields
+	if fields[len(fields)-1].Cardinality() == protoreflect.Repeated {
+		return nil, fmt.Errorf("%q is no field of one value", variable.Path)
 	}
-	return func(m policy.Message) (string, error) {
-		m, err := parsed(m, md)
+	return func(request []byte) (string, error) {
+		m, err := parsed(request, md)
 		if err != nil {
 			return "", err
 		}
-		return valueAt(m.Proto.ProtoReflect(), fields), nil
+		return valueAt(m, fields), nil
 	}, nil
 }
 
@@ -166,12 +150,12 @@ func valueAt(m protoreflect.Message, fields []protoreflect.FieldDescriptor) stri
 }
 
 // name is the tag of the path, as a request fills it in.
-func (t *target) name(m policy.Message) (string, error) {
+func (t *target) name(request []byte) (string, error) {
 	var b strings.Builder
 	for i, text := range t.literals {
 		b.WriteString(text)
 		if i < len(t.fields) {
-			v, err := t.fields[i](m)
+			v, err := t.fields[i](request)
 			if err != nil {
 				return "", err
 			}
@@ -192,14 +176,14 @@ type changes struct {
 const maxChanges = 64
 
 // add notes the paths of a message that is about to be sent.
-func (c *changes) add(k *kept, call *policy.Call, m any) {
+func (c *changes) add(k *caching, call *policy.Call, message []byte) {
 	if k == nil || len(k.targets) == 0 || k.reads && !call.Writes {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range k.targets {
-		name, err := k.targets[i].name(messageOf(m))
+		name, err := k.targets[i].name(message)
 		if err != nil || slices.Contains(c.targets, name) {
 			continue
 		}
@@ -213,7 +197,7 @@ func (c *changes) add(k *kept, call *policy.Call, m any) {
 
 // done removes what is cached for the paths, when the stream has ended well or may have
 // changed something.
-func (c *changes) done(k *kept, err error) {
+func (c *changes) done(k *caching, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.targets) > 0 && (err == nil || mayHaveHappened(status.Code(err))) {

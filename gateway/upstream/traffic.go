@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sluice-gateway/sluice/gateway/headers"
@@ -37,8 +36,8 @@ type MethodHeaders struct {
 	Response *headers.Program
 }
 
-// place is where a method's calls go: the service itself, or a canary of it.
-type place struct {
+// destination is where a method's calls go: the service itself, or a canary of it.
+type destination struct {
 	target  Target
 	here    *inProcess // the target, where the service runs in this process
 	name    string     // the target's
@@ -50,8 +49,8 @@ type place struct {
 // otherClass is the class of methods that no class of limits counts.
 const otherClass = "other"
 
-func newPlace(m *policy.Method, t Target, variant string, s *resilience.Service) place {
-	p := place{target: t, name: t.String(), variant: variant}
+func newDestination(m *policy.Method, t Target, variant string, s *resilience.Service) destination {
+	p := destination{target: t, name: t.String(), variant: variant}
 	p.here, _ = t.(*inProcess)
 	if s == nil || p.here != nil && p.here.host.Prompt {
 		return p
@@ -72,8 +71,8 @@ type traffic struct {
 	headers  MethodHeaders
 }
 
-// furnish puts into the routes what the options say of them.
-func (c *Conn) furnish() error {
+// configure puts into the routes what the options say of them.
+func (c *Conn) configure() error {
 	services := map[string]*service{}
 	for name, o := range c.o.Services {
 		s, err := c.newService(name, o)
@@ -91,7 +90,7 @@ func (c *Conn) furnish() error {
 		t := &traffic{headers: c.o.Headers[r.method.FullName]}
 		s := services[r.method.Service]
 		if s != nil {
-			s.equip(r, t)
+			s.configure(r, t)
 		}
 		if s != nil || t.headers != (MethodHeaders{}) {
 			r.traffic = t
@@ -142,8 +141,8 @@ func (c *Conn) newService(name string, o ServiceOptions) (*service, error) {
 	return s, nil
 }
 
-func (s *service) equip(r *route, t *traffic) {
-	r.place = newPlace(r.method, r.target, "", s.Resilience)
+func (s *service) configure(r *route, t *traffic) {
+	r.destination = newDestination(r.method, r.target, "", s.Resilience)
 	name := string(r.method.Descriptor.Name())
 	for i := range s.Canaries {
 		if v := &s.Canaries[i]; applies(v.Methods, name) {
@@ -177,13 +176,13 @@ func offered(methods map[string]bool, named []string) error {
 
 // most is the time that the call has by its rule and, as a branch, by its share; it
 // says whether that is for the caller's sake.
-func (r *route) most(call *policy.Call, start time.Time) (most time.Duration, hurried bool) {
+func (r *route) most(call *policy.Call, start time.Time) (most time.Duration, shortened bool) {
 	most = r.method.Rule.Deadline
 	if call.ShareEnds.IsZero() {
 		return most, false
 	}
 	if share := call.ShareEnds.Sub(start); share < most {
-		return share, call.Hurried
+		return share, call.Shortened
 	}
 	return most, false
 }
@@ -191,35 +190,31 @@ func (r *route) most(call *policy.Call, start time.Time) (most time.Duration, hu
 // ends notes when the call must have ended, and whose wish that is. A branch's context
 // ends no later than its composite's share of time does, so there the composite's caller
 // is who may be in a hurry.
-func (r *route) ends(ctx context.Context, call *policy.Call, start time.Time, most time.Duration, hurried bool) {
+func (r *route) ends(ctx context.Context, call *policy.Call, start time.Time, most time.Duration, shortened bool) {
 	call.Ends = start.Add(most)
 	if end, ok := ctx.Deadline(); ok && end.Before(call.Ends) {
 		call.Ends = end
-		hurried = call.Edge != policy.EdgeBranch || call.Hurried
+		shortened = call.Edge != policy.EdgeBranch || call.Shortened
 	}
-	call.Hurried = hurried
+	call.Shortened = shortened
 }
 
 // priority of a call: a branch may be one that its composite can do without.
-func priority(call *policy.Call, opts []grpc.CallOption) resilience.Priority {
-	if call.Edge == policy.EdgeBranch {
-		for _, o := range opts {
-			if _, ok := o.(interface{ OptionalBranch() }); ok {
-				return resilience.Optional
-			}
-		}
+func priority(call *policy.Call) resilience.Priority {
+	if call.Optional {
+		return resilience.Optional
 	}
 	return resilience.Whole
 }
 
 // prepare is what happens before a call is sent: faults, and the choice of a variant.
 // The error is the caller's answer.
-func (c *Conn) prepare(ctx context.Context, call *policy.Call, r *route) (*place, error) {
+func (c *Conn) prepare(ctx context.Context, call *policy.Call, r *route) (*destination, error) {
 	t := r.traffic
 	if t == nil {
-		return &r.place, nil
+		return &r.destination, nil
 	}
-	if r.kept != nil && r.kept.route != nil {
+	if r.caching != nil && r.caching.route != nil {
 		if is, ok := ctx.Value(chosenKey{}).(chosen); ok && is.r == r {
 			call.Variant = is.to.variant
 			return is.to, nil
@@ -252,13 +247,13 @@ func (c *Conn) struck(ctx context.Context, call *policy.Call, r *route) error {
 }
 
 // choose says which variant gets the call, and notes it.
-func (r *route) choose(call *policy.Call) *place {
+func (r *route) choose(call *policy.Call) *destination {
 	if r.traffic == nil || len(r.traffic.canaries) == 0 {
-		return &r.place
+		return &r.destination
 	}
 	p := choose(r.traffic.canaries, call)
 	if p == nil {
-		p = &r.place
+		p = &r.destination
 	}
 	call.Variant = p.variant
 	return p

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/resilience"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -88,9 +90,9 @@ func (s *server) remote(t testing.TB) (upstream.Target, *grpc.Server) {
 
 // travelling is a Conn to one service.
 type travelling struct {
-	*upstream.Conn
+	edge
 	*observer
-	table   *policy.Table
+	table   *schema.Catalogue
 	metrics *prometheus.Registry
 }
 
@@ -119,14 +121,13 @@ func travelBy(t testing.TB, target upstream.Target, s upstream.ServiceOptions, e
 		echo.Deadline = time.Minute
 	}
 	sd := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService")
-	table, err := policy.NewTable([]protoreflect.ServiceDescriptor{sd}, policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20},
-		map[string]policy.Override{testService + "/Echo": echo})
+	table, err := schema.New([]protoreflect.ServiceDescriptor{sd}, schema.Options{Defaults: policy.Defaults{Deadline: time.Minute, StreamIdle: time.Minute, StreamMaxAge: time.Minute, MaxRequestBytes: 1 << 20}, Overrides: map[string]policy.Override{testService + "/Echo": echo}, Linked: protoregistry.GlobalTypes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &travelling{observer: &observer{}, table: table, metrics: prometheus.NewRegistry()}
 	o := upstream.Options{
-		Methods: table, Targets: map[string]upstream.Target{testService: target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
+		Catalogue: table, Targets: map[string]upstream.Target{testService: target}, Signer: signer{}, Logger: slog.New(slog.DiscardHandler),
 		Observer: f.observer, Services: map[string]upstream.ServiceOptions{testService: s}, Metrics: f.metrics,
 	}
 	for _, m := range more {
@@ -142,7 +143,7 @@ func travelBy(t testing.TB, target upstream.Target, s upstream.ServiceOptions, e
 // admit admits a call of an edge.
 func (f *travelling) admit(t testing.TB, method string, c *policy.Call) context.Context {
 	t.Helper()
-	c.Method = f.table.Method(service + method)
+	c.Method = f.table.Method(service + method).Method
 	if c.Principal == nil {
 		c.Principal = policy.NewPrincipal("ada", "", nil, time.Time{})
 	}
@@ -316,7 +317,7 @@ func TestRequestOutlivesAttempts(t *testing.T) {
 				t.Fatal(err)
 			}
 			out, header := wire.Frame{}, metadata.MD{}
-			code(t, f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &wire.Frame{Data: in}, &out, grpc.Header(&header)), codes.OK)
+			code(t, f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &wire.Frame{Data: in}, &out, &header), codes.OK)
 			clear(in) // As an edge that gives the request's memory back.
 			if call.Attempts != 3 || string(out.Data) != string(field(1, "ada")) || len(header["of-a-failure"]) != 0 {
 				t.Errorf("%d attempts, %x, header %v", call.Attempts, out.Data, header)
@@ -495,15 +496,15 @@ func TestUnreadableAnswer(t *testing.T) {
 	r := resilient(t, resilience.Options{Breaker: resilience.BreakerOptions{MinRequests: 2}})
 	f := travel(t, s.target(t, "inprocess"), upstream.ServiceOptions{Resilience: r})
 	for i, bad := range []error{nil, errors.New("no message"), errors.New("no message"), errors.New("no message")} {
-		call, out := policy.Call{}, wire.Frame{}
-		call.Unread = &out
-		if err := f.Invoke(f.admit(t, "Echo", &call), service+"Echo", &testv1.EchoRequest{Id: "ada"}, &out); err != nil {
+		call, a := policy.Call{}, upstream.Answer{Reads: true}
+		if err := f.Call(f.admit(t, "Echo", &call), &call, &wire.Frame{Data: field(1, "ada")}, &a); err != nil {
 			t.Fatal(i, err)
 		}
 		if len(f.done) != i || r.States()[0].InFlight != 1 {
 			t.Fatalf("counted %v, %d in flight", f.done, r.States()[0].InFlight)
 		}
-		call.AnswerRead(bad)
+		a.Read(bad)
+		a.Read(nil) // Too late.
 		call.Done(bad)
 		if len(f.done) != i+1 || (f.done[i] == codes.OK) != (bad == nil) {
 			t.Fatalf("%d: counted %v", i, f.done)

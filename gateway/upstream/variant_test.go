@@ -350,9 +350,9 @@ func TestBranchShare(t *testing.T) {
 	for _, tc := range []struct {
 		share, low, high int
 	}{{90, 80, 90}, {50, 40, 50}, {100, 90, 100}} {
-		m := *f.table.Method(service + "ListNames")
+		m := *f.table.Method(service + "ListNames").Method
 		m.Rule.BranchShare = tc.share
-		parent := policy.Call{Method: &m, Ends: time.Now().Add(10 * time.Second), Hurried: true, Headers: http.Header{}.Values}
+		parent := policy.Call{Method: &m, Ends: time.Now().Add(10 * time.Second), Shortened: true, Headers: http.Header{}.Values}
 		ctx, err := policy.Chain{}.Admit(t.Context(), &parent)
 		if err != nil {
 			t.Fatal(err)
@@ -385,7 +385,7 @@ func TestServicesRefused(t *testing.T) {
 		"fault's percent":    {upstream.ServiceOptions{Faults: []upstream.Fault{{Delay: 1, Percent: 101}}}, "percent"},
 	} {
 		f := connect(t, signer{})
-		_, err := upstream.New(upstream.Options{Methods: f.table, Targets: map[string]upstream.Target{testService: target}, Services: map[string]upstream.ServiceOptions{testService: tc.o}})
+		_, err := upstream.New(upstream.Options{Catalogue: f.table, Targets: map[string]upstream.Target{testService: target}, Services: map[string]upstream.ServiceOptions{testService: tc.o}})
 		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), testService) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -395,7 +395,7 @@ func TestServicesRefused(t *testing.T) {
 		{Services: map[string]upstream.ServiceOptions{"no.Such": {}}},
 		{Headers: map[string]upstream.MethodHeaders{"/no.Such/Method": {}}},
 	} {
-		o.Methods, o.Targets = f.table, map[string]upstream.Target{testService: target}
+		o.Catalogue, o.Targets = f.table, map[string]upstream.Target{testService: target}
 		if _, err := upstream.New(o); err == nil || !strings.Contains(err.Error(), "no.Such") {
 			t.Error(err)
 		}

@@ -1,7 +1,7 @@
 // Package wire lets messages pass through the gateway as bytes: a frame type,
 // the codec that both gRPC sides use, and the copying that an in-process
-// connection needs. gateway/rpc forwards frames; gateway/upstream carries them
-// over either kind of connection.
+// connection needs. gateway/rpc forwards frames, gateway/rest makes them of messages;
+// gateway/upstream carries them over either kind of connection.
 package wire
 
 import (
@@ -43,7 +43,7 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // Cloner copies messages between the two sides of an in-process connection
-// (inprocgrpc.Cloner), whichever side is typed. The sides never share memory:
+// (inprocgrpc.Cloner): the service's may be typed, the gateway's is frames. The sides never share memory:
 // each may give its own back to the pool.
 type Cloner struct{}
 
@@ -53,16 +53,14 @@ func (Cloner) Copy(out, in any) error {
 	case *Frame:
 		return out.copy(in)
 	case proto.Message:
-		switch in := in.(type) {
-		case proto.Message:
-			return convert(out, in)
-		case *Frame:
-			if in.taken() {
-				return errGone
-			}
-			return parse(out, in.Data)
+		f, ok := in.(*Frame)
+		if !ok {
+			return fmt.Errorf("wire: cannot read %T", in)
 		}
-		return fmt.Errorf("wire: cannot read %T", in)
+		if f.taken() {
+			return errGone
+		}
+		return parse(out, f.Data)
 	}
 	return fmt.Errorf("wire: cannot copy into %T", out)
 }
@@ -89,53 +87,47 @@ func (f *Frame) copy(in any) error {
 		f.hold(mem.Copy(in.Data, pool()))
 		return nil
 	case proto.Message:
-		b, err := marshal(in)
-		if err != nil {
-			return err
-		}
-		f.hold(b)
-		return nil
+		return f.Encode(in, nil)
 	}
 	return fmt.Errorf("wire: cannot marshal %T", in)
 }
 
-// marshal writes a message into memory of the pool, unless it is so small that
-// the pool is not worth it.
-func marshal(m proto.Message) (mem.Buffer, error) {
+// Encode sets the frame to a message's wire form. Equal messages have equal ones, by which
+// caches know them. A small one is written into room, where it fits: memory that must live
+// as long as the frame and whoever reads it; nil means none.
+func (f *Frame) Encode(m proto.Message, room []byte) error {
 	n := proto.Size(m)
-	options := proto.MarshalOptions{UseCachedSize: true} // Of the line above.
-	if mem.IsBelowBufferPoolingThreshold(n) {
-		b, err := options.Marshal(m)
-		return mem.SliceBuffer(b), err
+	options := proto.MarshalOptions{UseCachedSize: true, Deterministic: true} // Its size is that of the line above.
+	if len(room) >= max(n, 1) || mem.IsBelowBufferPoolingThreshold(n) {       // So small that the pool is not worth it.
+		b, err := options.MarshalAppend(fitting(room, n), m)
+		if err != nil {
+			return err
+		}
+		*f = Frame{Data: b}
+		return nil
 	}
 	pool := pool()
 	b := pool.Get(n)
 	out, err := options.MarshalAppend((*b)[:0], m)
 	if err != nil {
 		pool.Put(b)
-		return nil, err
+		return err
 	}
 	if len(out) > cap(*b) { // It changed while it was written: then nothing holds, but not the pool's memory either.
 		pool.Put(b)
-		return mem.SliceBuffer(out), nil
-	}
-	*b = out
-	return mem.NewBuffer(b, pool), nil
-}
-
-// convert copies one message into another, which may be of another type.
-func convert(out, in proto.Message) error {
-	if in.ProtoReflect().Descriptor() == out.ProtoReflect().Descriptor() {
-		proto.Reset(out)
-		proto.Merge(out, in)
+		*f = Frame{Data: out}
 		return nil
 	}
-	b, err := marshal(in)
-	if err != nil {
-		return err
+	*b = out
+	f.hold(mem.NewBuffer(b, pool))
+	return nil
+}
+
+func fitting(room []byte, n int) []byte {
+	if len(room) >= max(n, 1) {
+		return room[:0:len(room)]
 	}
-	defer b.Free()
-	return parse(out, b.ReadOnlyData())
+	return make([]byte, 0, n)
 }
 
 // parse reads a message; it keeps none of b.

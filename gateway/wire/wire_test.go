@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -51,19 +52,13 @@ func as(t *testing.T, v any) *testv1.EchoRequest {
 func TestCopy(t *testing.T) {
 	want := echo("new")
 	for name, tc := range map[string]struct{ in, out any }{
-		"typed to typed":     {echo("new"), echo("old")},
-		"typed to bytes":     {echo("new"), &wire.Frame{Data: []byte("old")}},
-		"bytes to typed":     {&wire.Frame{Data: bytesOf(t, want)}, echo("old")},
-		"bytes to bytes":     {&wire.Frame{Data: bytesOf(t, want)}, &wire.Frame{Data: []byte("old")}},
-		"typed to dynamic":   {echo("new"), dynamicpb.NewMessage(want.ProtoReflect().Descriptor())},
-		"typed to other":     {echo("new"), &emptypb.Empty{}}, // Unknown fields there, and none lost.
-		"nil typed to typed": {(*testv1.EchoRequest)(nil), echo("old")},
+		"typed to bytes":   {echo("new"), &wire.Frame{Data: []byte("old")}},
+		"bytes to typed":   {&wire.Frame{Data: bytesOf(t, want)}, echo("old")},
+		"bytes to bytes":   {&wire.Frame{Data: bytesOf(t, want)}, &wire.Frame{Data: []byte("old")}},
+		"bytes to dynamic": {&wire.Frame{Data: bytesOf(t, want)}, dynamicpb.NewMessage(want.ProtoReflect().Descriptor())},
+		"bytes to other":   {&wire.Frame{Data: bytesOf(t, want)}, &emptypb.Empty{}}, // Unknown fields there, and none lost.
 	} {
 		t.Run(name, func(t *testing.T) {
-			want := want
-			if name == "nil typed to typed" {
-				want = &testv1.EchoRequest{}
-			}
 			if err := (wire.Cloner{}).Copy(tc.out, tc.in); err != nil {
 				t.Fatal(err)
 			}
@@ -77,6 +72,32 @@ func TestCopy(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEncode: a message is written into the room where it fits and nowhere else, and equal
+// messages are equal bytes.
+func TestEncode(t *testing.T) {
+	many := &testv1.EchoRequest{Kinds: &testv1.Kinds{MString: map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"}}}
+	for name, m := range map[string]*testv1.EchoRequest{"empty": {}, "small": {Id: "ada"}, "a map": many, "large": {Id: string(make([]byte, 5000))}} {
+		var room [40]byte
+		for range 10 {
+			var f, again wire.Frame
+			if err := errors.Join(f.Encode(m, room[:]), again.Encode(m, nil)); err != nil {
+				t.Fatal(name, err)
+			}
+			if string(f.Data) != string(bytesOf(t, m)) || string(again.Data) != string(f.Data) || f.Data == nil || again.Data == nil {
+				t.Errorf("%s: %x, %x", name, f.Data, again.Data)
+			}
+			if in := cap(f.Data) == len(room); in != (len(f.Data) <= len(room)) {
+				t.Errorf("%s: %d bytes, in the room: %v", name, len(f.Data), in)
+			}
+			f.Free()
+			again.Free()
+		}
+	}
+	if (&wire.Frame{}).Encode(&testv1.EchoRequest{Id: "\xff"}, make([]byte, 40)) == nil {
+		t.Error("text that is none was written")
 	}
 }
 
@@ -103,6 +124,7 @@ func TestWhatCannotBeCopied(t *testing.T) {
 		"into nothing of ours":   (wire.Cloner{}).Copy(new(int), echo("a")),
 		"from nothing of ours":   (wire.Cloner{}).Copy(&wire.Frame{}, 7),
 		"to typed, from nothing": (wire.Cloner{}).Copy(echo("a"), 7),
+		"to typed, from typed":   (wire.Cloner{}).Copy(echo("a"), echo("b")),
 		"no message": func() error {
 			_, err := wire.Cloner{}.Clone(7)
 			return err

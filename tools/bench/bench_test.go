@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) {
 func TestComparePeersWithThemselves(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "raw.json")
-	s, err := parse([]string{"-gateway", "plain", "-duration", "300ms", "-warmup", "100ms", "-rounds", "2", "-conns", "4", "-json", file})
+	s, err := parse([]string{"-gateway", "plain", "-duration", "100ms", "-warmup", "20ms", "-rounds", "2", "-conns", "4", "-json", file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +145,7 @@ func TestStartReportsWhatDied(t *testing.T) {
 }
 
 func TestFreeAddrsDiffer(t *testing.T) {
-	addrs, err := freeAddrs(5)
+	addrs, err := freeport.Addrs(5)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 const module = "github.com/sluice-gateway/sluice"
@@ -72,7 +73,7 @@ func (l *lab) build(ctx context.Context, programs ...string) error {
 }
 
 func (l *lab) startBackend(ctx context.Context) (*process, error) {
-	addrs, err := freeAddrs(1)
+	addrs, err := freeport.Addrs(1)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (l *lab) startBackend(ctx context.Context) (*process, error) {
 
 // startPeer starts a program of tools/bench/peer under a name for the report.
 func (l *lab) startPeer(ctx context.Context, program, name, backend string) (*process, error) {
-	addrs, err := freeAddrs(2)
+	addrs, err := freeport.Addrs(2)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +94,7 @@ func (l *lab) startPeer(ctx context.Context, program, name, backend string) (*pr
 // startSluice starts the gateway as an operator would: from a file, with the
 // demo's signing key and a token of that key.
 func (l *lab) startSluice(ctx context.Context, s settings, backend string, spans *sink) (*process, error) {
-	addrs, err := freeAddrs(3)
+	addrs, err := freeport.Addrs(3)
 	if err != nil {
 		return nil, err
 	}
@@ -273,18 +274,4 @@ func (p *process) logged() int64 {
 		return 0
 	}
 	return p.trimmed.Load() + info.Size()
-}
-
-// freeAddrs picks addresses that nobody listens on now. All are taken before
-// any is given back, so they differ.
-func freeAddrs(n int) (addrs []string, err error) {
-	for range n {
-		l, lerr := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // immediate
-		if lerr != nil {
-			return nil, lerr
-		}
-		defer func() { err = errors.Join(err, l.Close()) }()
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs, nil
 }

@@ -37,7 +37,7 @@ var shop = []struct{ short, full string }{
 }
 
 func newCluster(dir, bin string) (*cluster, error) {
-	c := &cluster{dir: dir, bin: bin, ports: ports{given: map[int]bool{}}, services: map[string][2]*part{}}
+	c := &cluster{dir: dir, bin: bin, ports: ports{given: map[string]bool{}}, services: map[string][2]*part{}}
 	for _, program := range []string{"sluice", "shop"} {
 		if _, err := os.Stat(filepath.Join(bin, program)); err != nil {
 			return nil, fmt.Errorf("%w: make build makes it", err)

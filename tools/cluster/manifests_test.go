@@ -170,7 +170,7 @@ func (d described) runsAsGateway(t *testing.T) {
 	if out, err := exec.Command(filepath.Join(programs, "sluice"), "config", "check", args[i+1]).CombinedOutput(); err != nil {
 		t.Fatalf("sluice config check: %v\n%s", err, out)
 	}
-	ports := ports{given: map[int]bool{}}
+	ports := ports{given: map[string]bool{}}
 	var addrs [3]string
 	for i := range addrs {
 		if addrs[i], err = ports.free(); err != nil {

@@ -8,10 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 const (
@@ -153,24 +154,20 @@ func (p *part) end() {
 // part does: that part then does not start, and says so.
 type ports struct {
 	mu    sync.Mutex
-	given map[int]bool
+	given map[string]bool
 }
 
 func (p *ports) free() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addrs, err := freeport.Addrs(1)
 		if err != nil {
-			return "", err
+			return "", err //nolint:wrapcheck // It says what it is about.
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			return "", err
-		}
-		if !p.given[port] {
-			p.given[port] = true
-			return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), nil
+		if !p.given[addrs[0]] {
+			p.given[addrs[0]] = true
+			return addrs[0], nil
 		}
 	}
 	return "", errors.New("no free port")

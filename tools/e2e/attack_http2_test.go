@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-gateway/sluice/gateway/gatewaytest/rawhttp2"
+	"github.com/sluice-gateway/sluice/tools/effort"
 )
 
 // http2Edge is a listener that speaks HTTP/2, and an ordinary call there.
@@ -288,7 +289,7 @@ func each(n int, send func(i uint32) error) (err error) {
 }
 
 func floods() []flood {
-	const n = 10_000
+	n := effort.Rounds(3000, 10_000)
 	return []flood{
 		{name: "rapid reset", send: func(e http2Edge, c *rawhttp2.Conn) error {
 			return each(n, func(i uint32) error {

@@ -30,7 +30,7 @@ func TestKeysRotateUnderLoad(t *testing.T) {
 	var y tally
 	for _, m := range []method{getUser("ada"), getOverview("ada")} {
 		for _, ask := range withKey(g, key).both(m) {
-			t.Cleanup(drive(t, &y, 2, 40*time.Millisecond, ask))
+			t.Cleanup(drive(t, &y, 2, 100*time.Millisecond, ask))
 		}
 	}
 	rotate := exec.Command(filepath.Join(programs, "sluice"), "keys", "rotate", "--retire", "--settle", settle, "--config", file, "--public", filepath.Dir(k.public))

@@ -128,7 +128,7 @@ func TestBreakerLetsFewIn(t *testing.T) {
 						served.Add(1)
 					case r.refused() && r.reason == "UPSTREAM_BREAKER_OPEN":
 						refusals.Add(1)
-						time.Sleep(5 * time.Millisecond) // Impatient, but not busy.
+						time.Sleep(20 * time.Millisecond) // Impatient, but not busy.
 					default:
 						t.Errorf("%s: %v", way, r)
 					}

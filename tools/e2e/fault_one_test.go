@@ -151,6 +151,7 @@ func TestFaultOfOneBackend(t *testing.T) {
 							slowest = max(slowest, r.took)
 						}
 						n += len(replies)
+						time.Sleep(pace)
 					}
 					t.Logf("%s: %d reads in %v, slowest %v", way, n, time.Since(begin).Round(time.Millisecond), slowest.Round(time.Millisecond))
 				})

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 // line is a line of processes that follow each other: their sockets, their files.
@@ -39,21 +41,15 @@ func prepareLine(t *testing.T, config object) *line {
 	l := &line{dir: dir, binary: filepath.Join(dir, "sluice"), config: filepath.Join(dir, "sluice.yaml"), pidFile: filepath.Join(dir, "sluice.pid")}
 	l.install(t, filepath.Join(programs, "sluice"))
 	writeJSON(t, l.config, setup{config: config}.file())
-	var err error
+	addrs, err := freeport.Addrs(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.http, l.grpc, l.admin = addrs[0], addrs[1], addrs[2]
 	// A file, not a pipe: whoever waits for the first process must not wait for all
 	// that have its output.
 	if l.out, err = os.Create(filepath.Join(dir, "output")); err != nil {
 		t.Fatal(err)
-	}
-	for _, addr := range []*string{&l.http, &l.grpc, &l.admin} {
-		s, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		*addr = s.Addr().String()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 	t.Cleanup(func() {
 		if pid := l.pid(); pid > 0 {
@@ -104,6 +100,11 @@ func (l *line) start(t *testing.T, cmd *exec.Cmd) {
 	go func() { _ = cmd.Wait(); close(ended) }()
 	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	eventually(t, patience, func() error {
+		select {
+		case <-ended:
+			t.Fatalf("the process has ended:\n%s", l.output())
+		default:
+		}
 		if l.pid() == 0 {
 			return errors.New("no process has written its number")
 		}

@@ -37,8 +37,13 @@ func (l *load) failed(err error) {
 	l.failures = append(l.failures, time.Now().Format("05.000 ")+err.Error())
 }
 
-// workersEach is how many ask at once by each protocol.
-const workersEach = 4
+const (
+	// workersEach is how many ask at once by each protocol.
+	workersEach = 4
+	// pace is between a worker's requests. There is always one on its way somewhere; more
+	// of them would only take the machine from the processes that are looked at.
+	pace = 5 * time.Millisecond
+)
 
 // run starts workers that call ask until the load ends.
 func (l *load) run(ctx context.Context, ask func(context.Context) error) {
@@ -51,8 +56,8 @@ func (l *load) run(ctx context.Context, ask func(context.Context) error) {
 				l.asked.Add(1)
 				if err != nil {
 					l.failed(err)
-					time.Sleep(10 * time.Millisecond) // Enough is known.
 				}
+				time.Sleep(pace)
 			}
 		})
 	}

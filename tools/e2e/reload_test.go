@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
+
+	"github.com/sluice-gateway/sluice/tools/effort"
 )
 
 // reloadBase is what a numbered configuration adds its number to, in a limit that
@@ -92,7 +94,7 @@ func TestReload(t *testing.T) {
 		reloads    int
 		hangup     bool
 	}{
-		{"by SIGHUP", r.file, r.put, 100, true},
+		{"by SIGHUP", r.file, r.put, effort.Rounds(31, 100), true},
 		{"mounted", m.file, m.put, 12, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -184,6 +186,7 @@ func startCallers(t *testing.T, g *gateway) *callers {
 					c.errs = append(c.errs, err)
 					c.mu.Unlock()
 				}
+				time.Sleep(pace)
 			}
 		})
 	}

@@ -8,13 +8,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 const startTimeout = 60 * time.Second
@@ -46,7 +47,7 @@ func Start(t testing.TB, dir, at string) (addr string, stop func()) {
 }
 
 func start(bin, dir, at string) (addr string, stop func(), err error) {
-	ports, err := freeAddrs(2)
+	ports, err := freeport.Addrs(2)
 	if err != nil {
 		return "", nil, err
 	}
@@ -94,17 +95,4 @@ func await(url string, gone <-chan struct{}) error {
 		}
 	}
 	return errors.New("it does not become healthy")
-}
-
-// freeAddrs returns addresses that nobody listened at a moment ago.
-func freeAddrs(n int) (addrs []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // Only its port was wanted.
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs, nil
 }

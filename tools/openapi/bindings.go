@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
-	"google.golang.org/genproto/googleapis/api/annotations"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
+	gatewayschema "github.com/sluice-gateway/sluice/gateway/schema"
 )
 
 // route is a verb in lower case and a path as the document writes it.
@@ -29,22 +28,20 @@ type binding struct {
 	// answer is the message whose fields the answer has; nil where it has none.
 	answer protoreflect.MessageDescriptor
 	rule   policy.Rule
-	// media are the media types of a raw answer.
-	media []string
 }
 
 // bindings lists the routes of the services by the plugin's verb and path. An
 // RPC without google.api.http has none. The rules are those that the gateway
 // would find: what stops its start stops this, too.
 func bindings(services []protoreflect.ServiceDescriptor) (map[route]*binding, error) {
-	table, err := policy.NewTable(services, policy.Defaults{MaxRequestBytes: defaultBodyBytes}, nil)
+	c, err := gatewayschema.New(services, gatewayschema.Options{Defaults: policy.Defaults{MaxRequestBytes: defaultBodyBytes}})
 	if err != nil {
 		return nil, err
 	}
 	out := map[route]*binding{}
-	for _, m := range table.Methods() {
-		for _, h := range httpRules(m.Descriptor) {
-			b, err := newBinding(m, h)
+	for _, m := range c.Methods() {
+		for _, of := range m.Bindings {
+			b, err := newBinding(of)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", m.FullName, err)
 			}
@@ -58,32 +55,13 @@ func bindings(services []protoreflect.ServiceDescriptor) (map[route]*binding, er
 	return out, nil
 }
 
-func httpRules(md protoreflect.MethodDescriptor) []*annotations.HttpRule {
-	h, _ := proto.GetExtension(md.Options(), annotations.E_Http).(*annotations.HttpRule)
-	if h == nil {
-		return nil
+func newBinding(of *gatewayschema.Binding) (*binding, error) {
+	b := &binding{
+		route: route{verb: strings.ToLower(of.Verb)}, template: of.Template.String(), body: of.Body,
+		method: of.Method.Descriptor, rule: of.Method.Rule, answer: answerOf(of.Method.Descriptor, of.ResponseField),
 	}
-	return append([]*annotations.HttpRule{h}, h.GetAdditionalBindings()...)
-}
-
-func newBinding(m *policy.Method, h *annotations.HttpRule) (*binding, error) {
-	b := &binding{body: h.GetBody(), method: m.Descriptor, rule: m.Rule, answer: answerOf(m.Descriptor, h.GetResponseBody())}
-	if own, ok := proto.GetExtension(m.Descriptor.Options(), policyv1.E_Method).(*policyv1.MethodRule); ok {
-		b.media = own.GetSuccess().GetMediaTypes()
-	}
-	switch p := h.GetPattern().(type) {
-	case *annotations.HttpRule_Get:
-		b.verb, b.template = "get", p.Get
-	case *annotations.HttpRule_Put:
-		b.verb, b.template = "put", p.Put
-	case *annotations.HttpRule_Post:
-		b.verb, b.template = "post", p.Post
-	case *annotations.HttpRule_Delete:
-		b.verb, b.template = "delete", p.Delete
-	case *annotations.HttpRule_Patch:
-		b.verb, b.template = "patch", p.Patch
-	default:
-		return nil, fmt.Errorf("pattern %T has no place in OpenAPI", p)
+	if !slices.Contains([]string{"get", "put", "post", "delete", "patch"}, b.verb) {
+		return nil, fmt.Errorf("the custom method %s has no place in OpenAPI", of.Verb)
 	}
 	if strings.Contains(b.template, "=") {
 		return nil, fmt.Errorf("%s: a variable of several segments has no place in OpenAPI", b.template)

@@ -88,7 +88,7 @@ func bodyMedia(bound map[route]*binding) map[string][]string {
 	out := map[string][]string{}
 	for _, b := range bound {
 		if b.verb == "get" && isRawBody(b.method.Output()) {
-			out[b.path] = b.media
+			out[b.path] = b.rule.MediaTypes
 		}
 	}
 	return out

@@ -34,14 +34,13 @@ func addFields(op *operation, b *binding) {
 
 // answerOf is the message whose fields a route's answer has; nil where it is no
 // message, or bytes.
-func answerOf(md protoreflect.MethodDescriptor, responseBody string) protoreflect.MessageDescriptor {
+func answerOf(md protoreflect.MethodDescriptor, field protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
 	out := md.Output()
-	if responseBody != "" {
-		fd := out.Fields().ByName(protoreflect.Name(responseBody))
-		if fd == nil || fd.IsMap() {
+	if field != nil {
+		if field.IsMap() {
 			return nil
 		}
-		out = fd.Message()
+		out = field.Message()
 	}
 	if out == nil || isRawBody(out) || isEmpty(out) {
 		return nil

@@ -52,9 +52,10 @@ func TestAddFields(t *testing.T) {
 	echo := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService").Methods()
 	list := orderv1.File_shop_order_v1_order_proto.Services().ByName("OrderService").Methods().ByName("ListOrders")
 	for _, c := range []struct {
-		name, verb, responseBody string
-		method                   protoreflect.MethodDescriptor
-		parameter, example       string
+		name, verb         string
+		responseBody       protoreflect.Name
+		method             protoreflect.MethodDescriptor
+		parameter, example string
 	}{
 		{"a list", "get", "", list, "fields", "nextPageToken,orders.orderId"},
 		{"no GET", "post", "", list, "", ""},
@@ -63,7 +64,7 @@ func TestAddFields(t *testing.T) {
 		{"bytes", "get", "", echo.ByName("Download"), "", ""},
 	} {
 		op := &operation{}
-		b := &binding{route: route{verb: c.verb}, method: c.method, answer: answerOf(c.method, c.responseBody)}
+		b := &binding{route: route{verb: c.verb}, method: c.method, answer: answerOf(c.method, c.method.Output().Fields().ByName(c.responseBody))}
 		addFields(op, b)
 		if c.parameter == "" {
 			if len(op.Parameters) > 0 {

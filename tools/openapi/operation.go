@@ -163,7 +163,7 @@ func completeSuccess(op *operation, b *binding) (map[string]*response, error) {
 	switch out := b.method.Output(); {
 	case isRawBody(out):
 		r.Description = "The content itself."
-		r.Content = binary(b.media, "*/*", 0)
+		r.Content = binary(b.rule.MediaTypes, "*/*", 0)
 	case code == "204":
 		if !isEmpty(out) {
 			return nil, fmt.Errorf("204 has no body, but %s would be one", out.FullName())

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/limit/redis"
 	"github.com/sluice-gateway/sluice/gateway/limit/redistest"
+	"github.com/sluice-gateway/sluice/tools/freeport"
 )
 
 func TestURL(t *testing.T) {
@@ -151,12 +152,11 @@ func TestTLS(t *testing.T) {
 		up          bool
 	}{"trusted": {"server", true}, "of another name": {"stranger", false}, "of nobody": {"selfsigned", false}} {
 		t.Run(name, func(t *testing.T) {
-			free, err := net.Listen("tcp", "127.0.0.1:0")
+			free, err := freeport.Addrs(1)
 			if err != nil {
 				t.Fatal(err)
 			}
-			addr := free.Addr().String()
-			_ = free.Close()
+			addr := free[0]
 			redistest.Start(t, "--tls-port", port(t, addr), "--tls-auth-clients", "no",
 				"--tls-cert-file", filepath.Join(dir, tc.certificate+".pem"), "--tls-key-file", filepath.Join(dir, tc.certificate+".key"),
 				"--tls-ca-cert-file", filepath.Join(dir, "ca.pem"))

@@ -13,8 +13,6 @@ import (
 	"cel.dev/cel-go/common/env"
 	"cel.dev/cel-go/common/overloads"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/dynamicpb"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 )
@@ -50,6 +48,7 @@ var validID = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 // concurrent use.
 type Program struct {
 	id, expression string
+	input          protoreflect.MessageType // Generated or dynamic.
 	program        cel.Program
 	// loops says that the expression goes through lists or maps of the request, so
 	// that its time is bounded, too.
@@ -65,12 +64,12 @@ func (p *Program) Expression() string { return p.expression }
 // Compile compiles an expression over input and a caller, and checks its types:
 // a misspelt field is an error here, with its line and column, as is what could
 // never be evaluated within CostLimit.
-func Compile(input protoreflect.MessageDescriptor, id, expression string) (*Program, error) {
+func Compile(input protoreflect.MessageType, id, expression string) (*Program, error) {
 	if !validID.MatchString(id) {
 		return nil, fmt.Errorf("condition %q: id must be 1 to 63 of a-z, 0-9, - and _, a letter first", id)
 	}
-	p := &Program{id: id, expression: expression}
-	if err := p.compile(input); err != nil {
+	p := &Program{id: id, expression: expression, input: input}
+	if err := p.compile(input.Descriptor()); err != nil {
 		return nil, fmt.Errorf("condition %q: %w", id, err)
 	}
 	return p, nil
@@ -88,7 +87,7 @@ func (p *Program) compile(input protoreflect.MessageDescriptor) (err error) {
 	case len(p.expression) > MaxExpressionBytes:
 		return fmt.Errorf("expression has %d bytes, more than %d", len(p.expression), MaxExpressionBytes)
 	}
-	e, err := environment(input)
+	e, err := environment(p.input)
 	if err != nil {
 		return err
 	}
@@ -119,10 +118,11 @@ func (p *Program) compile(input protoreflect.MessageDescriptor) (err error) {
 }
 
 // environment is what expressions over a message can name.
-func environment(input protoreflect.MessageDescriptor) (*cel.Env, error) {
+func environment(mt protoreflect.MessageType) (*cel.Env, error) {
+	input := mt.Descriptor()
 	return cel.NewCustomEnv(
 		cel.StdLib(cel.StdLibSubset(env.NewLibrarySubset().AddExcludedFunctions(env.NewFunction(overloads.TypeConvertDyn)))),
-		cel.Types(messageType(input).Zero().Interface(), &policyv1.Caller{}),
+		cel.Types(mt.Zero().Interface(), &policyv1.Caller{}),
 		// Enums and messages of the request's own package go by their short names.
 		cel.Container(string(input.ParentFile().Package())),
 		cel.Variable(variableRequest, cel.ObjectType(string(input.FullName()))),
@@ -133,15 +133,6 @@ func environment(input protoreflect.MessageDescriptor) (*cel.Env, error) {
 		cel.ASTValidators(cel.ValidateDurationLiterals(), cel.ValidateTimestampLiterals(), cel.ValidateRegexLiterals(),
 			cel.ValidateHomogeneousAggregateLiterals(), cel.ValidateComprehensionNestingLimit(maxNesting)),
 	)
-}
-
-// messageType is the generated type of a message, or a dynamic one where none
-// is linked in.
-func messageType(md protoreflect.MessageDescriptor) protoreflect.MessageType {
-	if mt, err := protoregistry.GlobalTypes.FindMessageByName(md.FullName()); err == nil && mt.Descriptor() == md {
-		return mt
-	}
-	return dynamicpb.NewMessageType(md)
 }
 
 // affordable refuses what cannot be evaluated within CostLimit. Where the cost

@@ -23,12 +23,12 @@ import (
 )
 
 var (
-	echo  = (&testv1.EchoRequest{}).ProtoReflect().Descriptor()
-	kinds = (&testv1.Kinds{}).ProtoReflect().Descriptor()
+	echo  = (&testv1.EchoRequest{}).ProtoReflect().Type()
+	kinds = (&testv1.Kinds{}).ProtoReflect().Type()
 	ada   = &policyv1.Caller{Subject: "ada", Issuer: "https://login", Tenant: "acme", Scopes: []string{"test.audit", "test.read"}}
 )
 
-func compile(t testing.TB, md protoreflect.MessageDescriptor, expression string) *condition.Program {
+func compile(t testing.TB, md protoreflect.MessageType, expression string) *condition.Program {
 	t.Helper()
 	p, err := condition.Compile(md, "under-test", expression)
 	if err != nil {
@@ -80,7 +80,7 @@ func TestEval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			parsed, err := condition.Parse(echo, wire)
+			parsed, err := p.Parse(wire)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -248,7 +248,7 @@ func TestWireAgreesWithTheParser(t *testing.T) {
 		"deeper than the gateway goes": {wire: deep(200), bad: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, err := condition.Parse(echo, tc.wire)
+			m, err := compile(t, echo, "true").Parse(tc.wire)
 			if tc.bad != errors.Is(err, condition.ErrMalformed) {
 				t.Fatalf("Parse says %v", err)
 			}
@@ -289,17 +289,17 @@ func TestDynamicMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := fd.Messages().Get(0)
-	if _, err := condition.Compile(ask, "c", `request.whom == ""`); err == nil {
+	if _, err := condition.Compile(dynamicpb.NewMessageType(ask), "c", `request.whom == ""`); err == nil {
 		t.Error("a misspelt field compiled")
 	}
-	p := compile(t, ask, `request.who == principal.subject`)
+	p := compile(t, dynamicpb.NewMessageType(ask), `request.who == principal.subject`)
 	typed := dynamicpb.NewMessage(ask)
 	typed.Set(ask.Fields().ByName("who"), protoreflect.ValueOfString("ada"))
 	wire, err := proto.Marshal(typed)
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := condition.Parse(ask, wire)
+	parsed, err := p.Parse(wire)
 	if err != nil {
 		t.Fatal(err)
 	}

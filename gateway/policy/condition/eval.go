@@ -11,7 +11,7 @@ import (
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	policyv1 "github.com/sluice-gateway/sluice/gen/sluice/policy/v1"
 )
@@ -27,16 +27,17 @@ const maxDepth = 100
 // ErrMalformed says that a request is not a valid message on the wire.
 var ErrMalformed = errors.New("malformed message")
 
-// Parse reads a request from its wire form, into its generated type where there
-// is one. The error is ErrMalformed.
-func Parse(input protoreflect.MessageDescriptor, wire []byte) (_ proto.Message, err error) {
+// Parse reads a request from its wire form, for Eval of this and of every other condition
+// over the same message. Extensions stay unread: no expression can name one. The error is
+// ErrMalformed.
+func (p *Program) Parse(wire []byte) (_ proto.Message, err error) {
 	defer func() {
 		if recover() != nil { // dynamicpb, on a map's key that comes again with another wire type.
 			err = ErrMalformed
 		}
 	}()
-	m := messageType(input).New().Interface()
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(wire, m); err != nil {
+	m := p.input.New().Interface()
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxDepth, Resolver: (*protoregistry.Types)(nil)}).Unmarshal(wire, m); err != nil {
 		return nil, ErrMalformed
 	}
 	return m, nil

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
 
 	profilev1 "github.com/sluice-gateway/sluice/gen/shop/profile/v1"
 
@@ -24,11 +25,11 @@ func TestParseOfUnlinkedTypes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlinked := file.Messages().ByName("Profile")
-	if m, err := condition.Parse(unlinked, wire); !errors.Is(err, condition.ErrMalformed) {
+	unlinked := compile(t, dynamicpb.NewMessageType(file.Messages().ByName("Profile")), "true")
+	if m, err := unlinked.Parse(wire); !errors.Is(err, condition.ErrMalformed) {
 		t.Errorf("taken, as %v, %v", m, err)
 	}
-	if _, err := condition.Parse(unlinked, nil); err != nil {
+	if _, err := unlinked.Parse(nil); err != nil {
 		t.Errorf("an empty message: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
+	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/tools/bench/peer"
@@ -25,9 +26,9 @@ func main() { peer.Main("edge", build) }
 
 func build(backend string) (peer.Server, error) {
 	services := []protoreflect.ServiceDescriptor{orderv1.File_shop_order_v1_order_proto.Services().Get(0)}
-	methods, err := policy.NewTable(services, policy.Defaults{
+	catalogue, err := schema.New(services, schema.Options{Defaults: policy.Defaults{
 		Deadline: 10 * time.Second, StreamIdle: time.Minute, StreamMaxAge: time.Hour, MaxRequestBytes: 1 << 20,
-	}, nil)
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -37,14 +38,14 @@ func build(backend string) (peer.Server, error) {
 	}
 	log, tracer := slog.New(slog.NewTextHandler(os.Stderr, nil)), noop.NewTracerProvider().Tracer("")
 	conn, err := upstream.New(upstream.Options{
-		Methods: methods, Targets: map[string]upstream.Target{string(services[0].FullName()): target},
+		Catalogue: catalogue, Targets: map[string]upstream.Target{string(services[0].FullName()): target},
 		Signer: nobody{}, Logger: log, Tracer: tracer,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return rpc.New(rpc.Options{
-		Methods: methods, Services: services, Conn: conn, Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: tracer}),
+		Catalogue: catalogue, Conn: conn, Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: tracer}),
 		Logger: log,
 	}).GRPC(), nil
 }
