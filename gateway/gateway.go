@@ -59,7 +59,6 @@ type Gateway struct {
 	openCalls *auth.OpenCalls
 	signers   atomic.Pointer[[]*auth.Signer] // of living snapshots
 	reload    reloading
-	rpcBounds rpcBounds
 
 	mu       sync.Mutex // of what follows
 	living   []*snapshot
@@ -116,7 +115,7 @@ func (g *Gateway) build(ctx context.Context) error {
 		return err
 	}
 	g.onClose(g.closeSnapshots)
-	g.patience, g.rpcBounds = first.patience, boundsOf(first)
+	g.patience = first.patience
 	g.swap(first)
 	g.watchOpenCalls()
 	if err := g.reload.start(g); err != nil {
@@ -240,6 +239,7 @@ func (g *Gateway) buildRPC(s *snapshot) {
 		Logger:     g.log,
 		Reflection: c.GetReflection() || g.o.demo, MaxConcurrentStreams: c.GetMaxConcurrentStreams(), MaxMetadataBytes: c.GetMaxMetadataBytes(),
 		IdleTimeout: c.GetIdleTimeout().AsDuration(), MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(),
+		MaxMessageBytes: int(c.GetMaxMessageBytes()), MaxCallTime: c.GetMaxCallTime().AsDuration(),
 		// A client that checks health is for a moment without when its watch ends, so
 		// that is when its connection does; the number of watches is bounded.
 		HealthWatchTime: c.GetMaxConnectionAge().AsDuration(),

@@ -204,41 +204,11 @@ func (g *Gateway) applied(cfg *configv1.Config, s *snapshot, restart []string) {
 	g.openCalls.Changed()
 	g.reload.count.Add(1)
 	g.reload.wanted = cfg
-	restart = append(restart, g.outgrown(s)...)
 	g.reload.loaded(cfg, restart)
 	if len(restart) > 0 {
 		g.log.Warn("the configuration changes what needs a restart: until then it stays as it was", "keys", restart)
 	}
 	_ = g.reloadEnded(reloadApplied, nil) // It returns what it is given.
-}
-
-// outgrown names the bounds of gRPC connections that were set at the start by the
-// greatest of all rules, and that a rule is beyond now.
-func (g *Gateway) outgrown(s *snapshot) []string {
-	var out []string
-	first, now := g.rpcBounds, boundsOf(s)
-	if now.message > first.message {
-		out = append(out, fmt.Sprintf("max_request_bytes of more than %d over gRPC", first.message))
-	}
-	if now.life > first.life {
-		out = append(out, fmt.Sprintf("deadlines and stream_max_age of more than %s on gRPC connections past grpc.max_connection_age", first.life))
-	}
-	return out
-}
-
-// rpcBounds are what the gRPC server was built for.
-type rpcBounds struct {
-	message int64
-	life    time.Duration
-}
-
-func boundsOf(s *snapshot) rpcBounds {
-	b := rpcBounds{message: 4 << 20} // grpc-go's own
-	for _, m := range s.catalogue.Methods() {
-		b.message = max(b.message, m.Rule.MaxRequestBytes)
-		b.life = max(b.life, m.Rule.Deadline, m.Rule.StreamMaxAge)
-	}
-	return b
 }
 
 // reloadEnded tells how a reload ended, and returns its error.

@@ -180,6 +180,9 @@ func (s *snapshot) readCatalogue() (*schema.Catalogue, error) {
 		},
 		Overrides: overrides, Linked: protoregistry.GlobalTypes,
 	})
+	if err == nil {
+		err = s.checkCeilings(c)
+	}
 	return c, errors.Join(append(unknown, err)...)
 }
 

@@ -130,8 +130,16 @@ func TestStartRefusals(t *testing.T) {
 			c.Upstreams = upstreams("127.0.0.1:1")
 			c.Upstreams[testService].Tls = &configv1.Tls{CaFile: "nowhere.pem"}
 		}, []string{testService, "ca_file", "nowhere.pem"}},
-		"an unknown override":      {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Ehco", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{`methods: sluice.test.v1.TestService/Ehco: unknown method`, `did you mean "sluice.test.v1.TestService/Echo"?`}},
-		"an impossible override":   {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Down", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{"sluice.test.v1.TestService/Down", "stream_max_age"}},
+		"an unknown override":        {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Ehco", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{`methods: sluice.test.v1.TestService/Ehco: unknown method`, `did you mean "sluice.test.v1.TestService/Echo"?`}},
+		"an impossible override":     {[]gateway.Service{test}, func(c *configv1.Config) { override(c, "Down", &configv1.MethodOverride{Deadline: seconds(1)}) }, []string{"sluice.test.v1.TestService/Down", "stream_max_age"}},
+		"a default beyond a ceiling": {[]gateway.Service{test}, func(c *configv1.Config) { c.Defaults.MaxRequestBytes = 4<<20 + 1 }, []string{"defaults: max_request_bytes: 4194305 is more than grpc.max_message_bytes, 4194304"}},
+		"an override beyond a ceiling": {[]gateway.Service{test}, func(c *configv1.Config) {
+			override(c, "Down", &configv1.MethodOverride{StreamMaxAge: seconds(86401)})
+			override(c, "Echo", &configv1.MethodOverride{Deadline: seconds(86402)})
+		}, []string{testService + "/Down: stream_max_age: 24h0m1s is more than grpc.max_call_time, 24h0m0s", testService + "/Echo: deadline: 24h0m2s is more"}},
+		"a rule beyond a ceiling": {[]gateway.Service{test}, func(c *configv1.Config) {
+			c.Grpc.MaxCallTime, c.Defaults.Deadline, c.Defaults.StreamMaxAge = seconds(2.5), seconds(1), seconds(1)
+		}, []string{"grpc: max_call_time: 2.5s is less than the stream_max_age of 3s in the rule of " + testService}},
 		"keys that cannot be read": {[]gateway.Service{test}, func(c *configv1.Config) { c.Auth = issuerOf("missing.pem") }, []string{"auth.issuers: https://issuer.test/: ", "missing.pem"}},
 	} {
 		t.Run(name, func(t *testing.T) {

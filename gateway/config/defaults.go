@@ -83,6 +83,8 @@ func fillGRPC(g *configv1.Grpc) {
 	g.MaxConnectionsPerAddress = or(g.MaxConnectionsPerAddress, 1000)
 	g.IdleTimeout = orDuration(g.IdleTimeout, 15*time.Minute)
 	g.MaxConnectionAge = orDuration(g.MaxConnectionAge, time.Hour)
+	g.MaxMessageBytes = or(g.MaxMessageBytes, 4<<20)
+	g.MaxCallTime = orDuration(g.MaxCallTime, 24*time.Hour)
 	fillServerTLS(g.Tls)
 }
 

@@ -17,8 +17,8 @@ var restart = []string{
 	"client_address.proxy_protocol",
 	"data_dir",
 	"databases",
-	"grpc.addr", "grpc.idle_timeout", "grpc.max_concurrent_streams", "grpc.max_connection_age", "grpc.max_connections",
-	"grpc.max_connections_per_address", "grpc.max_metadata_bytes", "grpc.reflection", "grpc.tls",
+	"grpc.addr", "grpc.idle_timeout", "grpc.max_call_time", "grpc.max_concurrent_streams", "grpc.max_connection_age", "grpc.max_connections",
+	"grpc.max_connections_per_address", "grpc.max_message_bytes", "grpc.max_metadata_bytes", "grpc.reflection", "grpc.tls",
 	"http.addr", "http.idle_timeout", "http.max_concurrent_streams", "http.max_connections", "http.max_connections_per_address",
 	"http.max_header_bytes", "http.read_header_timeout", "http.tls",
 }

@@ -80,6 +80,12 @@ type Options struct {
 	// MaxConnectionAge is when a connection is asked to close, give or take a
 	// tenth; its calls end by themselves. 0 means 1h.
 	MaxConnectionAge time.Duration
+	// MaxMessageBytes and MaxCallTime are the most that a method of any catalogue may
+	// state as MaxRequestBytes, and as Deadline or StreamMaxAge: a larger message is
+	// refused, a longer call cut when its connection is asked to close. 0 means 4 MiB
+	// and 24h.
+	MaxMessageBytes int
+	MaxCallTime     time.Duration
 	// HandshakeTimeout bounds TLS and the HTTP/2 preface of a connection, and later
 	// each frame other than DATA and each header block, from its first byte to its
 	// last; 0 means 10s.
@@ -117,6 +123,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxConnectionAge <= 0 {
 		o.MaxConnectionAge = time.Hour
+	}
+	if o.MaxMessageBytes <= 0 {
+		o.MaxMessageBytes = 4 << 20
+	}
+	if o.MaxCallTime <= 0 {
+		o.MaxCallTime = 24 * time.Hour
 	}
 	if o.HandshakeTimeout <= 0 {
 		o.HandshakeTimeout = 10 * time.Second
@@ -189,7 +201,9 @@ func (s *Server) options() []grpc.ServerOption {
 		experimental.BufferPool(mem.DefaultBufferPool()),
 		grpc.ChainUnaryInterceptor(o.Unary...),  // The gateway's own is around each handler, see register.
 		grpc.StreamInterceptor(s.observeStream), // It runs the team's.
-		grpc.MaxRecvMsgSize(s.maxMessage()),     // Counted after decompression.
+		// Counted after decompression. What is larger than a method takes is refused by
+		// the forwarder, which can say by how much.
+		grpc.MaxRecvMsgSize(o.MaxMessageBytes + envelope),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		// Windows of grpc-go's own choice grow to 16 MiB a stream: so much would be
 		// held for a service that reads slowly. Ours are what is held at the most.
@@ -199,7 +213,7 @@ func (s *Server) options() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: o.IdleTimeout,
-			MaxConnectionAge:  o.MaxConnectionAge, MaxConnectionAgeGrace: s.longest() + time.Minute,
+			MaxConnectionAge:  o.MaxConnectionAge, MaxConnectionAgeGrace: o.MaxCallTime + time.Minute,
 			Time: time.Minute, Timeout: 20 * time.Second,
 		}),
 		grpc.ConnectionTimeout(o.HandshakeTimeout),
@@ -213,28 +227,6 @@ func (s *Server) options() []grpc.ServerOption {
 		creds.TransportCredentials = credentials.NewTLS(o.TLS)
 	}
 	return append(out, grpc.Creds(creds), grpc.ReadBufferSize(0)) // The connection has a buffer.
-}
-
-// maxMessage is the most any method takes; each method's own bound follows in
-// the forwarder.
-func (s *Server) maxMessage() int {
-	n := int64(0)
-	for _, m := range s.o.Catalogue.Methods() {
-		n = max(n, m.Rule.MaxRequestBytes)
-	}
-	// At least grpc-go's own bound: what is larger than a method takes is refused
-	// by the forwarder, which can say by how much.
-	return max(int(n)+envelope, 4<<20)
-}
-
-// longest is how long a call may take that was made in a connection's last
-// moment.
-func (s *Server) longest() time.Duration {
-	d := time.Duration(0)
-	for _, m := range s.o.Catalogue.Methods() {
-		d = max(d, m.Rule.Deadline, m.Rule.StreamMaxAge)
-	}
-	return d
 }
 
 // GRPC returns the server to serve with.

@@ -19,7 +19,7 @@ const first, last = 10_000, 32_000
 // programs pick at once: each begins somewhere else, so that two seldom meet.
 func Addrs(n int) ([]string, error) {
 	addrs := make([]string, 0, n)
-	port := first + rand.IntN(last-first)
+	port := first + rand.IntN(last-first) //nolint:gosec // Chance, not secrecy.
 	for range last - first {
 		if len(addrs) == n {
 			return addrs, nil

@@ -63,6 +63,35 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// TestCeilingsHaveLines: what is beyond one is refused at its own place; a rule, which is in
+// no file, at the ceiling's.
+func TestCeilingsHaveLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	text := `grpc:
+  max_message_bytes: 1500000
+  max_call_time: 2h
+defaults:
+  deadline: 3h
+methods:
+  shop.user.v1.UserService/GetUser: {max_request_bytes: 1500001}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"config", "check", path}, {"routes", "--config", path}} {
+		err := run(args)
+		for _, want := range []string{
+			path + `:2:3: grpc: max_message_bytes: 1500000 is less than the max_request_bytes of 2097152 in the rule of shop.profile.v1.ProfileService/`,
+			path + `:5:3: defaults: deadline: 3h0m0s is more than grpc.max_call_time, 2h0m0s`,
+			path + `:7:38: methods: shop.user.v1.UserService/GetUser: max_request_bytes: 1500001 is more than grpc.max_message_bytes, 1500000`,
+		} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v\nwant %s", args, err, want)
+			}
+		}
+	}
+}
+
 // TestConfigCheckHasLines: what only the gateway can find has its line, and the name that
 // is probably meant.
 func TestConfigCheckHasLines(t *testing.T) {

@@ -1,6 +1,7 @@
 package request_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -97,8 +98,8 @@ func TestHeaderField(t *testing.T) {
 			t.Fatal(perr)
 		}
 		text := got.GetInner().GetOwner()
-		if err != nil {
-			text = lines(err.(request.Errors))
+		if bad := (request.Errors)(nil); errors.As(err, &bad) {
+			text = lines(bad)
 		}
 		if text != tc.want || got.GetInner().GetNumber() != tc.in.GetInner().GetNumber() || got.Id != tc.in.Id {
 			t.Errorf("%s: %s, not %s", name, text, tc.want)

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/sluice-gateway/sluice/gateway/rest/request"
 	"github.com/sluice-gateway/sluice/gateway/route"
@@ -15,7 +16,7 @@ import (
 )
 
 // plans are those of all tests here.
-var plans = transcode.New(transcode.Options{})
+var plans = transcode.New(transcode.Options{Types: protoregistry.GlobalTypes})
 
 // binding is one of a method that takes a message: "PATCH /x/{id}", and its body.
 func binding(tb testing.TB, in proto.Message, pattern, body string) request.Binding {

@@ -1179,8 +1179,14 @@ type Grpc struct {
 	// Age at which a connection is asked to close; its calls may end by
 	// themselves. Default 1h.
 	MaxConnectionAge *durationpb.Duration `protobuf:"bytes,9,opt,name=max_connection_age,json=maxConnectionAge,proto3" json:"max_connection_age,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Most that any rule's max_request_bytes may be, in bytes: what the server reads of a
+	// message before it knows the method's own bound. Default 4194304.
+	MaxMessageBytes int64 `protobuf:"varint,10,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	// Most that any rule's deadline or stream_max_age may be: how long the calls of a
+	// connection that was asked to close are waited for. Default 24h.
+	MaxCallTime   *durationpb.Duration `protobuf:"bytes,11,opt,name=max_call_time,json=maxCallTime,proto3" json:"max_call_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Grpc) Reset() {
@@ -1272,6 +1278,20 @@ func (x *Grpc) GetIdleTimeout() *durationpb.Duration {
 func (x *Grpc) GetMaxConnectionAge() *durationpb.Duration {
 	if x != nil {
 		return x.MaxConnectionAge
+	}
+	return nil
+}
+
+func (x *Grpc) GetMaxMessageBytes() int64 {
+	if x != nil {
+		return x.MaxMessageBytes
+	}
+	return 0
+}
+
+func (x *Grpc) GetMaxCallTime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxCallTime
 	}
 	return nil
 }
@@ -5010,7 +5030,7 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\rpassword_file\x18\x02 \x01(\tR\fpasswordFile\x12A\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b\x01*\x00R\atimeout\x128\n" +
 	"\bfallback\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17R\x00R\x05localR\x06closedR\x04openR\bfallback\x12\x1f\n" +
-	"\x06prefix\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06prefix\"\xe2\x04\n" +
+	"\x06prefix\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\x06prefix\"\xee\x05\n" +
 	"\x04Grpc\x12\x86\x01\n" +
 	"\x04addr\x18\x01 \x01(\tBr\xbaHo\xba\x01l\n" +
 	"\x04addr\x122must be host:port, such as :9090 or 127.0.0.1:9090\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\x12\x1e\n" +
@@ -5023,7 +5043,12 @@ const file_sluice_config_v1_config_proto_rawDesc = "" +
 	"\x0fmax_connections\x18\x06 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x0emaxConnections\x12F\n" +
 	"\x1bmax_connections_per_address\x18\a \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\x18maxConnectionsPerAddress\x12F\n" +
 	"\fidle_timeout\x18\b \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\vidleTimeout\x12Q\n" +
-	"\x12max_connection_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\"\x86\x01\n" +
+	"\x12max_connection_age\x18\t \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00R\x10maxConnectionAge\x129\n" +
+	"\x11max_message_bytes\x18\n" +
+	" \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x80\x80\x80\x04(\x00R\x0fmaxMessageBytes\x12O\n" +
+	"\rmax_call_time\x18\v \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\x86\xb0\x96\x01*\x00R\vmaxCallTime\"\x86\x01\n" +
 	"\x05Admin\x12}\n" +
 	"\x04addr\x18\x01 \x01(\tBi\xbaHf\xba\x01c\n" +
 	"\x04addr\x12)must be host:port, such as 127.0.0.1:9901\x1a0this == '' || this.matches('^[^ ]*:[0-9]{1,5}$')R\x04addr\"\xf9\x01\n" +
@@ -5465,100 +5490,101 @@ var file_sluice_config_v1_config_proto_depIdxs = []int32{
 	3,   // 34: sluice.config.v1.Grpc.tls:type_name -> sluice.config.v1.ServerTls
 	65,  // 35: sluice.config.v1.Grpc.idle_timeout:type_name -> google.protobuf.Duration
 	65,  // 36: sluice.config.v1.Grpc.max_connection_age:type_name -> google.protobuf.Duration
-	19,  // 37: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
-	15,  // 38: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
-	18,  // 39: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
-	17,  // 40: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
-	17,  // 41: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
-	66,  // 42: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
-	22,  // 43: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
-	20,  // 44: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
-	65,  // 45: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
-	65,  // 46: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
-	21,  // 47: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
-	65,  // 48: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
-	50,  // 49: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
-	26,  // 50: sluice.config.v1.Upstream.endpoints:type_name -> sluice.config.v1.Endpoint
-	27,  // 51: sluice.config.v1.Upstream.balancing:type_name -> sluice.config.v1.Balancing
-	28,  // 52: sluice.config.v1.Upstream.health_check:type_name -> sluice.config.v1.GrpcHealthCheck
-	29,  // 53: sluice.config.v1.Upstream.resilience:type_name -> sluice.config.v1.Resilience
-	35,  // 54: sluice.config.v1.Upstream.canaries:type_name -> sluice.config.v1.Canary
-	37,  // 55: sluice.config.v1.Upstream.shadow:type_name -> sluice.config.v1.Shadow
-	25,  // 56: sluice.config.v1.Upstream.keepalive:type_name -> sluice.config.v1.Keepalive
-	65,  // 57: sluice.config.v1.Upstream.idle_timeout:type_name -> google.protobuf.Duration
-	65,  // 58: sluice.config.v1.Keepalive.time:type_name -> google.protobuf.Duration
-	65,  // 59: sluice.config.v1.Keepalive.timeout:type_name -> google.protobuf.Duration
-	65,  // 60: sluice.config.v1.Balancing.slow_start:type_name -> google.protobuf.Duration
-	30,  // 61: sluice.config.v1.Resilience.retry_budget:type_name -> sluice.config.v1.RetryBudget
-	31,  // 62: sluice.config.v1.Resilience.breaker:type_name -> sluice.config.v1.Breaker
-	32,  // 63: sluice.config.v1.Resilience.outlier:type_name -> sluice.config.v1.Outlier
-	33,  // 64: sluice.config.v1.Resilience.concurrency:type_name -> sluice.config.v1.Concurrency
-	34,  // 65: sluice.config.v1.Resilience.faults:type_name -> sluice.config.v1.Fault
-	65,  // 66: sluice.config.v1.Breaker.window:type_name -> google.protobuf.Duration
-	65,  // 67: sluice.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
-	65,  // 68: sluice.config.v1.Outlier.base_ejection:type_name -> google.protobuf.Duration
-	65,  // 69: sluice.config.v1.Outlier.max_ejection:type_name -> google.protobuf.Duration
-	65,  // 70: sluice.config.v1.Fault.delay:type_name -> google.protobuf.Duration
-	26,  // 71: sluice.config.v1.Canary.endpoints:type_name -> sluice.config.v1.Endpoint
-	50,  // 72: sluice.config.v1.Canary.tls:type_name -> sluice.config.v1.Tls
-	36,  // 73: sluice.config.v1.Canary.match:type_name -> sluice.config.v1.CanaryMatch
-	26,  // 74: sluice.config.v1.Shadow.endpoints:type_name -> sluice.config.v1.Endpoint
-	50,  // 75: sluice.config.v1.Shadow.tls:type_name -> sluice.config.v1.Tls
-	40,  // 76: sluice.config.v1.Discovery.etcd:type_name -> sluice.config.v1.EtcdDiscovery
-	41,  // 77: sluice.config.v1.Discovery.consul:type_name -> sluice.config.v1.ConsulDiscovery
-	65,  // 78: sluice.config.v1.Discovery.dns_interval:type_name -> google.protobuf.Duration
-	50,  // 79: sluice.config.v1.EtcdDiscovery.tls:type_name -> sluice.config.v1.Tls
-	50,  // 80: sluice.config.v1.ConsulDiscovery.tls:type_name -> sluice.config.v1.Tls
-	26,  // 81: sluice.config.v1.HttpUpstream.endpoints:type_name -> sluice.config.v1.Endpoint
-	50,  // 82: sluice.config.v1.HttpUpstream.tls:type_name -> sluice.config.v1.Tls
-	27,  // 83: sluice.config.v1.HttpUpstream.balancing:type_name -> sluice.config.v1.Balancing
-	43,  // 84: sluice.config.v1.HttpUpstream.health_check:type_name -> sluice.config.v1.HttpHealthCheck
-	29,  // 85: sluice.config.v1.HttpUpstream.resilience:type_name -> sluice.config.v1.Resilience
-	35,  // 86: sluice.config.v1.HttpUpstream.canaries:type_name -> sluice.config.v1.Canary
-	37,  // 87: sluice.config.v1.HttpUpstream.shadow:type_name -> sluice.config.v1.Shadow
-	65,  // 88: sluice.config.v1.HttpUpstream.idle_timeout:type_name -> google.protobuf.Duration
-	65,  // 89: sluice.config.v1.HttpHealthCheck.interval:type_name -> google.protobuf.Duration
-	65,  // 90: sluice.config.v1.HttpHealthCheck.timeout:type_name -> google.protobuf.Duration
-	45,  // 91: sluice.config.v1.HttpRoute.match:type_name -> sluice.config.v1.HttpMatch
-	67,  // 92: sluice.config.v1.HttpRoute.require:type_name -> sluice.policy.v1.Require
-	68,  // 93: sluice.config.v1.HttpRoute.limit:type_name -> sluice.policy.v1.Limit
-	65,  // 94: sluice.config.v1.HttpRoute.deadline:type_name -> google.protobuf.Duration
-	69,  // 95: sluice.config.v1.HttpRoute.retry:type_name -> sluice.policy.v1.Retry
-	70,  // 96: sluice.config.v1.HttpRoute.cache:type_name -> sluice.policy.v1.Cache
-	47,  // 97: sluice.config.v1.HttpRoute.rewrite:type_name -> sluice.config.v1.PathRewrite
-	48,  // 98: sluice.config.v1.HttpRoute.request_headers:type_name -> sluice.config.v1.HeaderRules
-	48,  // 99: sluice.config.v1.HttpRoute.response_headers:type_name -> sluice.config.v1.HeaderRules
-	49,  // 100: sluice.config.v1.HttpRoute.request_json:type_name -> sluice.config.v1.JsonRules
-	49,  // 101: sluice.config.v1.HttpRoute.response_json:type_name -> sluice.config.v1.JsonRules
-	65,  // 102: sluice.config.v1.HttpRoute.stream_idle:type_name -> google.protobuf.Duration
-	46,  // 103: sluice.config.v1.HttpMatch.headers:type_name -> sluice.config.v1.HeaderMatch
-	61,  // 104: sluice.config.v1.HeaderRules.set:type_name -> sluice.config.v1.HeaderRules.SetEntry
-	62,  // 105: sluice.config.v1.HeaderRules.add:type_name -> sluice.config.v1.HeaderRules.AddEntry
-	63,  // 106: sluice.config.v1.JsonRules.set:type_name -> sluice.config.v1.JsonRules.SetEntry
-	64,  // 107: sluice.config.v1.JsonRules.rename:type_name -> sluice.config.v1.JsonRules.RenameEntry
-	65,  // 108: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
-	65,  // 109: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
-	65,  // 110: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
-	69,  // 111: sluice.config.v1.MethodOverride.retry:type_name -> sluice.policy.v1.Retry
-	70,  // 112: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
-	48,  // 113: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
-	48,  // 114: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
-	71,  // 115: sluice.config.v1.MethodOverride.metadata:type_name -> sluice.policy.v1.Metadata
-	65,  // 116: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
-	65,  // 117: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
-	65,  // 118: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
-	65,  // 119: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
-	65,  // 120: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
-	24,  // 121: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
-	51,  // 122: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
-	53,  // 123: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
-	42,  // 124: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
-	7,   // 125: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
-	126, // [126:126] is the sub-list for method output_type
-	126, // [126:126] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	65,  // 37: sluice.config.v1.Grpc.max_call_time:type_name -> google.protobuf.Duration
+	19,  // 38: sluice.config.v1.Auth.issuers:type_name -> sluice.config.v1.Issuer
+	15,  // 39: sluice.config.v1.Auth.api_keys:type_name -> sluice.config.v1.ApiKeys
+	18,  // 40: sluice.config.v1.Auth.client_certificates:type_name -> sluice.config.v1.ClientCertificate
+	17,  // 41: sluice.config.v1.ApiKeys.keys:type_name -> sluice.config.v1.ApiKey
+	17,  // 42: sluice.config.v1.ApiKeyFile.keys:type_name -> sluice.config.v1.ApiKey
+	66,  // 43: sluice.config.v1.ApiKey.expires:type_name -> google.protobuf.Timestamp
+	22,  // 44: sluice.config.v1.Issuer.public_keys:type_name -> sluice.config.v1.PublicKeys
+	20,  // 45: sluice.config.v1.Issuer.oidc_discovery:type_name -> sluice.config.v1.OidcDiscovery
+	65,  // 46: sluice.config.v1.Issuer.leeway:type_name -> google.protobuf.Duration
+	65,  // 47: sluice.config.v1.Issuer.keys_max_age:type_name -> google.protobuf.Duration
+	21,  // 48: sluice.config.v1.Issuer.claims:type_name -> sluice.config.v1.Claims
+	65,  // 49: sluice.config.v1.Assertion.ttl:type_name -> google.protobuf.Duration
+	50,  // 50: sluice.config.v1.Upstream.tls:type_name -> sluice.config.v1.Tls
+	26,  // 51: sluice.config.v1.Upstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	27,  // 52: sluice.config.v1.Upstream.balancing:type_name -> sluice.config.v1.Balancing
+	28,  // 53: sluice.config.v1.Upstream.health_check:type_name -> sluice.config.v1.GrpcHealthCheck
+	29,  // 54: sluice.config.v1.Upstream.resilience:type_name -> sluice.config.v1.Resilience
+	35,  // 55: sluice.config.v1.Upstream.canaries:type_name -> sluice.config.v1.Canary
+	37,  // 56: sluice.config.v1.Upstream.shadow:type_name -> sluice.config.v1.Shadow
+	25,  // 57: sluice.config.v1.Upstream.keepalive:type_name -> sluice.config.v1.Keepalive
+	65,  // 58: sluice.config.v1.Upstream.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 59: sluice.config.v1.Keepalive.time:type_name -> google.protobuf.Duration
+	65,  // 60: sluice.config.v1.Keepalive.timeout:type_name -> google.protobuf.Duration
+	65,  // 61: sluice.config.v1.Balancing.slow_start:type_name -> google.protobuf.Duration
+	30,  // 62: sluice.config.v1.Resilience.retry_budget:type_name -> sluice.config.v1.RetryBudget
+	31,  // 63: sluice.config.v1.Resilience.breaker:type_name -> sluice.config.v1.Breaker
+	32,  // 64: sluice.config.v1.Resilience.outlier:type_name -> sluice.config.v1.Outlier
+	33,  // 65: sluice.config.v1.Resilience.concurrency:type_name -> sluice.config.v1.Concurrency
+	34,  // 66: sluice.config.v1.Resilience.faults:type_name -> sluice.config.v1.Fault
+	65,  // 67: sluice.config.v1.Breaker.window:type_name -> google.protobuf.Duration
+	65,  // 68: sluice.config.v1.Breaker.open_for:type_name -> google.protobuf.Duration
+	65,  // 69: sluice.config.v1.Outlier.base_ejection:type_name -> google.protobuf.Duration
+	65,  // 70: sluice.config.v1.Outlier.max_ejection:type_name -> google.protobuf.Duration
+	65,  // 71: sluice.config.v1.Fault.delay:type_name -> google.protobuf.Duration
+	26,  // 72: sluice.config.v1.Canary.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 73: sluice.config.v1.Canary.tls:type_name -> sluice.config.v1.Tls
+	36,  // 74: sluice.config.v1.Canary.match:type_name -> sluice.config.v1.CanaryMatch
+	26,  // 75: sluice.config.v1.Shadow.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 76: sluice.config.v1.Shadow.tls:type_name -> sluice.config.v1.Tls
+	40,  // 77: sluice.config.v1.Discovery.etcd:type_name -> sluice.config.v1.EtcdDiscovery
+	41,  // 78: sluice.config.v1.Discovery.consul:type_name -> sluice.config.v1.ConsulDiscovery
+	65,  // 79: sluice.config.v1.Discovery.dns_interval:type_name -> google.protobuf.Duration
+	50,  // 80: sluice.config.v1.EtcdDiscovery.tls:type_name -> sluice.config.v1.Tls
+	50,  // 81: sluice.config.v1.ConsulDiscovery.tls:type_name -> sluice.config.v1.Tls
+	26,  // 82: sluice.config.v1.HttpUpstream.endpoints:type_name -> sluice.config.v1.Endpoint
+	50,  // 83: sluice.config.v1.HttpUpstream.tls:type_name -> sluice.config.v1.Tls
+	27,  // 84: sluice.config.v1.HttpUpstream.balancing:type_name -> sluice.config.v1.Balancing
+	43,  // 85: sluice.config.v1.HttpUpstream.health_check:type_name -> sluice.config.v1.HttpHealthCheck
+	29,  // 86: sluice.config.v1.HttpUpstream.resilience:type_name -> sluice.config.v1.Resilience
+	35,  // 87: sluice.config.v1.HttpUpstream.canaries:type_name -> sluice.config.v1.Canary
+	37,  // 88: sluice.config.v1.HttpUpstream.shadow:type_name -> sluice.config.v1.Shadow
+	65,  // 89: sluice.config.v1.HttpUpstream.idle_timeout:type_name -> google.protobuf.Duration
+	65,  // 90: sluice.config.v1.HttpHealthCheck.interval:type_name -> google.protobuf.Duration
+	65,  // 91: sluice.config.v1.HttpHealthCheck.timeout:type_name -> google.protobuf.Duration
+	45,  // 92: sluice.config.v1.HttpRoute.match:type_name -> sluice.config.v1.HttpMatch
+	67,  // 93: sluice.config.v1.HttpRoute.require:type_name -> sluice.policy.v1.Require
+	68,  // 94: sluice.config.v1.HttpRoute.limit:type_name -> sluice.policy.v1.Limit
+	65,  // 95: sluice.config.v1.HttpRoute.deadline:type_name -> google.protobuf.Duration
+	69,  // 96: sluice.config.v1.HttpRoute.retry:type_name -> sluice.policy.v1.Retry
+	70,  // 97: sluice.config.v1.HttpRoute.cache:type_name -> sluice.policy.v1.Cache
+	47,  // 98: sluice.config.v1.HttpRoute.rewrite:type_name -> sluice.config.v1.PathRewrite
+	48,  // 99: sluice.config.v1.HttpRoute.request_headers:type_name -> sluice.config.v1.HeaderRules
+	48,  // 100: sluice.config.v1.HttpRoute.response_headers:type_name -> sluice.config.v1.HeaderRules
+	49,  // 101: sluice.config.v1.HttpRoute.request_json:type_name -> sluice.config.v1.JsonRules
+	49,  // 102: sluice.config.v1.HttpRoute.response_json:type_name -> sluice.config.v1.JsonRules
+	65,  // 103: sluice.config.v1.HttpRoute.stream_idle:type_name -> google.protobuf.Duration
+	46,  // 104: sluice.config.v1.HttpMatch.headers:type_name -> sluice.config.v1.HeaderMatch
+	61,  // 105: sluice.config.v1.HeaderRules.set:type_name -> sluice.config.v1.HeaderRules.SetEntry
+	62,  // 106: sluice.config.v1.HeaderRules.add:type_name -> sluice.config.v1.HeaderRules.AddEntry
+	63,  // 107: sluice.config.v1.JsonRules.set:type_name -> sluice.config.v1.JsonRules.SetEntry
+	64,  // 108: sluice.config.v1.JsonRules.rename:type_name -> sluice.config.v1.JsonRules.RenameEntry
+	65,  // 109: sluice.config.v1.MethodOverride.deadline:type_name -> google.protobuf.Duration
+	65,  // 110: sluice.config.v1.MethodOverride.stream_idle:type_name -> google.protobuf.Duration
+	65,  // 111: sluice.config.v1.MethodOverride.stream_max_age:type_name -> google.protobuf.Duration
+	69,  // 112: sluice.config.v1.MethodOverride.retry:type_name -> sluice.policy.v1.Retry
+	70,  // 113: sluice.config.v1.MethodOverride.cache:type_name -> sluice.policy.v1.Cache
+	48,  // 114: sluice.config.v1.MethodOverride.request_headers:type_name -> sluice.config.v1.HeaderRules
+	48,  // 115: sluice.config.v1.MethodOverride.response_headers:type_name -> sluice.config.v1.HeaderRules
+	71,  // 116: sluice.config.v1.MethodOverride.metadata:type_name -> sluice.policy.v1.Metadata
+	65,  // 117: sluice.config.v1.Defaults.deadline:type_name -> google.protobuf.Duration
+	65,  // 118: sluice.config.v1.Defaults.stream_idle:type_name -> google.protobuf.Duration
+	65,  // 119: sluice.config.v1.Defaults.stream_max_age:type_name -> google.protobuf.Duration
+	65,  // 120: sluice.config.v1.Shutdown.grace:type_name -> google.protobuf.Duration
+	65,  // 121: sluice.config.v1.Shutdown.not_ready_for:type_name -> google.protobuf.Duration
+	24,  // 122: sluice.config.v1.Config.UpstreamsEntry.value:type_name -> sluice.config.v1.Upstream
+	51,  // 123: sluice.config.v1.Config.MethodsEntry.value:type_name -> sluice.config.v1.MethodOverride
+	53,  // 124: sluice.config.v1.Config.DatabasesEntry.value:type_name -> sluice.config.v1.Database
+	42,  // 125: sluice.config.v1.Config.HttpUpstreamsEntry.value:type_name -> sluice.config.v1.HttpUpstream
+	7,   // 126: sluice.config.v1.Limits.ClassesEntry.value:type_name -> sluice.config.v1.LimitClass
+	127, // [127:127] is the sub-list for method output_type
+	127, // [127:127] is the sub-list for method input_type
+	127, // [127:127] is the sub-list for extension type_name
+	127, // [127:127] is the sub-list for extension extendee
+	0,   // [0:127] is the sub-list for field type_name
 }
 
 func init() { file_sluice_config_v1_config_proto_init() }
