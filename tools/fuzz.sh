@@ -19,18 +19,30 @@ fi
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
+cache=$(go env GOCACHE)/fuzz/sluice
+
+# One program a package, for all its fuzz tests: linking takes longer than fuzzing here.
+build() {
+	local dir=$1 program=$2
+	go test -c -fuzz . -o "$program" "$dir" >"$program.log" 2>&1 || {
+		echo "fuzz: $dir does not build:"
+		cat "$program.log"
+		return 1
+	}
+}
 
 # Go before 1.27 may report the end of -fuzztime itself as a failure (issue
 # 75804): "context deadline exceeded", with no input found. That, and only that,
 # is tried once more.
 fuzz() {
-	local name=$1 dir=$2 log=$3 try time=$time
+	local name=$1 dir=$2 log=$3 program=$4 try time=$time
 	if ! [[ ${dir#./} =~ $exposed ]]; then
 		time=$rest
 	fi
 	for try in 1 2; do
 		# Minimizing what is merely new would take most of the time.
-		if go test -run '^$' -fuzz "^$name\$" -fuzztime "$time" -fuzzminimizetime 5x -parallel 1 "$dir" >"$log" 2>&1; then
+		if (cd "$dir" && "$program" -test.run '^$' -test.fuzz "^$name\$" -test.fuzztime "$time" -test.fuzzminimizetime 5x -test.parallel 1 \
+			-test.fuzzcachedir "$cache/$dir" -test.paniconexit0) >"$log" 2>&1; then
 			echo "fuzz: $name in $dir, $time: $(grep -E 'execs: [0-9]+' "$log" | tail -1 | grep -oE 'execs: [0-9]+' || echo done)"
 			return 0
 		fi
@@ -45,12 +57,29 @@ fuzz() {
 }
 
 count=0 failed=0
+declare -A program=()
+for dir in $(cut -d: -f1 <<<"$list" | xargs -n1 dirname | sort -u); do
+	program[$dir]=$logs/${#program[@]}.test
+	if [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; then
+		wait -n || failed=$((failed + 1))
+	fi
+	build "./$dir" "${program[$dir]}" &
+done
+while [ "$(jobs -p | wc -l)" -gt 0 ]; do
+	wait -n || failed=$((failed + 1))
+	jobs >/dev/null # Forget those that have ended.
+done
+if [ "$failed" -gt 0 ]; then
+	exit 1
+fi
+
 while IFS=: read -r file func; do
 	if [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; then
 		wait -n || failed=$((failed + 1))
 	fi
 	count=$((count + 1))
-	fuzz "${func#func }" "./$(dirname "$file")" "$logs/$count" &
+	dir=$(dirname "$file")
+	fuzz "${func#func }" "./$dir" "$logs/$count" "${program[$dir]}" &
 done <<<"$list"
 while [ "$(jobs -p | wc -l)" -gt 0 ]; do
 	wait -n || failed=$((failed + 1))
