@@ -22,7 +22,7 @@ const testLimit = 1 << 16
 // TestGzipBombCostsLittle: what is unpacked, and what is set aside, ends at the
 // bound.
 func TestGzipBombCostsLittle(t *testing.T) {
-	bomb := zipped(t, make([]byte, 50<<20))
+	bomb := zipped(t, make([]byte, 8<<20))
 	var count atomic.Int64
 	g := newGunzip(bytes.NewReader(bomb), testLimit, &count)
 	data, err := fill(g, 4*int64(len(bomb)), testLimit)
