@@ -14,6 +14,7 @@ import (
 
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/schema"
@@ -49,12 +50,15 @@ func (w *walk) served(t testing.TB) func() {
 	own := w.method.Rule
 	rule.Public, rule.Authenticated, rule.Scopes, rule.Owner = own.Public, own.Authenticated, own.Scopes, own.Owner
 	rule.Conditions, rule.LimitClass, rule.LimitCost = own.Conditions, own.LimitClass, own.LimitCost
-	s, err := rest.New(rest.Options{
-		Catalogue: table, Conn: entered{chain: w.send}, Arrival: w.arrival, Edge: w.admission, Client: w.client,
-		Services:  []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
-		Telemetry: telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")}),
-		Logger:    slog.New(slog.DiscardHandler),
+	observer := telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")})
+	routes, err := rest.New(rest.Options{
+		Catalogue: table, Conn: entered{chain: w.send}, Telemetry: observer, Logger: slog.New(slog.DiscardHandler),
+		Services: []rest.Service{{Name: string(sd.FullName()), Register: rest.Handlers(userv1.RegisterUserServiceHandlerClient, userv1.NewUserServiceClient)}},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := httpedge.New(httpedge.Options{Protocols: []httpedge.Protocol{routes}, Arrival: w.arrival, Edge: w.admission, Client: w.client, Telemetry: observer, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

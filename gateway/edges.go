@@ -14,8 +14,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
-	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/tlsfile"
 )
 
@@ -78,12 +78,12 @@ func prefixes(from []string) []netip.Prefix {
 	return out
 }
 
-func (s *snapshot) corsOptions() *rest.CORSOptions {
+func (s *snapshot) corsOptions() *httpedge.CORSOptions {
 	c := s.cfg.GetHttp().GetCors()
 	if c == nil {
 		return nil
 	}
-	o := &rest.CORSOptions{AllowedOrigins: c.GetAllowedOrigins(), AllowCredentials: c.GetAllowCredentials(), AllowedHeaders: c.GetAllowedHeaders(), MaxAge: c.GetMaxAge().AsDuration()}
+	o := &httpedge.CORSOptions{AllowedOrigins: c.GetAllowedOrigins(), AllowCredentials: c.GetAllowCredentials(), AllowedHeaders: c.GetAllowedHeaders(), MaxAge: c.GetMaxAge().AsDuration()}
 	if h := s.cfg.GetAuth().GetApiKeys().GetHeader(); h != "" { // X-API-Key is among them by itself.
 		o.AllowedHeaders = append(slices.Clone(o.AllowedHeaders), h)
 	}

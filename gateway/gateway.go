@@ -267,7 +267,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// The server's own bound is that of the first configuration.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience))
 	}
-	s.rest.ServeHTTP(w, r)
+	s.http.ServeHTTP(w, r)
 }
 
 func (g *Gateway) onClose(f func() error) { g.closers = append(g.closers, f) }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
-	"github.com/sluice-gateway/sluice/gateway/rest"
 )
 
 // HTTPService is a service in plain HTTP that the gateway runs itself in a
@@ -291,21 +290,4 @@ func (s *snapshot) httpRoute(r *configv1.HttpRoute) proxy.Route {
 
 func jsonRules(r *configv1.JsonRules) proxy.JSONRules {
 	return proxy.JSONRules{Set: r.GetSet(), Remove: r.GetRemove(), Rename: r.GetRename()}
-}
-
-// plainRoutes lets gateway/rest, which does not know gateway/proxy, ask it.
-type plainRoutes struct{ p *proxy.Proxy }
-
-// Match implements rest.HTTPRoutes.
-func (a plainRoutes) Match(r *http.Request, method, path string, at rest.HTTPPhase) (rest.HTTPRoute, bool) {
-	q, ok := a.p.Match(r, method, path, at == rest.HTTPWithHost)
-	if !ok {
-		return nil, false
-	}
-	return q, true
-}
-
-// Allowed implements rest.HTTPRoutes.
-func (a plainRoutes) Allowed(r *http.Request, path string, at rest.HTTPPhase) []string {
-	return a.p.Allowed(r, path, at == rest.HTTPWithHost)
 }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/admin"
 	"github.com/sluice-gateway/sluice/gateway/auth"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/rest"
 )
 
 // Addrs are the addresses that are listened on.
@@ -108,7 +108,7 @@ func (g *Gateway) httpServer() *http.Server {
 			SendPingTimeout:      time.Minute, // A peer that is gone without a word is noticed.
 		},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return listen.ConnContext(rest.ConnContext(rest.CorkContext(ctx, c), c), c)
+			return listen.ConnContext(httpedge.ConnContext(httpedge.CorkContext(ctx, c), c), c)
 		},
 		ConnState:         listen.State,
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // Failed handshakes: anyone can cause them.

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzhttp"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -24,9 +22,9 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/clientaddr"
 	"github.com/sluice-gateway/sluice/gateway/config"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/limit"
 	"github.com/sluice-gateway/sluice/gateway/policy"
-	"github.com/sluice-gateway/sluice/gateway/portal"
 	"github.com/sluice-gateway/sluice/gateway/proxy"
 	"github.com/sluice-gateway/sluice/gateway/rest"
 	"github.com/sluice-gateway/sluice/gateway/rpc"
@@ -73,6 +71,7 @@ type snapshot struct {
 	plain         map[string]*proxy.Service
 	services      []known  // what is known of services, their canaries and plain HTTP upstreams
 	inForce       []func() // what is done when the snapshot comes into force
+	http          *httpedge.Server
 	rest          *rest.Server
 	rpc           *rpc.State
 }
@@ -116,7 +115,7 @@ func (s *snapshot) build(ctx context.Context) (err error) {
 	arrival := s.o.explain.watch(phaseArrival, arrivalChain(s.limits))
 	edge := s.o.explain.watch(phaseEdge, edgeChain(s.authenticator, s.limits, s.o))
 	s.client = s.clientResolver()
-	if err := s.buildREST(t, arrival, edge); err != nil {
+	if err := s.buildHTTP(t, arrival, edge); err != nil {
 		return err
 	}
 	s.rpc = rpc.NewState(rpc.State{Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t})
@@ -309,58 +308,6 @@ func (s *snapshot) embedding() Embedding {
 		Config: s.cfg, AssertionKeys: s.gateway.assertionKeys, Branches: liveBranches{s.gateway},
 		Demo: s.o.demo, Logger: s.log, Tracer: s.gateway.tracers,
 	}
-}
-
-func (s *snapshot) buildREST(t *telemetry.Telemetry, arrival, edge policy.Chain) error {
-	c := s.cfg.GetHttp()
-	o := rest.Options{
-		Catalogue: s.catalogue, Conn: s.upstream, Arrival: arrival, Edge: edge, Client: s.client.Client, Telemetry: t,
-		Denied: s.metrics.Denied, Refused: s.metrics.Refused,
-		Logger: s.log, Middlewares: s.o.http,
-		ReadTimeout: c.GetReadTimeout().AsDuration(), MaxHeaders: int(c.GetMaxHeaders()),
-		MaxQueryParameters: int(c.GetMaxQueryParameters()), MaxJSONDepth: int(c.GetMaxJsonDepth()),
-		MaxConnectionAge: c.GetMaxConnectionAge().AsDuration(), HSTSMaxAge: c.GetHstsMaxAge().AsDuration(), CORS: s.corsOptions(),
-		Health:       rest.Health{Path: c.GetHealthPath(), Ready: s.gateway.drain.ready},
-		APIKeyHeader: s.cfg.GetAuth().GetApiKeys().GetHeader(), Closing: s.gateway.drain.closing,
-		Compression: rest.CompressionOptions{Off: c.GetCompression().GetOff(), MinBytes: int(c.GetCompression().GetMinBytes())},
-	}
-	for _, svc := range s.o.services {
-		o.Services = append(o.Services, rest.Service{Name: string(svc.Descriptor.FullName()), Register: svc.Handlers})
-	}
-	if s.proxy != nil {
-		o.HTTP = plainRoutes{s.proxy}
-	}
-	pages, err := s.pages(o.Compression.Off)
-	if err != nil {
-		return err
-	}
-	if pages != nil {
-		o.Mounts = []rest.Mount{{Path: portal.DocsPath, Handler: pages}, {Path: portal.DocsPath + "/", Handler: pages}, {Path: portal.DocumentPath, Handler: pages}}
-	}
-	if s.proxy != nil && o.Health.Path != "" {
-		if name, ok := s.proxy.Meant(o.Health.Path); ok {
-			return fmt.Errorf("http.health_path %s: the plain HTTP route %s is meant by it", o.Health.Path, name)
-		}
-	}
-	s.rest, err = rest.New(o)
-	return err
-}
-
-// pages are the docs; nil without a document.
-func (s *snapshot) pages(plain bool) (http.Handler, error) {
-	if s.o.document == nil {
-		return nil, nil
-	}
-	return part(s, "docs", []any{plain}, func(prometheus.Registerer) (http.Handler, func() error, error) {
-		docs, err := portal.New(portal.Options{Title: s.o.title, Document: s.o.document})
-		if err != nil {
-			return nil, nil, err
-		}
-		if plain {
-			return docs, nil, nil
-		}
-		return gzhttp.GzipHandler(docs), nil, nil // Pages and scripts compress to a quarter.
-	})
 }
 
 // observe says how requests are observed. The access log goes where all other

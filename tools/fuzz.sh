@@ -7,7 +7,7 @@ time=${1:-10s}
 # What reads a stranger's input gets the whole time: credentials, headers, paths,
 # bodies, conditions, configuration. The rest may get less.
 rest=${2:-$time}
-exposed='^(gateway|gateway/(auth|clientaddr|config|listen|policy|policy/condition|proxy|rest|rest/request|route|rpc|transcode))$'
+exposed='^(gateway|gateway/(auth|clientaddr|config|httpedge|listen|policy|policy/condition|proxy|rest|rest/request|route|rpc|transcode))$'
 at_once=$(nproc 2>/dev/null || echo 2)
 
 list=$(git ls-files --cached --others --exclude-standard -- '*_test.go' |

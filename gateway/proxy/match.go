@@ -19,6 +19,7 @@ type matcher struct {
 	byPrefix  bool
 	exact     string
 	template  *route.Index[struct{}]
+	parsed    route.Template // that of template
 	regex     *regexp.Regexp
 	groups    []int // of the regex's named groups, as variables has them
 	methods   []string
@@ -113,7 +114,7 @@ func (c *matcher) compileTemplate(s string) error {
 	if err != nil {
 		return fmt.Errorf("match.template: %w", err)
 	}
-	c.template = &route.Index[struct{}]{}
+	c.template, c.parsed = &route.Index[struct{}]{}, t
 	c.variables = t.Variables()
 	return c.template.Add(templateMethod, t, struct{}{})
 }

@@ -23,8 +23,8 @@ import (
 // concurrent use.
 type Proxy struct {
 	o         Options
-	hosted    []*compiled // routes that name a host
-	others    []*compiled
+	hosted    routeIndex // routes that name a host
+	others    routeIndex
 	upstreams map[string]*Service
 	proxy     *httputil.ReverseProxy
 	faults    *prometheus.CounterVec
@@ -102,10 +102,12 @@ func New(o Options) (*Proxy, error) {
 			continue
 		}
 		matches[r.Match.inFull()] = r.Name
+		at := &p.others
 		if len(r.Match.Hosts) > 0 {
-			p.hosted = append(p.hosted, c)
-		} else {
-			p.others = append(p.others, c)
+			at = &p.hosted
+		}
+		if err := at.add(c); err != nil {
+			errs = append(errs, fmt.Errorf("http_routes: %s: %w", r.Name, err))
 		}
 	}
 	if len(errs) > 0 {
@@ -192,7 +194,7 @@ func (p *Proxy) single(u *Upstream) []string {
 // Methods are the routes as methods, in their order, for limits and the admin page.
 func (p *Proxy) Methods() []*policy.Method {
 	var out []*policy.Method
-	for _, c := range slices.Concat(p.hosted, p.others) {
+	for _, c := range slices.Concat(p.hosted.routes, p.others.routes) {
 		out = append(out, c.method)
 	}
 	return out
@@ -209,7 +211,7 @@ type Listed struct {
 // Routes lists the routes in the order in which they are asked.
 func (p *Proxy) Routes() []Listed {
 	var out []Listed
-	for _, c := range slices.Concat(p.hosted, p.others) {
+	for _, c := range slices.Concat(p.hosted.routes, p.others.routes) {
 		out = append(out, Listed{Verbs: c.verbs, Path: c.path, Method: c.method})
 	}
 	return out
@@ -246,35 +248,24 @@ func (m *Match) inWords() (verbs, path string) {
 // Match finds the route of a request. Hosted says which: those that name a host, or
 // those that do not. Path is normalized and decoded.
 func (p *Proxy) Match(r *http.Request, method, path string, hosted bool) (*Request, bool) {
-	routes := p.others
-	if hosted {
-		routes = p.hosted
-	}
-	if len(routes) == 0 {
+	c := p.routes(hosted).find(r, method, path)
+	if c == nil {
 		return nil, false
 	}
-	host := hostOf(r)
-	for _, c := range routes {
-		if c.matcher.takesMethod(method) && c.matcher.takes(r, host, path) {
-			return &Request{p: p, route: c, path: path}, true
-		}
+	return &Request{p: p, route: c, path: path}, true
+}
+
+func (p *Proxy) routes(hosted bool) *routeIndex {
+	if hosted {
+		return &p.hosted
 	}
-	return nil, false
+	return &p.others
 }
 
 // Allowed names the methods of the routes that would have taken a request but for its
 // own, sorted, and OPTIONS; nil for none.
 func (p *Proxy) Allowed(r *http.Request, path string, hosted bool) []string {
-	routes := p.others
-	if hosted {
-		routes = p.hosted
-	}
-	var out []string
-	for _, c := range routes {
-		if c.matcher.takes(r, hostOf(r), path) {
-			out = append(out, c.matcher.methods...)
-		}
-	}
+	out := p.routes(hosted).methods(r, path)
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -283,7 +274,7 @@ func (p *Proxy) Allowed(r *http.Request, path string, hosted bool) []string {
 // prefix is meant by its own path alone: what is below it may be anything, and the
 // path of the gateway's own is more exact.
 func (p *Proxy) Meant(path string) (name string, ok bool) {
-	for _, c := range slices.Concat(p.hosted, p.others) {
+	for _, c := range slices.Concat(p.hosted.routes, p.others.routes) {
 		if m := c.matcher; m.byPrefix && m.prefix == path || !m.byPrefix && m.takesPath(path) {
 			return c.method.FullName[1:], true
 		}

@@ -2,7 +2,9 @@
 
 package rest
 
-import "testing"
+import (
+	"testing"
+)
 
 // TestAllocations holds what a GET costs: grpc-gateway's runtime, the messages of
 // the handler and the fake service, which parses what it gets, the header of the test;

@@ -125,7 +125,7 @@ func places(t *testing.T, run func(t *testing.T, e *edge, b *backend)) {
 			for _, m := range table.Methods() {
 				m.Rule.Deadline = 10 * time.Second
 			}
-			run(t, newEdge(t, func(o *Options) {
+			run(t, newEdge(t, func(o *edgeOptions) {
 				conn, err := upstream.New(upstream.Options{Catalogue: table, Targets: targets, Signer: noSigner{}, Logger: o.Logger})
 				if err != nil {
 					t.Fatal(err)
@@ -199,7 +199,7 @@ func (b *Binding) ask() *http.Request {
 // says of the message that the service sent, which has a value in every field.
 func TestEveryAnswer(t *testing.T) {
 	places(t, func(t *testing.T, e *edge, b *backend) {
-		for _, bound := range e.Routes() {
+		for _, bound := range e.rest.Routes() {
 			t.Run(bound.Verb+" "+bound.Template.String(), func(t *testing.T) {
 				if bound.Method.Streaming() {
 					answersStream(t, e, b, bound)
@@ -309,7 +309,7 @@ func refused(t *testing.T) error {
 func TestEveryRefusal(t *testing.T) {
 	places(t, func(t *testing.T, e *edge, b *backend) {
 		b.err = refused(t)
-		for _, bound := range e.Routes() {
+		for _, bound := range e.rest.Routes() {
 			if bound.Method.Streaming() {
 				continue
 			}

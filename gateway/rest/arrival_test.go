@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
@@ -31,8 +32,8 @@ func TestArrival(t *testing.T) {
 		t.Run(target, func(t *testing.T) {
 			var arrived, edge *policy.Call
 			var ended []error
-			e := newEdge(t, func(o *Options) {
-				o.Mounts = []Mount{{Path: "/docs", Handler: http.NotFoundHandler()}}
+			e := newEdge(t, func(o *edgeOptions) {
+				o.Mounts = httpedge.Mounts{{Path: "/docs", Handler: http.NotFoundHandler()}}
 				o.Arrival = policy.Chain{{Name: "a", Check: func(ctx context.Context, c *policy.Call) (context.Context, error) {
 					if arrived != nil {
 						t.Error("arrived twice")
@@ -78,7 +79,7 @@ type fakeKey struct{}
 func TestArrivalRefuses(t *testing.T) {
 	var denied []string
 	ended := 0
-	e := newEdge(t, func(o *Options) {
+	e := newEdge(t, func(o *edgeOptions) {
 		o.Denied = func(check string, m *policy.Method) {
 			if m != nil {
 				t.Error("a method, before one was looked for")
@@ -119,7 +120,7 @@ func TestArrivalRefuses(t *testing.T) {
 // are taken out.
 func TestClient(t *testing.T) {
 	var seen policy.Call
-	e := newEdge(t, func(o *Options) {
+	e := newEdge(t, func(o *edgeOptions) {
 		o.Client = func(peer netip.Addr, headers func(string) []string) netip.Addr {
 			if peer != netip.MustParseAddr("192.0.2.1") {
 				t.Errorf("peer %v", peer)

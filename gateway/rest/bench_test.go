@@ -6,8 +6,9 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
 
 // discard is a ResponseWriter that costs nothing, so that the benchmark counts
@@ -22,7 +23,7 @@ func (d *discard) WriteHeader(int)             {}
 // without the access log.
 func served(t testing.TB, target string) func() {
 	t.Helper()
-	e := newEdge(t, func(o *Options) {
+	e := newEdge(t, func(o *edgeOptions) {
 		o.Telemetry = telemetry.New(telemetry.Options{Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer("")})
 	})
 	ctx, cancel := context.WithCancel(t.Context()) // As net/http gives a request one.

@@ -8,12 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +19,7 @@ import (
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/schema"
 )
@@ -102,48 +100,6 @@ func TestGzipBodies(t *testing.T) {
 	}
 }
 
-// TestGzipBombCostsLittle: what is unpacked, and what is set aside, ends at the
-// bound.
-func TestGzipBombCostsLittle(t *testing.T) {
-	bomb := zipped(t, make([]byte, 8<<20))
-	var count atomic.Int64
-	g := newGunzip(bytes.NewReader(bomb), testLimit, &count)
-	data, err := fill(g, 4*int64(len(bomb)), testLimit)
-	if !errors.Is(err, errTooLarge) || len(data) != testLimit+1 || cap(data) != testLimit+1 {
-		t.Errorf("%v, %d bytes of %d set aside", err, len(data), cap(data))
-	}
-	if count.Load() > 8<<10 {
-		t.Errorf("%d bytes were read to unpack %d", count.Load(), len(data))
-	}
-	g.release()
-	x := &exchange{r: httptest.NewRequest("POST", "/", nil)}
-	perRun := testing.Benchmark(func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			x.r.Body, x.r.ContentLength = io.NopCloser(bytes.NewReader(bomb)), int64(len(bomb))
-			if _, err := x.readAll(testLimit, true); err == nil {
-				b.Fatal("taken")
-			}
-		}
-	}).AllocedBytesPerOp()
-	if perRun > 3*testLimit {
-		t.Errorf("a bomb costs %d bytes", perRun)
-	}
-}
-
-// TestPromisedBody: a caller who announces a large body and sends none does not
-// have its size set aside.
-func TestPromisedBody(t *testing.T) {
-	data, err := fill(strings.NewReader("{}"), 1<<20, 1<<30)
-	if err != nil || string(data) != "{}" || cap(data) > firstBuffer {
-		t.Errorf("%q, %v, %d bytes set aside", data, err, cap(data))
-	}
-	long := strings.Repeat("x", 1<<20)
-	if data, err = fill(strings.NewReader(long), 0, 1<<20); err != nil || string(data) != long || cap(data) > 1<<20+1 {
-		t.Errorf("%d bytes, %v, %d set aside", len(data), err, cap(data))
-	}
-}
-
 // TestStreamedBodies: each value of a streamed body is held to the bounds, also
 // when the body is compressed.
 func TestStreamedBodies(t *testing.T) {
@@ -199,12 +155,12 @@ func TestStreamedBodies(t *testing.T) {
 func TestGoodEndOfABadStream(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	m := testv1.File_sluice_test_v1_test_proto.Services().ByName("TestService").Methods().ByName("Chat")
-	x := &exchange{w: httptest.NewRecorder(), binding: &Binding{Binding: &schema.Binding{Method: &policy.Method{Descriptor: m}}}, stream: &streamBody{}}
+	x := &exchange{Exchange: &httpedge.Exchange{}, binding: &Binding{Binding: &schema.Binding{Method: &policy.Method{Descriptor: m}}}, asked: asked{stream: &streamBody{}}}
 	s := &handlerStream{Stream: &fakeStream{ctx: context.Background(), answered: true}, x: x, ctx: ctx}
 	if err := s.receive(); !errors.Is(err, io.EOF) {
 		t.Errorf("a good end: %v", err)
 	}
-	cancel(badField("body", "is wrong"))
+	cancel(httpedge.BadField("body", "is wrong"))
 	if err := s.receive(); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a bad one: %v", err)
 	}
@@ -212,7 +168,7 @@ func TestGoodEndOfABadStream(t *testing.T) {
 
 // TestSlowBody: a body that stops coming is a 408, and counted.
 func TestSlowBody(t *testing.T) {
-	e := newEdge(t, func(o *Options) { o.ReadTimeout = 100 * time.Millisecond })
+	e := newEdge(t, func(o *edgeOptions) { o.ReadTimeout = 100 * time.Millisecond })
 	addr := e.serve(t)
 	for name, head := range map[string]string{
 		"plain": "Content-Length: 100\r\n\r\n{", "gzip": "Content-Encoding: gzip\r\nContent-Length: 100\r\n\r\n\x1f", "chunked": "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
@@ -227,62 +183,6 @@ func TestSlowBody(t *testing.T) {
 	if got := e.refused(); !slices.Equal(got, []string{"body_slow", "body_slow", "body_slow"}) {
 		t.Errorf("counted %v", got)
 	}
-}
-
-// TestInteractiveGzip: a compressed stream is read as it comes, flush by flush.
-func TestInteractiveGzip(t *testing.T) {
-	client, server := net.Pipe()
-	defer client.Close()
-	var count atomic.Int64
-	g := newGunzip(server, 1<<20, &count)
-	sent := make(chan error, 1)
-	w := gzip.NewWriter(client)
-	go func() {
-		if _, err := w.Write([]byte(`{"id":"a"}`)); err != nil {
-			sent <- err
-			return
-		}
-		sent <- w.Flush()
-	}()
-	dec := json.NewDecoder(g)
-	var v testv1.EchoRequest
-	if err := dec.Decode(&v); err != nil || v.GetId() != "a" {
-		t.Errorf("%v, %v", v.GetId(), err)
-	}
-	if err := <-sent; err != nil {
-		t.Error(err)
-	}
-}
-
-// FuzzGunzip: what the edge unpacks is what compress/gzip unpacks from one
-// member, or it is refused; never more than the bound, nor read beyond it.
-func FuzzGunzip(f *testing.F) {
-	good := zipped(f, []byte(`{"id":"a"}`))
-	for _, seed := range [][]byte{nil, good, slices.Concat(good, good), good[:12], zipped(f, make([]byte, 5000)), append(slices.Clone(good), 0), []byte("\x1f\x8b\x08\x1f")} {
-		f.Add(seed)
-	}
-	const limit = 1000
-	f.Fuzz(func(t *testing.T, body []byte) {
-		x := &exchange{r: httptest.NewRequest("POST", "/", bytes.NewReader(body))}
-		got, err := x.readAll(limit, true)
-		if len(got) > limit || cap(got) > limit+1 || x.bytesIn.Load() > limit+1 {
-			t.Fatalf("%d bytes, %d set aside, %d read", len(got), cap(got), x.bytesIn.Load())
-		}
-		if len(body) == 0 {
-			return
-		}
-		src := bytes.NewReader(body)
-		zr, zerr := gzip.NewReader(src)
-		var want []byte
-		if zerr == nil {
-			zr.Multistream(false)
-			want, zerr = io.ReadAll(io.LimitReader(zr, limit+1))
-		}
-		good := zerr == nil && src.Len() == 0 && len(want) <= limit && len(body) <= limit
-		if good != (err == nil) || (good && !bytes.Equal(got, want)) {
-			t.Fatalf("got %q, %v; want %q, %v", got, err, want, zerr)
-		}
-	})
 }
 
 // FuzzJSONDepth: on whatever encoding/json takes for JSON, the scanner counts
@@ -336,17 +236,5 @@ func BenchmarkJSONDepth(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		(&jsonDepth{}).scan(body, 64)
-	}
-}
-
-func BenchmarkGzipBody(b *testing.B) {
-	body := zipped(b, []byte(`{"lines":[`+strings.Repeat(`{"sku":"tea-1","title":"Tea","quantity":2},`, 10)+`{}]}`))
-	x := &exchange{r: httptest.NewRequest("POST", "/", http.NoBody)}
-	b.ReportAllocs()
-	for b.Loop() {
-		x.r.Body, x.r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		if _, err := x.readAll(testLimit, true); err != nil {
-			b.Fatal(err)
-		}
 	}
 }

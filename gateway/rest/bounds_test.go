@@ -107,7 +107,7 @@ func TestBounds(t *testing.T) {
 
 // TestBoundsAreOptions: every bound that is an option is held to it.
 func TestBoundsAreOptions(t *testing.T) {
-	e := newEdge(t, func(o *Options) { o.MaxHeaders, o.MaxURLBytes, o.MaxQueryParameters, o.MaxJSONDepth = 2, 40, 1, 1 })
+	e := newEdge(t, func(o *edgeOptions) { o.MaxHeaders, o.MaxURLBytes, o.MaxQueryParameters, o.MaxJSONDepth = 2, 40, 1, 1 })
 	three := httptest.NewRequest("GET", echoPath, nil)
 	three.Header = http.Header{"A": {"1"}, "B": {"1", "2"}}
 	for reason, r := range map[string]*http.Request{
@@ -120,12 +120,12 @@ func TestBoundsAreOptions(t *testing.T) {
 			t.Errorf("got %d %s, want %s", a.status, a.reason, reason)
 		}
 	}
-	for _, change := range []func(*Options){
-		func(o *Options) { o.MaxHeaders = -1 }, func(o *Options) { o.MaxURLBytes = -1 }, func(o *Options) { o.MaxQueryParameters = -1 }, func(o *Options) { o.MaxJSONDepth = -1 },
+	for _, change := range []func(*edgeOptions){
+		func(o *edgeOptions) { o.MaxHeaders = -1 }, func(o *edgeOptions) { o.MaxURLBytes = -1 }, func(o *edgeOptions) { o.MaxQueryParameters = -1 }, func(o *edgeOptions) { o.MaxJSONDepth = -1 },
 	} {
-		o := Options{Catalogue: testTable(t)}
+		o := edgeOptions{Catalogue: testTable(t)}
 		change(&o)
-		if _, err := New(o); err == nil {
+		if _, _, err := newServers(&o); err == nil {
 			t.Error("a negative bound is taken")
 		}
 	}
@@ -134,14 +134,14 @@ func TestBoundsAreOptions(t *testing.T) {
 // TestIdempotencyKeyIsText: a header may hold bytes that a protobuf string may
 // not.
 func TestIdempotencyKeyIsText(t *testing.T) {
-	x := &exchange{binding: bindingOf(t, "POST"), r: httptest.NewRequest("POST", "/", nil)}
+	x := asking(bindingOf(t, "POST"), httptest.NewRequest("POST", "/", nil))
 	rule := x.binding.Method.Rule
 	rule.IdempotencyKey = x.binding.Method.Descriptor.Input().Fields().ByName("fail_message")
 	method := *x.binding.Method
 	method.Rule = rule
 	x.binding.Method = &method
 	for key, ok := range map[string]bool{"k-1": true, "\xff": false, "": false} {
-		x.r.Header = http.Header{"Idempotency-Key": {key}}
+		x.Request.Header = http.Header{"Idempotency-Key": {key}}
 		if err := x.fillIdempotencyKey(&testv1.EchoRequest{}); (err == nil) != ok {
 			t.Errorf("%q: %v", key, err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/gateway/cache"
 	"github.com/sluice-gateway/sluice/gateway/headers"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // Answers that upstream has kept: they have an ETag, an age and a time for which
@@ -56,10 +57,10 @@ func (s *Server) newKeeping(b *Binding) *keeping {
 	}
 	k.control, k.apart = []string{control + rest}, []string{"private" + rest}
 	if b.masks != nil && b.masks.compile != nil {
-		k.vary = append(k.vary, varyMask[0])
+		k.vary = append(k.vary, httpedge.VaryMask[0])
 	}
-	if s.compressor != nil {
-		k.vary = append(k.vary, varyEncoding[0])
+	if s.o.Compressor != nil {
+		k.vary = append(k.vary, httpedge.VaryEncoding[0])
 	}
 	for _, name := range b.Method.Rule.Metadata.Request {
 		k.vary = append(k.vary, http.CanonicalHeaderKey(name))
@@ -87,7 +88,7 @@ func (x *exchange) answerKept() error {
 	if x.mask != nil {
 		tag = []string{e.ETagOf(x.fields)}
 	}
-	if lines := x.r.Header["If-None-Match"]; len(lines) > 0 && headers.NoneMatch(lines, tag[0]) {
+	if lines := x.Request.Header["If-None-Match"]; len(lines) > 0 && headers.NoneMatch(lines, tag[0]) {
 		x.describe(e, tag)
 		x.notModified()
 		return errAnswered
@@ -108,7 +109,7 @@ func (x *exchange) describe(e *cache.Entry, tag []string) {
 	x.answered, x.served = false, true
 	k, h := x.binding.keeping, x.Header()
 	h["Etag"] = tag
-	if c := h["Cache-Control"]; len(c) == 1 && c[0] == noStore[0] { // Else a team's check has said what holds.
+	if c := h["Cache-Control"]; len(c) == 1 && c[0] == httpedge.NoStore { // Else a team's check has said what holds.
 		h["Cache-Control"] = k.control
 		if x.answer.Apart {
 			h["Cache-Control"] = k.apart
@@ -119,7 +120,7 @@ func (x *exchange) describe(e *cache.Entry, tag []string) {
 	} else { // Of CORS.
 		h["Vary"] = append(have[:len(have):len(have)], k.vary...)
 	}
-	if from := x.call.Cache; from != cache.Miss.String() && from != cache.Coalesced.String() { // RFC 9111, 5.1: not of one that was made for this request.
+	if from := x.Call.Cache; from != cache.Miss.String() && from != cache.Coalesced.String() { // RFC 9111, 5.1: not of one that was made for this request.
 		x.age[0] = seconds(e.Age())
 		h["Age"] = x.age[:]
 	}
@@ -140,8 +141,8 @@ func (x *exchange) notModified() {
 // the path of a write only the service knows, which gets no headers. A write that went on
 // all the same would take another's change away.
 func (x *exchange) precondition() error {
-	h := x.r.Header
-	reads := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+	h := x.Request.Header
+	reads := x.Request.Method == http.MethodGet || x.Request.Method == http.MethodHead
 	match := h["If-Match"]
 	switch {
 	case len(match) > 0 && !(reads && len(match) == 1 && strings.Trim(match[0], " \t") == "*"):
@@ -156,7 +157,7 @@ func (x *exchange) precondition() error {
 // changed: one with another coding takes its place.
 type rendering struct {
 	contentType []string
-	bodies      [codings]encodedBody // of identity always
+	bodies      [httpedge.Codings]encodedBody // of identity always
 }
 
 // encodedBody has no length where it is not made, and no body where it would have been
@@ -188,7 +189,7 @@ func (x *exchange) rendered(e *cache.Entry) (*rendering, error) {
 		if err := proto.Unmarshal(e.Body, &h); err != nil {
 			return nil, x.unreadable(err)
 		}
-		f.bodies[codingIdentity] = newEncodedBody(h.GetData())
+		f.bodies[httpedge.CodingIdentity] = newEncodedBody(h.GetData())
 		if t := h.GetContentType(); t != "" {
 			f.contentType = []string{t}
 		}
@@ -197,7 +198,7 @@ func (x *exchange) rendered(e *cache.Entry) (*rendering, error) {
 		if err != nil {
 			return nil, x.unreadable(err)
 		}
-		f.bodies[codingIdentity], f.contentType = newEncodedBody(b), jsonType
+		f.bodies[httpedge.CodingIdentity], f.contentType = newEncodedBody(b), jsonType
 	}
 	e.AddForm(key, f, f.bytes())
 	return f, nil
@@ -211,8 +212,8 @@ func (x *exchange) give(e *cache.Entry, f *rendering) {
 	if f.contentType != nil {
 		h["Content-Type"] = f.contentType
 	}
-	out := &f.bodies[codingIdentity]
-	if k, identity := x.server.compressor.choose(h, x.r.Header["Accept-Encoding"], len(out.body)); k != codingIdentity {
+	out := &f.bodies[httpedge.CodingIdentity]
+	if k, identity := x.server.o.Compressor.Choose(h, x.Request.Header["Accept-Encoding"], len(out.body)); k != httpedge.CodingIdentity {
 		out = x.encoded(e, f, k, identity)
 	}
 	h["Content-Length"] = out.length
@@ -224,17 +225,17 @@ func (x *exchange) give(e *cache.Entry, f *rendering) {
 
 // encoded returns the body in coding k, or as it is, where that may be and is no
 // larger.
-func (x *exchange) encoded(e *cache.Entry, f *rendering, k coding, identity bool) *encodedBody {
-	plain, have := &f.bodies[codingIdentity], &f.bodies[k]
+func (x *exchange) encoded(e *cache.Entry, f *rendering, k httpedge.Coding, identity bool) *encodedBody {
+	plain, have := &f.bodies[httpedge.CodingIdentity], &f.bodies[k]
 	switch {
 	case len(have.body) > 0:
-		x.Header()["Content-Encoding"] = contentEncodings[k]
+		x.Header()["Content-Encoding"] = httpedge.ContentEncodings[k]
 		return have
 	case have.length != nil && identity:
 		return plain
 	}
 	with := *f
-	b, ok := x.server.compressor.encode(x.Header(), k, identity, plain.body, nil)
+	b, ok := x.server.o.Compressor.Encode(x.Header(), k, identity, plain.body, nil)
 	if with.bodies[k] = newEncodedBody(b); !ok {
 		with.bodies[k].body = nil
 	}

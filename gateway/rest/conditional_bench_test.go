@@ -43,7 +43,7 @@ func BenchmarkKept(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	edge := newEdge(b, func(o *Options) {
+	edge := newEdge(b, func(o *edgeOptions) {
 		o.Conn = keptConn{entry: e}
 		for _, m := range o.Catalogue.Methods() {
 			if m.Descriptor.Name() == "ListNames" {

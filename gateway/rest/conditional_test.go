@@ -71,7 +71,7 @@ func TestKeptApart(t *testing.T) {
 	for want, conn := range map[string]upstream.Sender{
 		"public, max-age=3600": keptConn{entry: e}, "private, max-age=3600": apartConn{keptConn{entry: e}},
 	} {
-		edge := newEdge(t, func(o *Options) {
+		edge := newEdge(t, func(o *edgeOptions) {
 			o.Conn = conn
 			for _, m := range o.Catalogue.Methods() {
 				if m.Descriptor.Name() == "ListNames" {

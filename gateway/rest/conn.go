@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
 )
@@ -45,7 +46,7 @@ func (c conn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.
 	}
 	a := &x.answer
 	a.Reads = true // What is wrong with it shows when it is rendered.
-	err = c.next.Call(ctx, &x.call, &x.request, a)
+	err = c.next.Call(ctx, &x.Call, &x.request, a)
 	x.answered, x.parsed = err == nil, err == nil
 	x.addMetadata(a.Header)
 	x.addMetadata(a.Trailer) // The answer is whole, so that a trailer is as good as a header.
@@ -81,7 +82,7 @@ func (c conn) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string, 
 	if err != nil {
 		return nil, err
 	}
-	stream, err := c.next.Stream(ctx, &x.call)
+	stream, err := c.next.Stream(ctx, &x.Call)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func (s *handlerStream) receive() error {
 			err = cause
 		}
 	}
-	if s.x.status == 0 && (err != nil || !s.x.binding.Method.Descriptor.IsStreamingServer()) {
+	if s.x.Status() == 0 && (err != nil || !s.x.binding.Method.Descriptor.IsStreamingServer()) {
 		s.x.addMetadata(s.Trailer())
 	}
 	return err //nolint:wrapcheck // It is upstream's status.
@@ -158,19 +159,19 @@ func (x *exchange) fillIdempotencyKey(in proto.Message) error {
 	if fd == nil {
 		return nil
 	}
-	keys := x.r.Header.Values("Idempotency-Key")
+	keys := x.Request.Header.Values("Idempotency-Key")
 	if len(keys) == 0 {
 		return nil
 	}
 	if len(keys) > 1 || keys[0] == "" {
-		return badField("Idempotency-Key", "must be given once and not be empty")
+		return httpedge.BadField("Idempotency-Key", "must be given once and not be empty")
 	}
 	if !utf8.ValidString(keys[0]) {
-		return badField("Idempotency-Key", "must be UTF-8")
+		return httpedge.BadField("Idempotency-Key", "must be UTF-8")
 	}
 	m := in.ProtoReflect()
 	if have := m.Get(fd).String(); have != "" && have != keys[0] {
-		return badField("Idempotency-Key", "differs from "+string(fd.Name()))
+		return httpedge.BadField("Idempotency-Key", "differs from "+string(fd.Name()))
 	}
 	m.Set(fd, protoreflect.ValueOfString(keys[0]))
 	return nil

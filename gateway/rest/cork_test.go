@@ -18,6 +18,7 @@ import (
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -69,14 +70,16 @@ type corked struct {
 	srv  *httptest.Server
 }
 
-func newCorked(t *testing.T, inner net.Listener, secure bool, change func(*Options, *http.Server)) *corked {
+func newCorked(t *testing.T, inner net.Listener, secure bool, change func(*edgeOptions, *http.Server)) *corked {
 	t.Helper()
 	c := &corked{conn: &sizedConn{}}
 	srv := &http.Server{
 		ReadHeaderTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
-		ConnContext: func(ctx context.Context, nc net.Conn) context.Context { return ConnContext(CorkContext(ctx, nc), nc) },
+		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
+			return httpedge.ConnContext(httpedge.CorkContext(ctx, nc), nc)
+		},
 	}
-	c.edge = newEdge(t, func(o *Options) {
+	c.edge = newEdge(t, func(o *edgeOptions) {
 		o.Conn = c.conn
 		if change != nil {
 			change(o, srv)
@@ -202,7 +205,7 @@ func (k *delayer) Unwrap() http.ResponseWriter { return k.ResponseWriter }
 
 // TestCorkedMiddleware: a cork sends nothing that a middleware keeps.
 func TestCorkedMiddleware(t *testing.T) {
-	c := newCorked(t, tcp(t), false, func(o *Options, _ *http.Server) {
+	c := newCorked(t, tcp(t), false, func(o *edgeOptions, _ *http.Server) {
 		o.Middlewares = append(o.Middlewares, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				k := &delayer{ResponseWriter: w}
@@ -226,7 +229,7 @@ func TestCorkedMiddleware(t *testing.T) {
 // TestCorkedPanic: what a middleware's panic leaves of an answer is cut off, and
 // the connection ends.
 func TestCorkedPanic(t *testing.T) {
-	c := newCorked(t, tcp(t), false, func(o *Options, _ *http.Server) {
+	c := newCorked(t, tcp(t), false, func(o *edgeOptions, _ *http.Server) {
 		o.Middlewares = append(o.Middlewares, func(next http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				next.ServeHTTP(&panicky{w}, r)
@@ -262,7 +265,7 @@ func TestCorkedSlowReader(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			l := tcp(t)
 			ended := make(chan struct{})
-			c := newCorked(t, l, false, func(_ *Options, srv *http.Server) {
+			c := newCorked(t, l, false, func(_ *edgeOptions, srv *http.Server) {
 				srv.WriteTimeout = 300 * time.Millisecond
 				srv.ConnState = func(_ net.Conn, s http.ConnState) {
 					if s == http.StateClosed {
@@ -291,37 +294,3 @@ func TestCorkedSlowReader(t *testing.T) {
 		})
 	}
 }
-
-// TestCorkContext: only what can hold back is asked to.
-func TestCorkContext(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	if ctx := CorkContext(t.Context(), a); ctx != t.Context() {
-		t.Error("a pipe has no cork")
-	}
-	for name, r := range map[string]*http.Request{
-		"HTTP/2":     {ProtoMajor: 2},
-		"a cork":     {ProtoMajor: 1},
-		"small":      {ProtoMajor: 1},
-		"no context": {ProtoMajor: 1},
-	} {
-		ctx := context.WithValue(t.Context(), corkKey{}, corker(noCork{}))
-		n := corkPlain
-		switch name {
-		case "small":
-			n--
-		case "no context":
-			ctx = t.Context()
-		}
-		x := &exchange{r: r.WithContext(ctx)}
-		if got, want := x.corker(n) != nil, name == "a cork"; got != want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
-}
-
-type noCork struct{}
-
-func (noCork) Cork()         {}
-func (noCork) Uncork() error { return nil }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
@@ -83,13 +84,13 @@ func (m *marshaler) parse(data []byte, p proto.Message) error {
 	if plan == nil {
 		return m.UnmarshalOptions.Unmarshal(data, p)
 	}
-	buf := buffers.Get().(*[]byte)
+	buf := httpedge.TakeBuffer()
 	wire, err := plan.AppendWire((*buf)[:0], data)
 	if err == nil {
 		err = proto.Unmarshal(wire, p) // It copies what it keeps.
 	}
 	*buf = wire
-	giveBack(buf)
+	httpedge.GiveBuffer(buf)
 	return err
 }
 

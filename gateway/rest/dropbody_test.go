@@ -7,14 +7,16 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // TestBodyThatNobodyTakes: where a call takes no body, one that is announced and
 // never sent does not hold up the answer until the bound on bodies ends it.
 func TestBodyThatNobodyTakes(t *testing.T) {
-	e := newEdge(t, func(o *Options) {
+	e := newEdge(t, func(o *edgeOptions) {
 		o.ReadTimeout = time.Hour
-		o.Mounts = []Mount{{Path: "/docs", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "docs") })}}
+		o.Mounts = httpedge.Mounts{{Path: "/docs", Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "docs") })}}
 	})
 	addr := e.serve(t)
 	const (

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
@@ -27,11 +28,11 @@ import (
 // only reported the text of a library's error. Path, query and body are each
 // read again, field by field.
 func (x *exchange) explain() error {
-	var bad []FieldError
+	var bad []httpedge.FieldError
 	in := x.binding.Method.Descriptor.Input()
 	for _, name := range slices.Sorted(maps.Keys(x.params)) {
 		if runtime.PopulateFieldFromPath(dynamicpb.NewMessage(in), name, x.params[name]) != nil {
-			bad = append(bad, FieldError{name, "must be " + kindName(fieldByPath(in, name))})
+			bad = append(bad, httpedge.FieldError{Field: name, Reason: "must be " + kindName(fieldByPath(in, name))})
 		}
 	}
 	bad = append(bad, x.explainQuery(in)...)
@@ -39,14 +40,14 @@ func (x *exchange) explain() error {
 		bad = append(bad, x.explainBody(in)...)
 	}
 	if len(bad) == 0 {
-		bad = []FieldError{{"request", "cannot be read"}}
+		bad = []httpedge.FieldError{{Field: "request", Reason: "cannot be read"}}
 	}
-	return badFields(bad)
+	return httpedge.BadFields(bad)
 }
 
-func (x *exchange) explainQuery(in protoreflect.MessageDescriptor) (bad []FieldError) {
+func (x *exchange) explainQuery(in protoreflect.MessageDescriptor) (bad []httpedge.FieldError) {
 	none := utilities.NewDoubleArray(nil)
-	values := x.r.URL.Query()
+	values := x.Request.URL.Query()
 	names := map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(values)) {
 		vs := values[key]
@@ -55,7 +56,7 @@ func (x *exchange) explainQuery(in protoreflect.MessageDescriptor) (bad []FieldE
 			canonical += "[" + mapKey
 		}
 		if first, twice := names[canonical]; twice {
-			bad = append(bad, FieldError{key, "names the same field as " + first})
+			bad = append(bad, httpedge.FieldError{Field: key, Reason: "names the same field as " + first})
 		}
 		names[canonical] = key
 		fd := fieldByPath(in, key)
@@ -63,15 +64,15 @@ func (x *exchange) explainQuery(in protoreflect.MessageDescriptor) (bad []FieldE
 			continue
 		}
 		if len(vs) > 1 && fd.Cardinality() != protoreflect.Repeated {
-			bad = append(bad, FieldError{key, "is given more than once"})
+			bad = append(bad, httpedge.FieldError{Field: key, Reason: "is given more than once"})
 			continue
 		}
-		bad = append(bad, FieldError{key, "must be " + kindName(fd)})
+		bad = append(bad, httpedge.FieldError{Field: key, Reason: "must be " + kindName(fd)})
 	}
 	return bad
 }
 
-func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []FieldError {
+func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []httpedge.FieldError {
 	if bad := syntax(x.body); bad != nil {
 		return bad
 	}
@@ -94,12 +95,12 @@ func (x *exchange) explainBody(in protoreflect.MessageDescriptor) []FieldError {
 
 // place adds where the reader of the body stopped to the finding on the same field;
 // one on the whole body gets the field's name, too.
-func (x *exchange) place(bad []FieldError) {
+func (x *exchange) place(bad []httpedge.FieldError) {
 	if x.binding.input == nil {
 		return
 	}
-	buf := buffers.Get().(*[]byte)
-	defer giveBack(buf)
+	buf := httpedge.TakeBuffer()
+	defer httpedge.GiveBuffer(buf)
 	var te *transcode.Error
 	if _, err := x.binding.input.AppendWire((*buf)[:0], x.body); !errors.As(err, &te) {
 		return
@@ -130,7 +131,7 @@ func position(e *transcode.Error) string {
 }
 
 // syntax says where a body stops being JSON; nil means it is.
-func syntax(body []byte) []FieldError {
+func syntax(body []byte) []httpedge.FieldError {
 	var raw json.RawMessage
 	err := json.Unmarshal(body, &raw)
 	var se *json.SyntaxError
@@ -141,14 +142,14 @@ func syntax(body []byte) []FieldError {
 		before := body[:min(int64(len(body)), se.Offset)]
 		line := bytes.Count(before, []byte("\n")) + 1
 		col := len(before) - bytes.LastIndexByte(before, '\n') - 1
-		return []FieldError{{"body", fmt.Sprintf("is not valid JSON at line %d, column %d", line, max(1, col))}}
+		return []httpedge.FieldError{{Field: "body", Reason: fmt.Sprintf("is not valid JSON at line %d, column %d", line, max(1, col))}}
 	}
-	return []FieldError{{"body", "is not valid JSON"}}
+	return []httpedge.FieldError{{Field: "body", Reason: "is not valid JSON"}}
 }
 
 // walker compares a JSON value with a descriptor and notes what does not fit.
 type walker struct {
-	bad  []FieldError
+	bad  []httpedge.FieldError
 	left int // values it may still look at
 }
 
@@ -164,7 +165,7 @@ func (w *walker) add(path, reason string) {
 		if path == "" {
 			path = "body"
 		}
-		w.bad = append(w.bad, FieldError{path, reason})
+		w.bad = append(w.bad, httpedge.FieldError{Field: path, Reason: reason})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
@@ -61,15 +62,15 @@ func (f *fieldMasks) take(h http.Header, query url.Values) (*transcode.Mask, str
 	case times == 0:
 		return nil, "", nil
 	case times > 1:
-		return nil, "", badField(name, "is given more than once: one of `fields`, `$fields` and "+fieldsHeader+" is enough")
+		return nil, "", httpedge.BadField(name, "is given more than once: one of `fields`, `$fields` and "+fieldsHeader+" is enough")
 	case text == "" || text == "*":
 		return nil, "", nil
 	case f.compile == nil:
-		return nil, "", badField(name, "this answer is not JSON: it has no fields to choose from")
+		return nil, "", httpedge.BadField(name, "this answer is not JSON: it has no fields to choose from")
 	case len(text) > maxMaskBytes:
-		return nil, "", badField(name, "is longer than "+strconv.Itoa(maxMaskBytes)+" bytes")
+		return nil, "", httpedge.BadField(name, "is longer than "+strconv.Itoa(maxMaskBytes)+" bytes")
 	case notUTF8(text):
-		return nil, "", badField(name, "must be UTF-8")
+		return nil, "", httpedge.BadField(name, "must be UTF-8")
 	}
 	if m := f.known.get(text); m != nil {
 		return m, text, nil
@@ -85,7 +86,7 @@ func (f *fieldMasks) take(h http.Header, query url.Values) (*transcode.Mask, str
 // mark notes in the headers of an answer that it depends on the mask's header.
 func (f *fieldMasks) mark(h http.Header) {
 	if f != nil && f.compile != nil {
-		addVary(h, varyMask)
+		httpedge.AddVary(h, httpedge.VaryMask)
 	}
 }
 
@@ -116,15 +117,15 @@ func (f *fieldMasks) asked(h http.Header, query url.Values) (name, text string, 
 func badMask(name string, err error) error {
 	var unknown *transcode.UnknownPathsError
 	if !errors.As(err, &unknown) {
-		return badField(name, strings.TrimPrefix(err.Error(), "transcode: "))
+		return httpedge.BadField(name, strings.TrimPrefix(err.Error(), "transcode: "))
 	}
-	var bad []FieldError
+	var bad []httpedge.FieldError
 	for i, path := range unknown.Paths {
 		if i == maxFindings {
-			bad = append(bad, FieldError{name, "and " + strconv.Itoa(len(unknown.Paths)-i) + " more unknown paths"})
+			bad = append(bad, httpedge.FieldError{Field: name, Reason: "and " + strconv.Itoa(len(unknown.Paths)-i) + " more unknown paths"})
 			break
 		}
-		bad = append(bad, FieldError{name, "unknown path " + strconv.Quote(path)})
+		bad = append(bad, httpedge.FieldError{Field: name, Reason: "unknown path " + strconv.Quote(path)})
 	}
-	return badFields(bad)
+	return httpedge.BadFields(bad)
 }

@@ -1,8 +1,11 @@
 package rest
 
 import (
+	"bytes"
+	stdgzip "compress/gzip"
 	"encoding/json"
 	"fmt"
+	"github.com/klauspost/compress/zstd"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +14,8 @@ import (
 	"testing"
 
 	"google.golang.org/genproto/googleapis/api/httpbody"
+
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // Partial answers through the whole edge.
@@ -116,7 +121,7 @@ func TestCompressionThroughTheEdge(t *testing.T) {
 			t.Errorf("%s: %d, a stream with Content-Encoding %q", path, res.StatusCode, res.Header.Get("Content-Encoding"))
 		}
 	}
-	off := newEdge(t, func(o *Options) { o.Compression.Off = true })
+	off := newEdge(t, func(o *edgeOptions) { o.Compression.Off = true })
 	r := httptest.NewRequest("GET", "/test/v1/echo/"+long, nil)
 	r.Header.Set("Accept-Encoding", "gzip")
 	if a := off.do(t, r); a.header.Get("Content-Encoding") != "" || slices.Contains(a.header["Vary"], "Accept-Encoding") {
@@ -157,13 +162,41 @@ func TestCompressionIsEachAnswersOwn(t *testing.T) {
 	}
 }
 
-func problemOf(t *testing.T, a answer) Problem {
+func problemOf(t *testing.T, a answer) httpedge.Problem {
 	t.Helper()
-	var p Problem
+	var p httpedge.Problem
 	if a.status >= 400 {
 		if err := json.Unmarshal([]byte(a.body), &p); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return p
+}
+
+// unpack reads an answer with libraries that did not write it, where there are
+// any.
+func unpack(t testing.TB, encoding string, b []byte) []byte {
+	t.Helper()
+	var r io.Reader = bytes.NewReader(b)
+	switch encoding {
+	case "gzip":
+		z, err := stdgzip.NewReader(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r = z
+	case "zstd":
+		// RFC 9659: what the web may be sent.
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer z.Close()
+		r = z
+	}
+	out, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/transcode"
 )
 
@@ -39,12 +40,12 @@ func maskOf(compiled *atomic.Int64) func(string) (*transcode.Mask, error) {
 	}
 }
 
-func fieldErrors(t *testing.T, err error) []FieldError {
+func fieldErrors(t *testing.T, err error) []httpedge.FieldError {
 	t.Helper()
 	if err == nil {
 		return nil
 	}
-	p := newProblem(status.Convert(err), "id")
+	p := httpedge.NewProblem(status.Convert(err), "id")
 	if p.Status != http.StatusBadRequest || p.Code != "INVALID_ARGUMENT" || len(p.Errors) == 0 {
 		t.Errorf("problem %+v", p)
 	}
@@ -61,7 +62,7 @@ func TestTakeMask(t *testing.T) {
 		query  string
 		header []string
 		masked bool
-		bad    []FieldError
+		bad    []httpedge.FieldError
 		left   string // of the query
 	}{
 		{name: "nothing"},
@@ -77,20 +78,20 @@ func TestTakeMask(t *testing.T) {
 		{name: "a field of the request's own", own: true, query: "fields=nonsense", left: "fields=nonsense"},
 		{name: "$fields beside it", own: true, query: "fields=nonsense&$fields=a", masked: true, left: "fields=nonsense"},
 		{name: "the header beside it", own: true, query: "fields=nonsense", header: []string{"a"}, masked: true, left: "fields=nonsense"},
-		{name: "twice", query: "fields=a&fields=a", bad: []FieldError{{"fields", twice}}},
-		{name: "once empty", query: "fields=a&fields=", bad: []FieldError{{"fields", twice}}},
-		{name: "both parameters", query: "$fields=a&fields=b", bad: []FieldError{{"fields", twice}}},
-		{name: "parameter and header", query: "$fields=a", header: []string{"a"}, bad: []FieldError{{"$fields", twice}}},
-		{name: "two headers", header: []string{"a", "b"}, bad: []FieldError{{"X-Goog-FieldMask", twice}}},
-		{name: "unknown", query: "fields=a,d,e.f", bad: []FieldError{{"fields", `unknown path "d"`}, {"fields", `unknown path "e.f"`}}},
-		{name: "unknown in the header", header: []string{"d"}, bad: []FieldError{{"X-Goog-FieldMask", `unknown path "d"`}}},
-		{name: "unknown, unprintable", query: "fields=%00%0d%0aa", bad: []FieldError{{"fields", `unknown path "\x00\r\na"`}}},
-		{name: "no list", query: "fields=,", bad: []FieldError{{"fields", "an empty path at byte 0"}}},
-		{name: "no UTF-8", query: "fields=%ff", bad: []FieldError{{"fields", "must be UTF-8"}}},
-		{name: "no UTF-8 in the header", header: []string{"\xff"}, bad: []FieldError{{"X-Goog-FieldMask", "must be UTF-8"}}},
-		{name: "too long", query: "fields=" + long + "a", bad: []FieldError{{"fields", "is longer than 2048 bytes"}}},
+		{name: "twice", query: "fields=a&fields=a", bad: []httpedge.FieldError{{Field: "fields", Reason: twice}}},
+		{name: "once empty", query: "fields=a&fields=", bad: []httpedge.FieldError{{Field: "fields", Reason: twice}}},
+		{name: "both parameters", query: "$fields=a&fields=b", bad: []httpedge.FieldError{{Field: "fields", Reason: twice}}},
+		{name: "parameter and header", query: "$fields=a", header: []string{"a"}, bad: []httpedge.FieldError{{Field: "$fields", Reason: twice}}},
+		{name: "two headers", header: []string{"a", "b"}, bad: []httpedge.FieldError{{Field: "X-Goog-FieldMask", Reason: twice}}},
+		{name: "unknown", query: "fields=a,d,e.f", bad: []httpedge.FieldError{{Field: "fields", Reason: `unknown path "d"`}, {Field: "fields", Reason: `unknown path "e.f"`}}},
+		{name: "unknown in the header", header: []string{"d"}, bad: []httpedge.FieldError{{Field: "X-Goog-FieldMask", Reason: `unknown path "d"`}}},
+		{name: "unknown, unprintable", query: "fields=%00%0d%0aa", bad: []httpedge.FieldError{{Field: "fields", Reason: `unknown path "\x00\r\na"`}}},
+		{name: "no list", query: "fields=,", bad: []httpedge.FieldError{{Field: "fields", Reason: "an empty path at byte 0"}}},
+		{name: "no UTF-8", query: "fields=%ff", bad: []httpedge.FieldError{{Field: "fields", Reason: "must be UTF-8"}}},
+		{name: "no UTF-8 in the header", header: []string{"\xff"}, bad: []httpedge.FieldError{{Field: "X-Goog-FieldMask", Reason: "must be UTF-8"}}},
+		{name: "too long", query: "fields=" + long + "a", bad: []httpedge.FieldError{{Field: "fields", Reason: "is longer than 2048 bytes"}}},
 		{name: "just not too long", query: "fields=" + long[:len(long)-1], masked: true},
-		{name: "a picture", raw: true, query: "fields=a", bad: []FieldError{{"fields", "this answer is not JSON: it has no fields to choose from"}}},
+		{name: "a picture", raw: true, query: "fields=a", bad: []httpedge.FieldError{{Field: "fields", Reason: "this answer is not JSON: it has no fields to choose from"}}},
 		{name: "all of a picture", raw: true, query: "fields=*"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

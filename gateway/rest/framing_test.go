@@ -195,7 +195,7 @@ func TestSmuggling(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := newEdge(t, func(o *Options) {
+			e := newEdge(t, func(o *edgeOptions) {
 				o.Client = func(peer netip.Addr, headers func(string) []string) netip.Addr {
 					if v := headers("X-Forwarded-For"); len(v) > 0 {
 						return netip.MustParseAddr(v[0])

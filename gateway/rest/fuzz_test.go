@@ -63,7 +63,7 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.URL.RawQuery = query
-		x := &exchange{binding: get, r: r, params: map[string]string{"id": "e1"}}
+		x := asking(get, r)
 		form, err := x.readQuery()
 		if err != nil {
 			st := status.Convert(err)

@@ -50,7 +50,7 @@ func TestCallsEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := &waitingConn{entered: make(chan struct{})}
-			e := newEdge(t, func(o *Options) {
+			e := newEdge(t, func(o *edgeOptions) {
 				o.Conn = conn
 			})
 			ctx, cancel := context.WithCancel(t.Context())

@@ -3,73 +3,27 @@ package rest
 import (
 	"mime"
 	"net/http"
-	"strconv"
 	"strings"
-	"time"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/schema"
 )
 
-// Headers that are the same on every answer, made once; nobody writes into
-// them. An answer is for programs: a browser that is led to show one shows
-// nothing, runs nothing and is framed by nobody.
+// Headers made once; nobody writes into them.
 var (
-	nosniff    = []string{"nosniff"}
-	deny       = []string{"DENY"}
-	noReferrer = []string{"no-referrer"}
-	apiPolicy  = []string{"default-src 'none'; frame-ancestors 'none'"}
 	// rawPolicy is for bytes that callers uploaded: in a sandbox a picture shows,
 	// and a script in an SVG does not run.
 	rawPolicy  = []string{"default-src 'none'; frame-ancestors 'none'; sandbox"}
 	attachment = []string{"attachment"}
 	octets     = []string{"application/octet-stream"}
-	// noStore is for what one caller alone may see, and for every failure.
-	noStore = []string{"no-store"}
 	// noCache is for what anyone may see: kept, but not used without asking again.
-	noCache   = []string{"no-cache"}
-	connClose = []string{"close"}
+	noCache = []string{"no-cache"}
 )
-
-func hsts(maxAge time.Duration) []string {
-	if maxAge <= 0 {
-		return nil
-	}
-	return []string{"max-age=" + strconv.FormatInt(int64(maxAge/time.Second), 10)}
-}
-
-// setHeaders puts on what every answer has, whatever becomes of the request.
-func (x *exchange) setHeaders(old bool) {
-	h := x.w.Header()
-	x.annotate("X-Request-Id", x.observed.ID)
-	h["X-Content-Type-Options"] = nosniff
-	h["X-Frame-Options"] = deny
-	h["Content-Security-Policy"] = apiPolicy
-	h["Referrer-Policy"] = noReferrer
-	h["Cache-Control"] = noStore
-	if x.r.TLS != nil && x.server.hsts != nil {
-		h["Strict-Transport-Security"] = x.server.hsts
-	}
-	if old {
-		h["Connection"] = connClose // HTTP/2 makes a GOAWAY of it.
-	}
-}
-
-// annotate is Header.Add whose first values stand in the exchange: almost every
-// answer has three, and a slice for each would be three allocations.
-func (x *exchange) annotate(key, value string) {
-	h := x.w.Header()
-	if key = http.CanonicalHeaderKey(key); len(h[key]) > 0 || x.used == len(x.lines) {
-		h[key] = append(h[key], value)
-		return
-	}
-	h[key] = append(x.lines[x.used:x.used:x.used+1], value)
-	x.used++
-}
 
 // dress puts on what only a success has.
 func (x *exchange) dress() {
-	h := x.w.Header()
+	h := x.Header()
 	if x.sent {
 		x.binding.masks.mark(h)
 	}
@@ -83,8 +37,8 @@ func (x *exchange) dress() {
 			h["Content-Disposition"] = attachment
 		}
 	}
-	get := x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
-	if get && x.binding.Method.Rule.Public && x.call.Principal == policy.Anonymous && h.Get("Cache-Control") == noStore[0] {
+	get := x.Request.Method == http.MethodGet || x.Request.Method == http.MethodHead
+	if get && x.binding.Method.Rule.Public && x.Call.Principal == policy.Anonymous && h.Get("Cache-Control") == httpedge.NoStore {
 		h["Cache-Control"] = noCache
 	}
 }

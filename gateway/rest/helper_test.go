@@ -23,6 +23,7 @@ import (
 
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/listen"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/schema"
@@ -121,9 +122,21 @@ func (s *fakeStream) Receive(m *wire.Frame) error {
 	return wire.Cloner{}.Copy(m, &testv1.EchoResponse{Index: int32(s.sent)})
 }
 
-// edge is a Server over a fakeConn, with what it saw.
+// edgeOptions are those of an HTTP edge that serves the test service.
+type edgeOptions struct {
+	httpedge.Options
+	Catalogue    *schema.Catalogue
+	Services     []Service
+	Conn         upstream.Sender
+	MaxJSONDepth int
+	Compression  httpedge.CompressionOptions
+	Mounts       httpedge.Mounts
+}
+
+// edge is an HTTP edge over a fakeConn, with what it saw.
 type edge struct {
-	*Server
+	*httpedge.Server
+	rest *Server
 	conn *fakeConn
 	log  *syncBuffer
 	mu   sync.Mutex
@@ -165,18 +178,17 @@ func testTable(t testing.TB) *schema.Catalogue {
 }
 
 // newEdge builds a Server of the test service that admits everyone.
-func newEdge(t testing.TB, change func(*Options)) *edge {
+func newEdge(t testing.TB, change func(*edgeOptions)) *edge {
 	t.Helper()
 	e := &edge{conn: &fakeConn{download: &httpbody.HttpBody{ContentType: "text/plain", Data: []byte("d")}}, log: &syncBuffer{}}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
-	o := Options{
+	o := edgeOptions{
+		Options: httpedge.Options{Logger: log, Telemetry: telemetry.New(telemetry.Options{
+			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
+		})},
 		Catalogue: testTable(t),
 		Services:  []Service{{Name: "sluice.test.v1.TestService", Register: Handlers(testv1.RegisterTestServiceHandlerClient, testv1.NewTestServiceClient)}},
 		Conn:      e.conn,
-		Telemetry: telemetry.New(telemetry.Options{
-			Access: log, Metrics: telemetry.NewMetrics(), Tracer: noop.NewTracerProvider().Tracer(""),
-		}),
-		Logger: log,
 	}
 	if change != nil {
 		change(&o)
@@ -186,12 +198,34 @@ func newEdge(t testing.TB, change func(*Options)) *edge {
 		defer e.mu.Unlock()
 		e.hits = append(e.hits, limit)
 	}
-	s, err := New(o)
-	if err != nil {
+	var err error
+	if e.rest, e.Server, err = newServers(&o); err != nil {
 		t.Fatal(err)
 	}
-	e.Server = s
 	return e
+}
+
+// asking is an exchange that a binding has taken, as far as reading needs one.
+func asking(b *Binding, r *http.Request) *exchange {
+	return &exchange{Exchange: &httpedge.Exchange{Request: r}, binding: b, asked: asked{params: map[string]string{"id": "e1"}}}
+}
+
+// newServers are the edge and the routes that it serves.
+func newServers(o *edgeOptions) (*Server, *httpedge.Server, error) {
+	packs, err := httpedge.NewCompressor(o.Compression)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := New(Options{Catalogue: o.Catalogue, Services: o.Services, Conn: o.Conn, Telemetry: o.Telemetry, Logger: o.Logger,
+		MaxJSONDepth: o.MaxJSONDepth, Compressor: packs, APIKeyHeader: o.APIKeyHeader})
+	if err != nil {
+		return nil, nil, err
+	}
+	at := o.Options
+	at.Protocols, at.ExposedHeaders = append(at.Protocols, o.Mounts, s), s.PassedHeaders()
+	at.Methods = s.Verbs()
+	h, err := httpedge.New(at)
+	return s, h, err
 }
 
 // answer is what a test looks at of an answer.
@@ -212,8 +246,8 @@ func readAnswer(t testing.TB, res *http.Response) answer {
 	}
 	a := answer{status: res.StatusCode, header: res.Header, body: string(b)}
 	if res.StatusCode >= 400 && res.Request.Method != http.MethodHead {
-		var p Problem
-		if err := json.Unmarshal(b, &p); err != nil || p.Status != a.status || p.Code == "" || p.RequestID != res.Header.Get("X-Request-Id") || res.Header.Get("Content-Type") != problemType {
+		var p httpedge.Problem
+		if err := json.Unmarshal(b, &p); err != nil || p.Status != a.status || p.Code == "" || p.RequestID != res.Header.Get("X-Request-Id") || res.Header.Get("Content-Type") != httpedge.ProblemType {
 			t.Errorf("no problem+json (%v): %v %s", err, res.Header, b)
 		}
 		for _, d := range p.Details {
@@ -248,7 +282,7 @@ func (e *edge) serve(t testing.TB) (addr string) {
 	})
 	srv := &httptest.Server{Config: &http.Server{Handler: settled, Protocols: protocols, DisableGeneralOptionsHandler: true, MaxHeaderBytes: 64 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return listen.ConnContext(ConnContext(ctx, c), c)
+			return listen.ConnContext(httpedge.ConnContext(ctx, c), c)
 		},
 		ErrorLog: slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), 0)}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -29,7 +29,7 @@ func TestHTTP10IsReset(t *testing.T) {
 		"broken off before anything": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		for _, secure := range []bool{false, true} {
-			e := newEdge(t, func(o *Options) {
+			e := newEdge(t, func(o *edgeOptions) {
 				o.Middlewares = append(o.Middlewares, func(http.Handler) http.Handler { return handle }) // Even a team's own.
 			})
 			srv := httptest.NewUnstartedServer(e)

@@ -3,11 +3,8 @@ package rest
 import (
 	"errors"
 	"log/slog"
-	"net/http"
-	"net/netip"
-	"time"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/schema"
 	"github.com/sluice-gateway/sluice/gateway/telemetry"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
@@ -22,96 +19,25 @@ type Options struct {
 	Services []Service
 	// Conn is where calls go.
 	Conn upstream.Sender
-	// Arrival are the checks of every request, whatever it asks for: they run
-	// before path and route are looked at, on a call without a method.
-	Arrival policy.Chain
-	// Edge are the checks before any body is read.
-	Edge policy.Chain
-	// Client says who the caller is, given the peer and the values of a header; nil
-	// means the peer. See clientaddr.Resolver.
-	Client func(peer netip.Addr, headers func(key string) []string) netip.Addr
-	// Telemetry observes.
+	// Telemetry counts by route.
 	Telemetry *telemetry.Telemetry
-	// Denied is told of every refusal of a chain, those of Arrival without a
-	// method; nil means nobody.
-	Denied func(check string, m *policy.Method)
-	// Refused is told of every request that one of the edge's own bounds refuses,
-	// by the bound's name: header_count, host, target, url_bytes, path,
-	// query_parameters, media_type, encoding, body_bytes, decoded_body_bytes,
-	// body_slow, json_depth, cross_origin. Safe for concurrent use; nil means nobody.
-	Refused func(limit string)
-	// Logger gets panics and failures to answer.
+	// Logger gets failures to answer.
 	Logger *slog.Logger
-	// ReadTimeout bounds how long a request body may take; 0 means 30s.
-	ReadTimeout time.Duration
-	// MaxHeaders bounds the header lines of a request, Host aside; 0 means 100.
-	MaxHeaders int
-	// MaxURLBytes bounds the request target; 0 means 8192.
-	MaxURLBytes int
-	// MaxQueryParameters bounds the parameters of a query, repeated ones each; 0
-	// means 100.
-	MaxQueryParameters int
 	// MaxJSONDepth bounds how deep a JSON body nests; 0 means 64.
 	MaxJSONDepth int
-	// MaxConnectionAge is the age at which a connection is asked to close, less up
-	// to a fifth of it by chance. It needs ConnContext on the http.Server. 0 means
-	// never.
-	MaxConnectionAge time.Duration
-	// Closing says of the answer that is about to be sent whether it is the last on
-	// its connection, for the gateway goes away; nil means that none is. Safe for
-	// concurrent use.
-	Closing func() bool
-	// Compression says which answers are compressed.
-	Compression CompressionOptions
-	// CORS says which pages of other origins may call; nil means none.
-	CORS *CORSOptions
+	// Compressor compresses answers; nil means that none are.
+	Compressor *httpedge.Compressor
 	// APIKeyHeader is the header that API keys come in; empty means that there are
-	// none. A request that has it was not made by a page of another origin, unless
-	// CORS let it.
+	// none. What is kept for one caller depends on it.
 	APIKeyHeader string
-	// HSTSMaxAge is the max-age of Strict-Transport-Security (RFC 6797) on answers
-	// over TLS; 0 means no such header.
-	HSTSMaxAge time.Duration
-	// HTTP are the routes to plain HTTP services; nil means none.
-	HTTP HTTPRoutes
-	// Health is the path that load balancers ask.
-	Health Health
-	// Mounts are handlers for plain paths, such as the docs.
-	Mounts []Mount
-	// Middlewares wrap the whole edge, the first outermost.
-	Middlewares []func(http.Handler) http.Handler
-}
-
-// Mount serves a path, and all below it when it ends in a slash. What it
-// answers has the Content-Security-Policy of the API unless it sets its own.
-type Mount struct {
-	Path    string
-	Handler http.Handler
 }
 
 func (o *Options) fill() error {
-	if o.ReadTimeout <= 0 {
-		o.ReadTimeout = 30 * time.Second
+	if o.MaxJSONDepth < 0 {
+		return errors.New("rest: a bound is negative")
 	}
-	for _, d := range []struct {
-		value *int
-		def   int
-	}{{&o.MaxHeaders, 100}, {&o.MaxURLBytes, 8 << 10}, {&o.MaxQueryParameters, 100}, {&o.MaxJSONDepth, 64}} {
-		if *d.value < 0 {
-			return errors.New("rest: a bound is negative")
-		}
-		if *d.value == 0 {
-			*d.value = d.def
-		}
-	}
-	if o.Refused == nil {
-		o.Refused = func(string) {}
-	}
-	if o.Closing == nil {
-		o.Closing = func() bool { return false }
-	}
-	if o.Denied == nil {
-		o.Denied = func(string, *policy.Method) {}
+	if o.MaxJSONDepth == 0 {
+		o.MaxJSONDepth = 64
 	}
 	return nil
 }

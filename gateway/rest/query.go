@@ -7,36 +7,38 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // readQuery parses the query and refuses, by name, what no field of the
 // request takes: grpc-gateway would ignore it.
 func (x *exchange) readQuery() (values url.Values, err error) {
 	values = noValues
-	if x.r.URL.RawQuery != "" {
-		if values, err = url.ParseQuery(x.r.URL.RawQuery); err != nil {
-			return nil, badField("query", "is not a valid query string")
+	if x.Request.URL.RawQuery != "" {
+		if values, err = url.ParseQuery(x.Request.URL.RawQuery); err != nil {
+			return nil, httpedge.BadField("query", "is not a valid query string")
 		}
 	}
-	if x.mask, x.fields, err = x.binding.masks.take(x.r.Header, values); err != nil {
+	if x.mask, x.fields, err = x.binding.masks.take(x.Request.Header, values); err != nil {
 		return nil, err
 	}
 	if len(values) == 0 {
 		return noValues, nil
 	}
-	var bad []FieldError
+	var bad []httpedge.FieldError
 	for key, vs := range values {
 		p := x.binding.parameter(key)
 		if p.refused != "" {
-			bad = append(bad, FieldError{Field: key, Reason: p.refused})
+			bad = append(bad, httpedge.FieldError{Field: key, Reason: p.refused})
 		} else if part := x.binding.partOf(p.whole, values); part != "" {
-			bad = append(bad, FieldError{Field: key, Reason: "is given beside a part of it, " + part})
+			bad = append(bad, httpedge.FieldError{Field: key, Reason: "is given beside a part of it, " + part})
 		} else if slices.ContainsFunc(vs, notUTF8) { // A protobuf string holds nothing else.
-			bad = append(bad, FieldError{Field: key, Reason: "must be UTF-8"})
+			bad = append(bad, httpedge.FieldError{Field: key, Reason: "must be UTF-8"})
 		}
 	}
 	if len(bad) > 0 {
-		return nil, badFields(bad)
+		return nil, httpedge.BadFields(bad)
 	}
 	x.binding.namesInMasks(values)
 	return values, nil

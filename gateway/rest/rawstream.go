@@ -20,7 +20,7 @@ type rawStream struct{ *handlerStream }
 // RecvMsg implements grpc.ClientStream. m is only memory to parse into.
 func (s rawStream) RecvMsg(m any) error {
 	if err := s.forwardRaw(m.(proto.Message)); err != nil {
-		s.x.failOrBreak(err)
+		s.x.FailOrBreak(err)
 	}
 	return io.EOF
 }
@@ -40,13 +40,13 @@ func (s rawStream) forwardRaw(m proto.Message) error {
 			return err
 		}
 		body := x.binding.rawBody(m)
-		if x.status == 0 {
+		if x.Status() == 0 {
 			x.Header()["Content-Type"] = contentTypeOf(body)
 			if x.binding.location != nil {
 				x.locate(m)
 			}
 		}
-		if _, err = x.write(body.GetData()); err == nil {
+		if err = x.write(body.GetData()); err == nil {
 			err = x.FlushError()
 		}
 		if err != nil { // Or it reads too slowly. Its connection ends broken.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sluice-gateway/sluice/gateway/headers"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // maxDepth bounds the nesting of JSON bodies: parsing nested Any is quadratic.
@@ -66,7 +67,7 @@ func handleError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, 
 	if cause := endedBy(ctx); cause != nil { // What was wrong with a streamed body.
 		err = cause
 	}
-	x.fail(err)
+	x.Fail(err)
 }
 
 // addMetadata makes headers of what upstream lets pass of a service's metadata.
@@ -88,14 +89,14 @@ func handleStreamError(ctx context.Context, err error) *status.Status {
 	if x == nil {
 		return st
 	}
-	x.err = err
-	whole := x.status == 0
+	x.Failed(err)
+	whole := x.Status() == 0
 	if whole {
-		p := newProblem(st, x.observed.ID)
+		p := httpedge.NewProblem(st, x.Observed.ID)
 		x.forced = p.Status
-		x.annotateFailure(p)
+		x.AnnotateFailure(p)
 	}
-	note := &errdetails.RequestInfo{RequestId: x.observed.ID}
+	note := &errdetails.RequestInfo{RequestId: x.Observed.ID}
 	if whole {
 		note.ServingData = wholeAnswer
 	}
@@ -133,7 +134,7 @@ func (m *marshaler) ContentType(v any) string {
 	case *httpbody.HttpBody:
 		return contentTypeOf(v)[0]
 	case map[string]proto.Message:
-		return problemType
+		return httpedge.ProblemType
 	}
 	return "application/json"
 }
@@ -165,11 +166,11 @@ func marshalStreamError(m proto.Message) ([]byte, error) {
 		return nil, fmt.Errorf("rest: stream error of type %T", m)
 	}
 	id, whole := takeNote(st)
-	p := newProblem(status.FromProto(st), id)
+	p := httpedge.NewProblem(status.FromProto(st), id)
 	if whole {
-		return p.json()
+		return p.JSON()
 	}
-	b, err := p.json()
+	b, err := p.JSON()
 	return append(append([]byte(`{"error":`), b...), '}'), err
 }
 

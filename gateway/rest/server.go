@@ -2,36 +2,22 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 
-	"go.opentelemetry.io/otel/propagation"
-
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/route"
-	"github.com/sluice-gateway/sluice/gateway/telemetry"
 )
 
-// Server is the HTTP edge as an http.Handler.
+// Server serves the routes of google.api.http: an httpedge.Protocol.
 type Server struct {
-	o       Options
-	index   route.Index[*Binding]
-	routes  []*Binding
-	mounts  []Mount
-	handler http.Handler
-	inputs  inputs
-	// compressor is nil where compression is off.
-	compressor *compressor
-	hsts       []string
-	cors       *crossOrigin
-	// sameOrigin and keys are for crossSite.
-	sameOrigin http.CrossOriginProtection
-	keys       []string
-	// methods are those of all routes, for `OPTIONS *`.
-	methods []string
+	o      Options
+	index  route.Index[*Binding]
+	routes []*Binding
+	inputs inputs
 }
 
 // New captures the generated handlers and builds the route index. What is
@@ -41,7 +27,7 @@ func New(o Options) (*Server, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, mounts: o.Mounts, hsts: hsts(o.HSTSMaxAge), keys: keyHeaders(o.APIKeyHeader)}
+	s := &Server{o: o}
 	for _, svc := range o.Services {
 		bound, err := s.capture(svc)
 		if err != nil {
@@ -54,23 +40,8 @@ func New(o Options) (*Server, error) {
 		}
 		s.routes = append(s.routes, bound...)
 	}
-	if err := s.checkHealth(); err != nil {
-		return nil, err
-	}
-	s.methods = s.allMethods()
-	var err error
-	if s.compressor, err = newCompressor(o.Compression); err != nil {
-		return nil, err
-	}
 	for _, b := range s.routes {
 		b.keeping = s.newKeeping(b)
-	}
-	if s.cors, err = newCrossOrigin(o.CORS, s.methods, s.passedHeaders()); err != nil {
-		return nil, err
-	}
-	s.handler = http.HandlerFunc(s.serve)
-	for i := len(o.Middlewares) - 1; i >= 0; i-- {
-		s.handler = o.Middlewares[i](s.handler)
 	}
 	return s, nil
 }
@@ -78,27 +49,27 @@ func New(o Options) (*Server, error) {
 // Routes returns every route, in the order of registration.
 func (s *Server) Routes() []*Binding { return s.routes }
 
-// ServeHTTP serves one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !r.ProtoAtLeast(1, 1) {
-		s.serveHTTP10(w, r)
-		return
+// Meant says which route a path of the gateway's own would take requests from.
+func (s *Server) Meant(path string) (name string, ok bool) {
+	for _, method := range s.index.Allowed(path) {
+		b, _, _ := s.index.Lookup(method, path)
+		return fmt.Sprintf("%s %s of %s", method, b.Template, b.Method.FullName[1:]), true
 	}
-	s.handler.ServeHTTP(w, r)
+	return "", false
 }
 
-// allMethods are the methods that some path takes.
-func (s *Server) allMethods() []string {
-	methods := []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+// Verbs are the methods that some path takes, sorted, for httpedge.Options.Methods.
+func (s *Server) Verbs() (verbs []string) {
 	for _, b := range s.routes {
-		methods = append(methods, b.Verb)
+		verbs = append(verbs, b.Verb)
 	}
-	slices.Sort(methods)
-	return slices.Compact(methods)
+	slices.Sort(verbs)
+	return slices.Compact(verbs)
 }
 
-// passedHeaders are those that rules let pass of services' metadata.
-func (s *Server) passedHeaders() (names []string) {
+// PassedHeaders are those that rules let pass of services' metadata, for
+// httpedge.Options.ExposedHeaders.
+func (s *Server) PassedHeaders() (names []string) {
 	for _, b := range s.routes {
 		for _, name := range b.Method.Rule.Metadata.Response {
 			names = append(names, http.CanonicalHeaderKey(name))
@@ -108,113 +79,93 @@ func (s *Server) passedHeaders() (names []string) {
 	return slices.Compact(names)
 }
 
-// serve is the walk of a request: observe, let it in, find the route, admit,
-// read what it carries, hand on to the generated handler.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	x, ctx := s.begin(w, r)
-	defer x.end(ctx)
-	defer x.recover(ctx)
-
-	ctx, err := s.arrive(ctx, x)
-	if err != nil {
-		x.fail(err)
-		return
+// Serve implements httpedge.Protocol. A path of a binding is the binding's under every
+// method, whatever prefix it has in common with another protocol's route.
+func (s *Server) Serve(ctx context.Context, h *httpedge.Exchange, path string) bool {
+	if len(path) > 1 && path[len(path)-1] == '/' { // A variable would match the empty segment behind it.
+		return false
 	}
-	path, err := x.inspect()
-	if err != nil {
-		x.fail(err)
-		return
-	}
-	if path == asterisk {
-		x.options(s.methods)
-		return
-	}
-	if path == s.o.Health.Path {
-		x.serveHealth(&s.o.Health)
-		return
-	}
-	if s.servePlain(ctx, x, path, HTTPWithHost) {
-		return
-	}
-	if m, ok := s.mount(path); ok {
-		x.serveMount(ctx, m)
-		return
-	}
-	b, params, ok := s.find(r.Method, path)
+	b, params, ok := s.match(h.Request.Method, path)
 	if !ok {
-		s.unmatched(ctx, x, path)
-		return
+		allow := s.allowed(path)
+		if len(allow) > 0 {
+			h.NotAllowed(allow)
+		}
+		return len(allow) > 0
 	}
-	x.bind(b)
-	if r.Method == http.MethodOptions {
-		x.options(s.allowed(path))
-		return
+	b.observe(h)
+	if h.Request.Method == http.MethodOptions {
+		h.Options(s.allowed(path))
+		return true
 	}
-	s.call(ctx, x, params)
+	x := &exchange{Exchange: h, server: s, binding: b}
+	h.Ender = x
+	if err := x.serve(x.carry(ctx), params); err != nil {
+		x.Fail(err)
+		return true
+	}
+	x.begin()
+	return true
 }
 
-// call is the rest of the walk, for a request that names a method.
-func (s *Server) call(ctx context.Context, x *exchange, params route.Params) {
-	if err := s.crossSite(x); err != nil {
-		x.fail(err)
-		return
+func (b *Binding) observe(h *httpedge.Exchange) {
+	h.Call.Writes = b.Verb != http.MethodGet && b.Verb != http.MethodHead
+	if b.Method.Streaming() {
+		h.Roll()
 	}
-	ctx, err := s.admit(ctx, x)
+	h.Observed.Route, h.Observed.RPC, h.Observed.Series = b.Template.String(), b.Method.FullName[1:], b.series
+}
+
+// serve is the walk of a request: admit, read what it carries, hand on to the generated
+// handler, which answers. An error is the answer instead.
+func (x *exchange) serve(ctx context.Context, params route.Params) error {
+	if err := x.CrossSite(); err != nil {
+		return err //nolint:wrapcheck // It is a status.
+	}
+	ctx, err := x.Admit(ctx, x.binding.Method)
 	if err != nil {
-		x.fail(err)
-		return
+		return err //nolint:wrapcheck // It is a status.
 	}
 	if err := x.precondition(); err != nil { // As the last before the call itself (RFC 9110, 13.2.1).
-		x.fail(err)
-		return
+		return err
 	}
 	ctx, done, err := x.bound(ctx)
 	if err != nil {
-		x.fail(err)
-		return
+		return err
 	}
 	defer done()
 	inner, err := x.read(ctx, params)
 	if err != nil {
-		x.fail(err)
-		return
+		return err
 	}
 	x.binding.handler(x, inner, x.params)
 	x.dropParams()
+	return nil
 }
 
-func (s *Server) begin(w http.ResponseWriter, r *http.Request) (*exchange, context.Context) {
-	x := &exchange{server: s, w: w, r: r}
-	o := &x.observed
-	ctx := s.o.Telemetry.BeginIn(r.Context(), o, policy.EdgeREST, propagation.HeaderCarrier(r.Header))
-	o.ID = telemetry.RequestID(r.Header.Get("X-Request-Id"))
-	o.Method = r.Method
-	conn := birthOf(r.Context())
-	o.Peer = conn.from(r.RemoteAddr)
-	o.Client = o.Peer.Addr().Unmap().WithZone("")
-	o.Call = &x.call
-	x.setHeaders(conn.tooOld(s.o.MaxConnectionAge))
-	s.cors.mark(x)
-	x.limitReadTime()
-	return x, x.carry(ctx)
-}
-
-func (s *Server) mount(path string) (Mount, bool) {
-	for _, m := range s.mounts {
-		if path == m.Path || (strings.HasSuffix(m.Path, "/") && strings.HasPrefix(path, m.Path)) {
-			return m, true
+// bound gives the call its end: the caller's timeout and, where the body is a
+// stream, or one that nobody takes, cancel for what is wrong with it, or for a caller
+// who leaves.
+func (x *exchange) bound(ctx context.Context) (context.Context, func(), error) {
+	ctx, stop, err := x.Timeout(ctx)
+	if err != nil {
+		return ctx, stop, err //nolint:wrapcheck // It is a status.
+	}
+	switch {
+	case x.binding.body == bodyStream:
+	case x.binding.body == bodyNone && x.Request.ContentLength != 0:
+	default: // There is none, or it is read before the call.
+		return ctx, stop, nil
+	}
+	ctx, x.cancel = context.WithCancelCause(ctx)
+	x.WatchDeparture(x.cancel)
+	return ctx, func() {
+		x.cancel(nil)
+		stop()
+		if x.stream != nil {
+			x.stream.End()
 		}
-	}
-	return Mount{}, false
-}
-
-// find is match, for a path that may end in a slash: a variable would match the
-// empty segment behind it.
-func (s *Server) find(method, path string) (*Binding, route.Params, bool) {
-	if len(path) > 1 && path[len(path)-1] == '/' {
-		return nil, route.Params{}, false
-	}
-	return s.match(method, path)
+	}, nil
 }
 
 // match finds the binding; HEAD is served by GET's, OPTIONS by any of the path.
@@ -252,21 +203,6 @@ func (s *Server) allowed(path string) []string {
 	return append(out, http.MethodOptions)
 }
 
-// unmatched: a path of an RPC is the RPC's under every method, whatever prefix it
-// has in common with a plain HTTP route.
-func (s *Server) unmatched(ctx context.Context, x *exchange, path string) {
-	if slash := len(path) > 1 && path[len(path)-1] == '/'; !slash {
-		if allow := s.allowed(path); len(allow) > 0 {
-			x.notAllowed(allow)
-			return
-		}
-	}
-	if s.servePlain(ctx, x, path, HTTPWithoutHost) {
-		return
-	}
-	x.fail(noSuchPath())
-}
-
 // read gives the generated handler a request of its own: the body and the
 // query checked, and no header of the caller's, for what handlers make of
 // headers (metadata, deadlines) is decided here.
@@ -283,7 +219,8 @@ func (x *exchange) read(ctx context.Context, params route.Params) (*http.Request
 	if !x.binding.Method.Streaming() {
 		ctx = x.handle(ctx)
 	}
-	inner := x.r.WithContext(ctx)
+	x.inner = *x.Request.WithContext(ctx) // It stands in the exchange: no allocation of its own.
+	inner := &x.inner
 	inner.Header = nil // There is nothing in it, and nobody may write to it.
 	inner.Host, inner.RemoteAddr = "", ""
 	inner.Body = body

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"compress/gzip"
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -11,26 +12,37 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // early is a plain HTTP route whose service answers while its body is being read by
 // another goroutine, as http.Transport does.
 type early struct {
-	m      policy.Method
 	answer func(http.ResponseWriter) error
 	read   chan struct{} // a value for each reader that has ended
 }
 
-func (e *early) Match(r *http.Request, _, _ string, at HTTPPhase) (HTTPRoute, bool) {
-	return e, at == HTTPWithoutHost && strings.HasPrefix(r.URL.Path, "/plain")
+// Serve implements httpedge.Protocol.
+func (e *early) Serve(ctx context.Context, x *httpedge.Exchange, path string) bool {
+	if !strings.HasPrefix(path, "/plain") {
+		return false
+	}
+	x.Foreign()
+	body, err := x.PassBody(0)
+	if err == nil {
+		r := x.Request.WithContext(ctx)
+		r.Body = body
+		err = e.serve(x, r)
+		body.End()
+	}
+	if err != nil {
+		x.FailOrBreak(err)
+	}
+	x.EndReads()
+	return true
 }
-func (e *early) Allowed(*http.Request, string, HTTPPhase) []string { return nil }
-func (e *early) Name() string                                      { return "early" }
-func (e *early) Method() *policy.Method                            { return &e.m }
-func (e *early) WebSocket() bool                                   { return false }
 
-func (e *early) Serve(w http.ResponseWriter, r *http.Request, _ *policy.Call) error {
+func (e *early) serve(w http.ResponseWriter, r *http.Request) error {
 	begun := make(chan struct{})
 	go func() {
 		_, _ = r.Body.Read(make([]byte, 1))
@@ -64,7 +76,7 @@ func TestSilentCallerOfAnEarlyAnswer(t *testing.T) {
 			t.Run(name+", "+what, func(t *testing.T) {
 				t.Parallel()
 				r := &early{answer: answer, read: make(chan struct{}, 1)}
-				e := newEdge(t, func(o *Options) { o.ReadTimeout, o.HTTP = time.Hour, r })
+				e := newEdge(t, func(o *edgeOptions) { o.ReadTimeout, o.Protocols = time.Hour, []httpedge.Protocol{r} })
 				closed(t, e.serve(t), "POST /plain HTTP/1.1\r\nHost: x\r\n"+head)
 				<-r.read
 			})
@@ -79,7 +91,7 @@ func TestSilentCallerOfAnEarlyAnswer(t *testing.T) {
 	} {
 		t.Run("a stream, "+name, func(t *testing.T) {
 			t.Parallel()
-			e := newEdge(t, func(o *Options) { o.ReadTimeout = time.Hour })
+			e := newEdge(t, func(o *edgeOptions) { o.ReadTimeout = time.Hour })
 			closed(t, e.serve(t), "POST /test/v1/chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+head)
 		})
 	}

@@ -2,14 +2,12 @@ package rest
 
 import (
 	"context"
-	"sync"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/sluice-gateway/sluice/gateway/policy"
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 )
 
 // Answers are not parsed: conn has their bytes put into the exchange,
@@ -27,7 +25,7 @@ func rewrite(ctx context.Context, m proto.Message) (any, error) {
 		return m, nil
 	}
 	if !x.answered {
-		x.server.o.Logger.ErrorContext(ctx, "a handler answered without calling its method", "request_id", x.observed.ID, "grpc_method", x.binding.Method.FullName)
+		x.server.o.Logger.ErrorContext(ctx, "a handler answered without calling its method", "request_id", x.Observed.ID, "grpc_method", x.binding.Method.FullName)
 		return nil, status.Error(codes.Internal, "internal error")
 	}
 	return unparsed{x}, nil
@@ -37,7 +35,7 @@ func rewrite(ctx context.Context, m proto.Message) (any, error) {
 // Write gives back. It is the only reader of the answer's bytes, and ends them.
 func (x *exchange) render(before, after string) ([]byte, error) {
 	if x.out == nil {
-		x.out = buffers.Get().(*[]byte)
+		x.out = httpedge.TakeBuffer()
 	}
 	b, err := x.binding.answer.AppendMasked(append((*x.out)[:0], before...), x.answer.Message.Data, x.mask)
 	x.answer.Message.Free()
@@ -56,13 +54,9 @@ func (x *exchange) render(before, after string) ([]byte, error) {
 // unreadable is the answer in place of one that is not what the descriptor says.
 // Why is for the operator alone.
 func (x *exchange) unreadable(err error) error {
-	x.server.o.Logger.WarnContext(x.r.Context(), "upstream failed", "request_id", x.observed.ID, "grpc_method", x.binding.Method.FullName,
-		"upstream", x.call.Upstream, "code", codes.OK.String(), "error", "the answer cannot be read: "+err.Error())
-	st := status.New(codes.Internal, "the service sent an answer that the gateway cannot read")
-	if with, derr := st.WithDetails(&errdetails.ErrorInfo{Reason: reasonBadResponse, Domain: policy.ErrorDomain}); derr == nil {
-		st = with
-	}
-	return st.Err()
+	x.server.o.Logger.WarnContext(x.Request.Context(), "upstream failed", "request_id", x.Observed.ID, "grpc_method", x.binding.Method.FullName,
+		"upstream", x.Call.Upstream, "code", codes.OK.String(), "error", "the answer cannot be read: "+err.Error())
+	return httpedge.BadResponse()
 }
 
 // locate makes the Location header. m is memory of the answer's type.
@@ -79,24 +73,11 @@ func (x *exchange) locate(m proto.Message) {
 	x.Header().Set("Location", text)
 }
 
-// buffers are for JSON on its way out and for messages on their way in. What is
-// larger than keptBuffer is not kept: one large answer must not stay in memory
-// for the small ones.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-const keptBuffer = 1 << 20
-
-func giveBack(b *[]byte) {
-	if cap(*b) <= keptBuffer {
-		buffers.Put(b)
-	}
-}
-
 // written gives the memory of what has been written back. After a failure it
 // does not: an HTTP/2 connection may still be about to send from it.
 func (x *exchange) written(err error) {
 	if x.out != nil && err == nil {
-		giveBack(x.out)
+		httpedge.GiveBuffer(x.out)
 	}
 	x.out = nil
 }

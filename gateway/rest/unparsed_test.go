@@ -17,6 +17,7 @@ import (
 	userv1 "github.com/sluice-gateway/sluice/gen/shop/user/v1"
 	testv1 "github.com/sluice-gateway/sluice/gen/sluice/test/v1"
 
+	"github.com/sluice-gateway/sluice/gateway/httpedge"
 	"github.com/sluice-gateway/sluice/gateway/policy"
 	"github.com/sluice-gateway/sluice/gateway/upstream"
 	"github.com/sluice-gateway/sluice/gateway/wire"
@@ -24,7 +25,7 @@ import (
 
 func bindingTo(t testing.TB, e *edge, rpc string) *Binding {
 	t.Helper()
-	for _, b := range e.Routes() {
+	for _, b := range e.rest.Routes() {
 		if strings.HasSuffix(b.Method.FullName, "/"+rpc) {
 			return b
 		}
@@ -50,7 +51,7 @@ func TestUnreadableAnswer(t *testing.T) {
 			for _, rpc := range []string{"GetUser", "CreateUser", "GetUserOverview", "ListNames", "Down", "Up", "Chat"} {
 				b.answers = []any{&wire.Frame{Data: []byte(bytes)}}
 				got := e.do(t, bindingTo(t, e, rpc).ask())
-				if got.status != http.StatusBadGateway || got.reason != reasonBadResponse || strings.Contains(got.body, "hunter2") || got.header.Get("Location") != "" {
+				if got.status != http.StatusBadGateway || got.reason != httpedge.ReasonBadResponse || strings.Contains(got.body, "hunter2") || got.header.Get("Location") != "" {
 					t.Errorf("%s, %s: %d %v %s", rpc, what, got.status, got.header, got.body)
 				}
 			}
@@ -61,7 +62,7 @@ func TestUnreadableAnswer(t *testing.T) {
 			}
 			b.answers = []any{&wire.Frame{Data: good}, &wire.Frame{Data: []byte(bytes)}, &wire.Frame{Data: good}}
 			lines := strings.Split(strings.TrimSuffix(e.do(t, down.ask()).body, "\n"), "\n")
-			if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"result":{`) || !strings.HasPrefix(lines[1], `{"error":{`) || !strings.Contains(lines[1], reasonBadResponse) {
+			if len(lines) != 2 || !strings.HasPrefix(lines[0], `{"result":{`) || !strings.HasPrefix(lines[1], `{"error":{`) || !strings.Contains(lines[1], httpedge.ReasonBadResponse) {
 				t.Errorf("stream, %s: %q", what, lines)
 			}
 		}
@@ -109,7 +110,7 @@ func TestScalarResponseBody(t *testing.T) {
 func TestOptionsCallNobody(t *testing.T) {
 	places(t, func(t *testing.T, e *edge, b *backend) {
 		b.answers = []any{&wire.Frame{Data: []byte("\xff")}}
-		for _, bound := range e.Routes() {
+		for _, bound := range e.rest.Routes() {
 			r := bound.ask()
 			r.Method, r.Body = http.MethodOptions, http.NoBody
 			got := e.do(t, r)
@@ -124,7 +125,8 @@ func TestOptionsCallNobody(t *testing.T) {
 // answer.
 func TestHandlerThatAnswersUncalled(t *testing.T) {
 	e := newEdge(t, nil)
-	x := &exchange{server: e.Server, w: httptest.NewRecorder(), r: httptest.NewRequest("GET", "/", nil), binding: bindingTo(t, e, "Echo")}
+	x := asking(bindingTo(t, e, "Echo"), httptest.NewRequest("GET", "/", nil))
+	x.server = e.rest
 	if v, err := rewrite(x.carry(t.Context()), &testv1.EchoResponse{}); err == nil {
 		t.Errorf("it was taken: %v", v)
 	}
@@ -230,7 +232,7 @@ func TestAnswersAreFreedOnce(t *testing.T) {
 			if tc.path == "/test/v1/up" {
 				c.left = 1
 			}
-			e := newEdge(t, func(o *Options) { o.Conn = c })
+			e := newEdge(t, func(o *edgeOptions) { o.Conn = c })
 			w := httptest.NewRecorder()
 			var to http.ResponseWriter = w
 			if tc.broken {

@@ -1,6 +1,7 @@
 // Package route reads google.api.http path templates, finds the one that a request path matches, and makes
-// the request path fit to be matched. It is pure: no I/O, no handlers, no clock. Its neighbour is
-// gateway/rest, which mounts handlers on an Index and asks it once a request; the string that Normalize
+// the request path fit to be matched. It is pure: no I/O, no handlers, no clock. Its neighbours are
+// gateway/httpedge, which normalizes every path, and gateway/rest and gateway/proxy, which each ask an Index of
+// their own once a request; the string that Normalize
 // returns is also the one that policy reads, so that routing and policy cannot disagree on a path.
 //
 // # Grammar

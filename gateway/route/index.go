@@ -89,6 +89,17 @@ func (x *Index[V]) Lookup(method, path string) (v V, params Params, ok bool) {
 	return v, params, false
 }
 
+// Each calls take with the value of every template that matches a path made by Normalize, in no order that
+// may be relied on. It allocates nothing.
+func (x *Index[V]) Each(method, path string, take func(V)) {
+	for i := range x.methods {
+		if x.methods[i].method == method {
+			x.methods[i].trie.each(path, func(number int32) { take(x.routes[number-1].value) })
+			return
+		}
+	}
+}
+
 // Allowed returns the methods under which path would be found, sorted: what a 405's Allow header and the
 // answer to OPTIONS name. It is nil, without an allocation, where there are none.
 func (x *Index[V]) Allowed(path string) []string {

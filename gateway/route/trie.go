@@ -179,15 +179,29 @@ func (t *trie) find(path string) int {
 // search is find, and says how many steps it took: nodes visited, and cuts tried
 // at them. Tests hold the walk to what the comment on trie promises.
 func (t *trie) search(path string) (route, steps int) {
+	w := walk{trie: t, path: path}
+	return int(w.start()), w.steps
+}
+
+// each visits every route whose template matches path: what the walk finds is taken for nothing, so that it
+// looks on everywhere.
+func (t *trie) each(path string, visit func(route int32)) {
+	w := walk{trie: t, path: path, visit: visit}
+	w.start()
+}
+
+// start matches the whole path.
+func (w *walk) start() int32 {
+	path := w.path
 	if path == "" || path[0] != '/' {
-		return 0, 0
+		return 0
 	}
-	w := walk{trie: t, path: path, firstCut: len(path)}
+	w.firstCut = len(path)
 	// A verb needs text before its colon: "/v1/:verb" has none.
-	if last := strings.LastIndexByte(path, '/') + 1; t.maxVerb > 0 && last < len(path) {
-		w.firstCut = w.cut(max(last+1, len(path)-t.maxVerb-1))
+	if last := strings.LastIndexByte(path, '/') + 1; w.maxVerb > 0 && last < len(path) {
+		w.firstCut = w.cut(max(last+1, len(path)-w.maxVerb-1))
 	}
-	return int(w.from(0, 1)), w.steps
+	return w.from(0, 1)
 }
 
 // walk is one look-up. A position is the byte where a path segment starts. A cut is where the last segment
@@ -197,6 +211,7 @@ type walk struct {
 	path     string
 	firstCut int
 	steps    int
+	visit    func(route int32) // of each
 }
 
 // from matches the path from pos on. Its order is the precedence that the package comment promises.
@@ -248,11 +263,11 @@ func (w *walk) lastLiteral(n int32, pos int) int32 {
 		w.steps++
 		if c := w.literal(n, w.path[pos:at]); c != 0 {
 			id := w.verb(at)
-			if r := w.route(c, id); r != 0 {
+			if r := w.ending(c, id); r != 0 {
 				return r
 			}
 			if tail := w.nodes[c].empty; second == 0 && tail != 0 {
-				second = w.route(tail, id)
+				second = w.ending(tail, id)
 			}
 		}
 		if at == len(w.path) {
@@ -295,7 +310,7 @@ func (w *walk) tailStart(length int) int {
 func (w *walk) leaf(n int32) int32 {
 	for at := w.firstCut; ; at = w.cut(at + 1) {
 		w.steps++
-		if r := w.route(n, w.verb(at)); r != 0 || at == len(w.path) {
+		if r := w.ending(n, w.verb(at)); r != 0 || at == len(w.path) {
 			return r
 		}
 	}
@@ -322,6 +337,16 @@ func (w *walk) verb(cut int) int32 {
 		return 0
 	}
 	return w.verbIDs[w.path[cut+1:]]
+}
+
+// ending is route, or a visit.
+func (w *walk) ending(n, verb int32) int32 {
+	r := w.route(n, verb)
+	if r != 0 && w.visit != nil {
+		w.visit(r)
+		return 0
+	}
+	return r
 }
 
 // route returns the route that ends at n with the verb, or 0.

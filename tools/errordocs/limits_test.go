@@ -26,7 +26,7 @@ func named(t *testing.T, dirs ...string) map[string]string {
 		p.functions(func(fn *ast.FuncDecl) {
 			ast.Inspect(fn, func(n ast.Node) bool {
 				call, ok := n.(*ast.CallExpr)
-				if !ok || len(call.Args) == 0 || (nameOf(call.Fun) != "refuse" && nameOf(call.Fun) != "Refused") {
+				if !ok || len(call.Args) == 0 || (!strings.EqualFold(nameOf(call.Fun), "refuse") && nameOf(call.Fun) != "Refused") {
 					return true
 				}
 				if text, ok := literal(call.Args[0]); ok {
@@ -56,7 +56,7 @@ func TestEveryLimitIsDocumented(t *testing.T) {
 			seen[m[1]] = true
 		}
 	}
-	inSource := named(t, "../../gateway/frames", "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
+	inSource := named(t, "../../gateway/frames", "../../gateway/httpedge", "../../gateway/listen", "../../gateway/rest", "../../gateway/rpc")
 	for name, at := range inSource {
 		if !seen[name] {
 			t.Errorf("%s: limit %s is not in docs/limits.md", at, name)

@@ -84,6 +84,12 @@ func literal(e ast.Expr) (string, bool) {
 func (p *pkg) reasons(found map[string]string) {
 	p.functions(func(fn *ast.FuncDecl) {
 		ast.Inspect(fn, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && nameOf(call.Fun) == "EdgeError" { // Of httpedge, also from elsewhere.
+				for _, v := range p.values(fn, call.Args[2], map[*ast.FuncDecl]bool{}) {
+					found["sluice "+v] = p.fset.Position(call.Pos()).String()
+				}
+				return true
+			}
 			lit, ok := n.(*ast.CompositeLit)
 			if !ok || nameOf(lit.Type) != "ErrorInfo" {
 				return true

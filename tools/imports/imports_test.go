@@ -40,9 +40,14 @@ var rules = []rule{
 		because:  "the edges know policy and upstream, not each other: what both need belongs there, once",
 	},
 	{
+		packages: []string{"gateway/httpedge/..."},
+		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/proxy/...", "gateway/upstream/...", "gateway/schema/...", "gateway/transcode/..."},
+		because:  "HTTP protocols stand on it, beside each other: it knows none of them, and nothing of where a call goes",
+	},
+	{
 		packages: []string{"gateway/proxy/..."},
 		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/upstream/..."},
-		because:  "the edge asks the proxy through an interface of its own, which the root adapts: they share gateway/route, how paths are read",
+		because:  "plain HTTP is a protocol beside the others: what it shares with them is gateway/httpedge and gateway/route",
 	},
 	{
 		packages: []string{"gateway/auth/...", "gateway/limit/..."},
@@ -52,7 +57,7 @@ var rules = []rule{
 	},
 	{
 		packages: []string{"gateway/frames", "gateway/listen", "gateway/handover", "gateway/tlsfile", "gateway/clientaddr"},
-		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/route", "gateway/policy/...", "gateway/auth/...", "gateway/limit/..."},
+		never:    []string{"gateway/rest/...", "gateway/rpc/...", "gateway/httpedge/...", "gateway/route", "gateway/policy/...", "gateway/auth/...", "gateway/limit/..."},
 		because:  "connections come before calls: these know bytes and addresses only",
 	},
 	{
@@ -77,17 +82,17 @@ var rules = []rule{
 	},
 	{
 		packages: []string{"gateway/schema"},
-		never:    []string{"gateway", "gateway/rest/...", "gateway/rpc/...", "gateway/proxy/...", "gateway/upstream/...", "gateway/config", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata"},
+		never:    []string{"gateway", "gateway/httpedge/...", "gateway/rest/...", "gateway/rpc/...", "gateway/proxy/...", "gateway/upstream/...", "gateway/config", "net/http", "google.golang.org/grpc", "google.golang.org/grpc/metadata"},
 		because:  "a catalogue is read from descriptors: it knows no transport, and everything that serves reads from it",
 	},
 	{
-		packages: []string{"gateway/route"},
-		never:    []string{"gateway/...", "gen/...", "google.golang.org/protobuf/proto", "google.golang.org/genproto/googleapis/api/annotations"},
-		because:  "paths are text: which method a path belongs to, gateway/schema knows",
+		packages: []string{"gateway/route/..."},
+		never:    []string{"gateway/...", "gen/...", "net/http", "google.golang.org/protobuf/proto", "google.golang.org/genproto/googleapis/api/annotations"},
+		because:  "paths are text, read alike whoever asks: which method a path belongs to, gateway/schema knows",
 	},
 	{
 		packages: []string{"gateway/rest/request"},
-		never: []string{"gateway/rest", "gateway/policy/...", "gateway/upstream/...", "gateway/config", "gateway/telemetry", "gen/...", "net/http", "google.golang.org/grpc",
+		never: []string{"gateway/httpedge/...", "gateway/rest", "gateway/policy/...", "gateway/upstream/...", "gateway/config", "gateway/telemetry", "gen/...", "net/http", "google.golang.org/grpc",
 			"github.com/grpc-ecosystem/grpc-gateway/v2/runtime", "google.golang.org/protobuf/reflect/protoregistry"},
 		because: "a request is built from descriptors alone, which may arrive at run time: no server, no generated code, no global registry",
 	},
@@ -231,6 +236,12 @@ func TestViolations(t *testing.T) {
 		{"gateway/rest/route", m + "gateway/rpc", 1},
 		{"gateway/rpc", m + "gateway/rest/route", 1},
 		{"gateway/rest", m + "gateway/policy", 0},
+		{"gateway/rest", m + "gateway/httpedge", 0},
+		{"gateway/proxy", m + "gateway/httpedge", 0},
+		{"gateway/proxy", m + "gateway/rest", 1},
+		{"gateway/httpedge", m + "gateway/rest", 1},
+		{"gateway/httpedge", m + "gateway/upstream", 1},
+		{"gateway/route", m + "gateway/policy", 1},
 		{"gateway/auth", "net/http", 1},
 		{"gateway/auth", "net/http/httptrace", 0},
 		{"gateway/auth/jwks", "net/http", 0},

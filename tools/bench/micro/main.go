@@ -26,7 +26,7 @@ import (
 
 // packages are those whose benchmarks count, as folders of the module.
 var packages = []string{
-	"gateway", "gateway/auth", "gateway/limit", "gateway/policy", "gateway/rest", "gateway/route", "gateway/rpc",
+	"gateway", "gateway/auth", "gateway/httpedge", "gateway/limit", "gateway/policy", "gateway/rest", "gateway/route", "gateway/rpc",
 	"gateway/telemetry", "gateway/transcode", "gateway/upstream", "aggregator",
 }
 

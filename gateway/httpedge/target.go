@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"net/http"
@@ -15,39 +15,39 @@ const asterisk = "*"
 // inspect looks at a request's frame, before anything of it is used: how much
 // there is, where it says it goes. It returns the one path that routing and
 // policy read, or asterisk.
-func (x *exchange) inspect() (string, error) {
-	r, o := x.r, &x.server.o
+func (x *Exchange) inspect() (string, error) {
+	r, o := x.Request, &x.server.o
 	if headerLines(r.Header) > o.MaxHeaders {
-		return "", refuse("header_count", tooManyHeaders(o.MaxHeaders))
+		return "", Refuse("header_count", tooManyHeaders(o.MaxHeaders))
 	}
 	if !oneHost(r) {
-		return "", refuse("host", badHost())
+		return "", Refuse("host", badHost())
 	}
 	if name := padded(r); name != "" {
-		return "", refuse("header", paddedHeader(name))
+		return "", Refuse("header", paddedHeader(name))
 	}
 	if targetBytes(r) > o.MaxURLBytes {
-		return "", refuse("url_bytes", urlTooLong(o.MaxURLBytes))
+		return "", Refuse("url_bytes", urlTooLong(o.MaxURLBytes))
 	}
 	if !isToken(r.Method) { // HTTP/2 lets a space through here, too.
-		return "", refuse("target", badMethod())
+		return "", Refuse("target", badMethod())
 	}
 	sent, ok := sentPath(r)
 	if !ok {
-		return "", refuse("target", badTarget())
+		return "", Refuse("target", badTarget())
 	}
 	if hasSpace(sent) || hasSpace(r.URL.RawQuery) {
-		return "", refuse("target", spaceInTarget())
+		return "", Refuse("target", spaceInTarget())
 	}
 	if sent == asterisk {
 		return sent, nil
 	}
 	path, err := route.Normalize(sent)
 	if err != nil {
-		return "", refuse("path", badPath(err))
+		return "", Refuse("path", badPath(err))
 	}
 	if q := r.URL.RawQuery; q != "" && strings.Count(q, "&")+1 > o.MaxQueryParameters {
-		return "", refuse("query_parameters", tooManyParameters(o.MaxQueryParameters))
+		return "", Refuse("query_parameters", tooManyParameters(o.MaxQueryParameters))
 	}
 	// Who sends the path on finds it here byte for byte. net/http leaves RawPath empty where
 	// it believes that it could write the path again.

@@ -1,16 +1,16 @@
-package rest
+package httpedge
 
 import "strings"
 
-// coding is a content coding that answers can have.
-type coding uint8
+// Coding is a content coding that answers can have.
+type Coding uint8
 
 // In the order of preference among equals: zstd is smaller and takes less CPU.
 const (
-	codingIdentity coding = iota
-	codingGzip
-	codingZstd
-	codings
+	CodingIdentity Coding = iota
+	CodingGzip
+	CodingZstd
+	Codings
 )
 
 // maxAcceptEncoding bounds what is read of Accept-Encoding, in bytes. Callers
@@ -24,21 +24,21 @@ const unsaid = -1
 // 9110, 12.5.3), and says whether the answer may be sent as it is, too. Without
 // the header, with a malformed or overlong one, and where nothing we have is
 // acceptable, it is identity: that is what the RFC asks for.
-func negotiate(lines []string) (best coding, identity bool) {
-	weights := [codings]int{unsaid, unsaid, unsaid}
+func negotiate(lines []string) (best Coding, identity bool) {
+	weights := [Codings]int{unsaid, unsaid, unsaid}
 	star := unsaid
 	size := 0
 	for _, line := range lines {
 		if size += len(line) + 1; size > maxAcceptEncoding || !weigh(line, &weights, &star) {
-			return codingIdentity, true
+			return CodingIdentity, true
 		}
 	}
 	rank := 0
-	for k := codingGzip; k < codings; k++ {
+	for k := CodingGzip; k < Codings; k++ {
 		r := 2 * weights[k]
 		if weights[k] == unsaid {
 			r = 2*star - 1 // What is named goes before what * stands for.
-			if k != codingGzip {
+			if k != CodingGzip {
 				r-- // And of that what everyone knows.
 			}
 		}
@@ -46,19 +46,19 @@ func negotiate(lines []string) (best coding, identity bool) {
 			best, rank = k, r
 		}
 	}
-	own := 2 * weights[codingIdentity]
+	own := 2 * weights[CodingIdentity]
 	if own < 0 {
 		own = 2*star - 3 // Acceptable, and least of all, unless * says no.
 	}
-	if best == codingIdentity || own > rank {
-		return codingIdentity, true
+	if best == CodingIdentity || own > rank {
+		return CodingIdentity, true
 	}
-	return best, own > 0 || weights[codingIdentity] == unsaid && star != 0
+	return best, own > 0 || weights[CodingIdentity] == unsaid && star != 0
 }
 
 // weigh reads one line into the weights, in thousandths. What is named twice has
 // the lower one. It returns false where the line is malformed.
-func weigh(line string, weights *[codings]int, star *int) bool {
+func weigh(line string, weights *[Codings]int, star *int) bool {
 	for line != "" {
 		var member string
 		member, line, _ = strings.Cut(line, ",")
@@ -79,11 +79,11 @@ func weigh(line string, weights *[codings]int, star *int) bool {
 		switch {
 		case name == "*":
 		case strings.EqualFold(name, "gzip"), strings.EqualFold(name, "x-gzip"): // RFC 9110, 8.4.1.3
-			at = &weights[codingGzip]
+			at = &weights[CodingGzip]
 		case strings.EqualFold(name, "zstd"):
-			at = &weights[codingZstd]
+			at = &weights[CodingZstd]
 		case strings.EqualFold(name, "identity"):
-			at = &weights[codingIdentity]
+			at = &weights[CodingIdentity]
 		default:
 			continue
 		}

@@ -1,11 +1,11 @@
-package rest
+package httpedge
 
 import (
 	"net/http"
 	"slices"
 )
 
-// limitCrossOrigin names what crossSite refuses.
+// limitCrossOrigin names what CrossSite refuses.
 const limitCrossOrigin = "cross_origin"
 
 // ambientHeaders are those that a page can send without a preflight, or that
@@ -23,20 +23,21 @@ func keyHeaders(apiKey string) []string {
 	return headers
 }
 
-// crossSite refuses what a page of another origin makes a browser do in its
+// CrossSite refuses what a page of another origin makes a browser do in its
 // user's name. A browser sends a client certificate with every request to us,
 // whoever's page asks for it, as it does cookies, and a form or a fetch without
 // a type of its own needs no preflight. What is meant to change something must
 // come from our own origin, from one that may send credentials, or from no
 // browser at all (http.CrossOriginProtection; Sec-Fetch-Site, then Origin).
-func (s *Server) crossSite(x *exchange) error {
-	if x.call.PeerCertificate == nil || slices.ContainsFunc(s.keys, func(h string) bool { return len(x.r.Header[h]) > 0 }) {
+func (x *Exchange) CrossSite() error {
+	s := x.server
+	if x.Call.PeerCertificate == nil || slices.ContainsFunc(s.keys, func(h string) bool { return len(x.Request.Header[h]) > 0 }) {
 		return nil
 	}
-	if s.sameOrigin.Check(x.r) == nil && len(x.r.Header["Origin"]) < 2 && len(x.r.Header["Sec-Fetch-Site"]) < 2 || s.cors.trusts(x.r) {
+	if s.sameOrigin.Check(x.Request) == nil && len(x.Request.Header["Origin"]) < 2 && len(x.Request.Header["Sec-Fetch-Site"]) < 2 || s.cors.trusts(x.Request) {
 		return nil
 	}
-	return refuse(limitCrossOrigin, crossOriginRefused())
+	return Refuse(limitCrossOrigin, crossOriginRefused())
 }
 
 // trusts says whether a request is of an origin that may send credentials.

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"context"
@@ -39,20 +39,20 @@ const (
 
 // corker is the connection that this answer has to itself, where holding back a
 // body of n bytes saves writes. A connection of HTTP/2 carries other answers, too.
-func (x *exchange) corker(n int) corker {
-	if x.r.ProtoMajor != 1 || n < corkTLS || x.r.TLS == nil && n < corkPlain {
+func (x *Exchange) corker(n int) corker {
+	if x.Request.ProtoMajor != 1 || n < corkTLS || x.Request.TLS == nil && n < corkPlain {
 		return nil
 	}
-	k, _ := x.r.Context().Value(corkKey{}).(corker)
+	k, _ := x.Request.Context().Value(corkKey{}).(corker)
 	return k
 }
 
-// writeWhole sends a whole body, whose Content-Length is set, in one write with
+// WriteWhole sends a whole body, whose Content-Length is set, in one write with
 // its header where that can be.
-func (x *exchange) writeWhole(b []byte) (err error) {
+func (x *Exchange) WriteWhole(b []byte) (err error) {
 	k := x.corker(len(b))
 	if k == nil {
-		_, err = x.write(b)
+		_, err = x.Write(b)
 		return err
 	}
 	k.Cork()
@@ -61,7 +61,7 @@ func (x *exchange) writeWhole(b []byte) (err error) {
 			err = e
 		}
 	}()
-	if _, err = x.write(b); err != nil {
+	if _, err = x.Write(b); err != nil {
 		return err
 	}
 	// The end of the body may be in net/http's own buffer. The writer's own method

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"errors"
@@ -28,18 +28,18 @@ const (
 	zstdWindow = 128 << 10
 )
 
-// compressor compresses whole bodies. A nil one compresses nothing. It is safe
+// Compressor compresses whole bodies. A nil one compresses nothing. It is safe
 // for concurrent use.
-type compressor struct {
+type Compressor struct {
 	min  int
 	gzip slots[*gzipEncoder]
 	zstd slots[*zstd.Encoder]
 }
 
-// newCompressor makes a compressor; nil where o switches it off.
-func newCompressor(o CompressionOptions) (*compressor, error) {
+// NewCompressor makes a Compressor; nil where o switches it off.
+func NewCompressor(o CompressionOptions) (*Compressor, error) {
 	if o.MinBytes < 0 {
-		return nil, errors.New("rest: compression: a size is negative")
+		return nil, errors.New("httpedge: compression: a size is negative")
 	}
 	if o.Off {
 		return nil, nil
@@ -48,56 +48,56 @@ func newCompressor(o CompressionOptions) (*compressor, error) {
 		o.MinBytes = defaultMinCompress
 	}
 	n := runtime.GOMAXPROCS(0)
-	return &compressor{min: o.MinBytes, gzip: newSlots(n, newGzip), zstd: newSlots(n, newZstd)}, nil
+	return &Compressor{min: o.MinBytes, gzip: newSlots(n, newGzip), zstd: newSlots(n, newZstd)}, nil
 }
 
-// Headers of compressed answers, made once; nobody writes into them.
-var contentEncodings = [...][]string{codingGzip: {"gzip"}, codingZstd: {"zstd"}}
+// ContentEncodings are headers of compressed answers, made once; nobody writes into them.
+var ContentEncodings = [...][]string{CodingGzip: {"gzip"}, CodingZstd: {"zstd"}}
 
-// choose decides about the whole body of an answer, n bytes of the Content-Type in
+// Choose decides about the whole body of an answer, n bytes of the Content-Type in
 // h, for a caller who sent these lines of Accept-Encoding. In h it notes that the
 // answer depends on them, even where this one stays as it is. Identity says that it
 // may. Answers in parts and those without a body must not come here.
-func (c *compressor) choose(h http.Header, accept []string, n int) (k coding, identity bool) {
+func (c *Compressor) Choose(h http.Header, accept []string, n int) (k Coding, identity bool) {
 	if c == nil || n == 0 || !compressible(h["Content-Type"]) || encoded(h) {
-		return codingIdentity, true
+		return CodingIdentity, true
 	}
-	addVary(h, varyEncoding)
+	AddVary(h, VaryEncoding)
 	if k, identity = negotiate(accept); identity && n < c.min {
-		k = codingIdentity
+		k = CodingIdentity
 	}
 	return k, identity
 }
 
-// encode appends the compressed body to dst, unless that is no smaller and the body
-// may be sent as it is: then ok is false. It notes the coding in h. Content-Length
+// Encode appends the compressed body to dst, unless that is no smaller and the body
+// may be sent as it is: then ok is false. It notes the Coding in h. Content-Length
 // is the sender's to set, behind it; of HEAD it is then that of GET (RFC 9110,
 // 9.3.2).
-func (c *compressor) encode(h http.Header, k coding, identity bool, body, dst []byte) (out []byte, ok bool) {
+func (c *Compressor) Encode(h http.Header, k Coding, identity bool, body, dst []byte) (out []byte, ok bool) {
 	out = c.append(dst[:0], k, body)
 	if identity && len(out) >= len(body) {
 		return nil, false
 	}
-	h["Content-Encoding"] = contentEncodings[k]
+	h["Content-Encoding"] = ContentEncodings[k]
 	weaken(h)
 	return out, true
 }
 
-// packing is the memory of an answer's compressed body, of the pool of answers.
-// The zero packing has none.
-type packing struct{ memory *[]byte }
+// Packing is the memory of an answer's compressed body, of the pool of answers.
+// The zero Packing has none.
+type Packing struct{ memory *[]byte }
 
-// compress returns what to send of an answer with the headers h: its body, or the
-// compressed form of it, until release.
-func (p *packing) compress(c *compressor, h http.Header, accept []string, body []byte) []byte {
-	k, identity := c.choose(h, accept, len(body))
-	if k == codingIdentity {
+// Compress returns what to send of an answer with the headers h: its body, or the
+// compressed form of it, until Release.
+func (p *Packing) Compress(c *Compressor, h http.Header, accept []string, body []byte) []byte {
+	k, identity := c.Choose(h, accept, len(body))
+	if k == CodingIdentity {
 		return body
 	}
 	if p.memory == nil {
-		p.memory = buffers.Get().(*[]byte)
+		p.memory = TakeBuffer()
 	}
-	out, ok := c.encode(h, k, identity, body, slices.Grow((*p.memory)[:0], len(body)/4)) // JSON seldom needs more.
+	out, ok := c.Encode(h, k, identity, body, slices.Grow((*p.memory)[:0], len(body)/4)) // JSON seldom needs more.
 	if !ok {
 		return body
 	}
@@ -105,18 +105,18 @@ func (p *packing) compress(c *compressor, h http.Header, accept []string, body [
 	return out
 }
 
-// release gives the memory back once it has been written. After a failure it does
+// Release gives the memory back once it has been written. After a failure it does
 // not: an HTTP/2 connection may still be about to send from it.
-func (p *packing) release(err error) {
+func (p *Packing) Release(err error) {
 	if p.memory != nil && err == nil {
-		giveBack(p.memory)
+		GiveBuffer(p.memory)
 	}
 	p.memory = nil
 }
 
 // append appends the compressed body to dst.
-func (c *compressor) append(dst []byte, k coding, body []byte) []byte {
-	if k == codingZstd {
+func (c *Compressor) append(dst []byte, k Coding, body []byte) []byte {
+	if k == CodingZstd {
 		z := c.zstd.take()
 		defer c.zstd.put(z)
 		return z.EncodeAll(body, dst)
@@ -153,7 +153,7 @@ func compressible(contentType []string) bool {
 	t, _, _ = strings.Cut(t, ";")
 	t = strings.ToLower(strings.TrimSpace(t))
 	switch t {
-	case "application/json", problemType, "application/x-ndjson", "application/xml", "application/javascript":
+	case "application/json", ProblemType, "application/x-ndjson", "application/xml", "application/javascript":
 		return true
 	}
 	return strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "+json") || strings.HasSuffix(t, "+xml")
@@ -169,20 +169,20 @@ func weaken(h http.Header) {
 
 // Values of Vary, made once; nobody writes into them.
 var (
-	varyEncoding     = []string{"Accept-Encoding"}
-	varyMask         = []string{"X-Goog-FieldMask"}
+	VaryEncoding     = []string{"Accept-Encoding"}
+	VaryMask         = []string{"X-Goog-FieldMask"}
 	varyMaskEncoding = []string{"X-Goog-FieldMask", "Accept-Encoding"}
 )
 
-// addVary adds one of these fields to Vary, beside that of CORS. What most answers
+// AddVary adds one of these fields to Vary, beside that of CORS. What most answers
 // have is there already; other sets are copied.
-func addVary(h http.Header, field []string) {
+func AddVary(h http.Header, field []string) {
 	have := h["Vary"]
 	switch {
 	case len(have) == 0:
 		h["Vary"] = field
 	case slices.Contains(have, field[0]):
-	case len(have) == 1 && (have[0] == varyMask[0] || have[0] == varyEncoding[0]):
+	case len(have) == 1 && (have[0] == VaryMask[0] || have[0] == VaryEncoding[0]):
 		h["Vary"] = varyMaskEncoding
 	default:
 		h["Vary"] = append(have[:len(have):len(have)], field[0])
@@ -249,7 +249,7 @@ func newZstd() *zstd.Encoder {
 	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(zstdWindow), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false))
 	if err != nil {
-		panic("rest: " + err.Error()) // Options that are constant.
+		panic("httpedge: " + err.Error()) // Options that are constant.
 	}
 	return z
 }

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"context"
@@ -31,14 +31,14 @@ type departure struct {
 // call, for requests alone whose body is unread for so long.
 const departureCheck = 200 * time.Millisecond
 
-// watchDeparture has leave called when the caller goes away, until the watch is stopped.
-func (x *exchange) watchDeparture(leave context.CancelCauseFunc) {
-	if x.r.ProtoMajor != 1 || x.r.ContentLength == 0 {
+// WatchDeparture has leave called when the caller goes away, until the watch is stopped.
+func (x *Exchange) WatchDeparture(leave context.CancelCauseFunc) {
+	if x.Request.ProtoMajor != 1 || x.Request.ContentLength == 0 {
 		return
 	}
 	d := &departure{leave: leave}
 	x.departure = d
-	d.conn, _ = x.r.Context().Value(corkKey{}).(interface{ Gone() bool })
+	d.conn, _ = x.Request.Context().Value(corkKey{}).(interface{ Gone() bool })
 	if d.conn == nil {
 		return
 	}
@@ -85,17 +85,17 @@ func (d *departure) end() {
 	d.over = true
 }
 
-// discardBody reads a body that nobody takes, beside the call: what does not fit into the
+// DiscardBody reads a body that nobody takes, beside the call: what does not fit into the
 // kernel would hide the end of the connection. Where the caller waits to be asked for it
 // (RFC 9110, 10.1.1), there is nothing to read.
-func (x *exchange) discardBody(most int64) {
+func (x *Exchange) DiscardBody(most int64) {
 	d := x.departure
-	if d == nil || x.r.Header["Expect"] != nil {
+	if d == nil || x.Request.Header["Expect"] != nil {
 		return
 	}
 	rc := http.NewResponseController(x.w)
 	_ = rc.SetReadDeadline(time.Time{}) // net/http would take one that passes for a caller who has left.
-	body := x.r.Body
+	body := x.Request.Body
 	go func() {
 		if _, err := io.CopyN(io.Discard, body, most+1); !errors.Is(err, io.EOF) {
 			return

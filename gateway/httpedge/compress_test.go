@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"bytes"
@@ -50,9 +50,9 @@ func orders(n int) []byte {
 var oneUser = []byte(`{"userId":"ada","email":"ada@example.com","displayName":"Ada Lovelace","phone":"+441632960001",` +
 	`"createTime":"2026-01-05T09:00:00Z","updateTime":"2026-01-05T09:00:00Z","etag":"AoCQ9IqJ6KMG"}`)
 
-func newTestCompressor(t testing.TB, o CompressionOptions) *compressor {
+func newTestCompressor(t testing.TB, o CompressionOptions) *Compressor {
 	t.Helper()
-	c, err := newCompressor(o)
+	c, err := NewCompressor(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestEncode(t *testing.T) {
 		{"does not get smaller, zstd", http.Header{}, "zstd", noise, "", vary},
 		{"does not get smaller, but never identity", http.Header{}, "gzip, *;q=0", noise, "gzip", vary},
 		{"nothing", http.Header{}, "gzip", nil, "", nil},
-		{"a problem", http.Header{"Content-Type": {problemType}}, "gzip", list, "gzip", vary},
+		{"a problem", http.Header{"Content-Type": {ProblemType}}, "gzip", list, "gzip", vary},
 		{"a picture", http.Header{"Content-Type": {"image/png"}}, "gzip", list, "", nil},
 		{"a picture that is text", http.Header{"Content-Type": {"image/svg+xml"}}, "gzip", list, "gzip", vary},
 		{"text", http.Header{"Content-Type": {"Text/Plain ; charset=utf-8"}}, "gzip", list, "gzip", vary},
@@ -126,7 +126,7 @@ func TestEncode(t *testing.T) {
 		{"forbidden", http.Header{"Cache-Control": {"no-store, No-Transform"}}, "gzip", list, "", nil},
 		{"Vary of CORS", http.Header{"Vary": {"Origin"}}, "gzip", list, "gzip", []string{"Origin", "Accept-Encoding"}},
 		{"Vary there already", http.Header{"Vary": {"Accept-Encoding"}}, "gzip", list, "gzip", vary},
-		{"Vary of a mask", http.Header{"Vary": varyMask}, "gzip", list, "gzip", []string{"X-Goog-FieldMask", "Accept-Encoding"}},
+		{"Vary of a mask", http.Header{"Vary": VaryMask}, "gzip", list, "gzip", []string{"X-Goog-FieldMask", "Accept-Encoding"}},
 		{"Vary of both", http.Header{"Vary": {"Origin", "X-Goog-FieldMask"}}, "gzip", list, "gzip", []string{"Origin", "X-Goog-FieldMask", "Accept-Encoding"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestEncode(t *testing.T) {
 				h["Content-Type"] = []string{"application/json"}
 			}
 			sent := slices.Clone(c.body)
-			out := new(packing).compress(newTestCompressor(t, CompressionOptions{}), h, []string{c.accept}, c.body)
+			out := new(Packing).Compress(newTestCompressor(t, CompressionOptions{}), h, []string{c.accept}, c.body)
 			if got := h.Get("Content-Encoding"); got != c.encoding {
 				t.Fatalf("Content-Encoding %q, want %q", got, c.encoding)
 			}
@@ -150,8 +150,8 @@ func TestEncode(t *testing.T) {
 			}
 		})
 	}
-	if !slices.Equal(varyOrigin, []string{"Origin"}) || !slices.Equal(varyMask, []string{"X-Goog-FieldMask"}) {
-		t.Errorf("shared values were written into: %q, %q", varyOrigin, varyMask)
+	if !slices.Equal(varyOrigin, []string{"Origin"}) || !slices.Equal(VaryMask, []string{"X-Goog-FieldMask"}) {
+		t.Errorf("shared values were written into: %q, %q", varyOrigin, VaryMask)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestEncodeSwitches(t *testing.T) {
 		want string
 	}{{CompressionOptions{}, "gzip"}, {CompressionOptions{Off: true}, ""}, {CompressionOptions{MinBytes: len(list) + 1}, ""}, {CompressionOptions{MinBytes: 1}, "gzip"}} {
 		h := http.Header{"Content-Type": {"application/json"}}
-		new(packing).compress(newTestCompressor(t, c.o), h, []string{"gzip"}, list)
+		new(Packing).Compress(newTestCompressor(t, c.o), h, []string{"gzip"}, list)
 		if h.Get("Content-Encoding") != c.want {
 			t.Errorf("%+v: Content-Encoding %q", c.o, h.Get("Content-Encoding"))
 		}
@@ -170,7 +170,7 @@ func TestEncodeSwitches(t *testing.T) {
 			t.Errorf("%+v: Vary %q, of nothing", c.o, h["Vary"])
 		}
 	}
-	if _, err := newCompressor(CompressionOptions{MinBytes: -1}); err == nil {
+	if _, err := NewCompressor(CompressionOptions{MinBytes: -1}); err == nil {
 		t.Error("a negative size was accepted")
 	}
 }
@@ -180,12 +180,12 @@ func TestEncodeWeakensETags(t *testing.T) {
 	c := newTestCompressor(t, CompressionOptions{})
 	for tag, want := range map[string]string{`"a"`: `W/"a"`, `W/"a"`: `W/"a"`} {
 		h := http.Header{"Content-Type": {"application/json"}, "Etag": {tag}}
-		new(packing).compress(c, h, []string{"gzip"}, orders(4))
+		new(Packing).Compress(c, h, []string{"gzip"}, orders(4))
 		if got := h.Get("ETag"); got != want {
 			t.Errorf("%s became %s, want %s", tag, got, want)
 		}
 		h = http.Header{"Content-Type": {"application/json"}, "Etag": {tag}}
-		if new(packing).compress(c, h, nil, orders(4)); h.Get("ETag") != tag {
+		if new(Packing).Compress(c, h, nil, orders(4)); h.Get("ETag") != tag {
 			t.Errorf("%s became %s, of an answer as it is", tag, h.Get("ETag"))
 		}
 	}
@@ -195,11 +195,11 @@ func TestEncodeWeakensETags(t *testing.T) {
 func TestEncodeSizes(t *testing.T) {
 	c := newTestCompressor(t, CompressionOptions{MinBytes: 1})
 	all := bytes.Repeat(orders(100), 30)
-	var p packing
+	var p Packing
 	for _, n := range []int{1, 2, 100, 1023, 1024, 1025, 65535, 65536, 131071, 131072, 131073, 1 << 20, len(all)} {
 		for _, accept := range []string{"gzip, identity;q=0", "zstd, identity;q=0"} {
 			h := http.Header{"Content-Type": {"application/json"}}
-			out := p.compress(c, h, []string{accept}, all[:n])
+			out := p.Compress(c, h, []string{accept}, all[:n])
 			if got := unpack(t, h.Get("Content-Encoding"), out); !bytes.Equal(got, all[:n]) {
 				t.Errorf("%s: %d bytes came out, of %d", accept, len(got), n)
 			}
@@ -227,11 +227,11 @@ func TestEncodersAreBounded(t *testing.T) {
 			for range 20 {
 				for _, accept := range []string{"gzip", "zstd"} {
 					h := http.Header{"Content-Type": {"application/json"}}
-					var p packing
-					if !bytes.Equal(unpack(t, accept, p.compress(c, h, []string{accept}, body)), body) {
+					var p Packing
+					if !bytes.Equal(unpack(t, accept, p.Compress(c, h, []string{accept}, body)), body) {
 						t.Errorf("%s: another body came out", accept)
 					}
-					p.release(nil)
+					p.Release(nil)
 				}
 			}
 		})
@@ -255,9 +255,9 @@ func BenchmarkEncode(b *testing.B) {
 				for b.Loop() {
 					delete(h, "Content-Encoding")
 					delete(h, "Vary")
-					var p packing
-					out = p.compress(c, h, lines, body)
-					p.release(nil)
+					var p Packing
+					out = p.Compress(c, h, lines, body)
+					p.Release(nil)
 				}
 				b.ReportMetric(float64(len(out)), "B-sent")
 			})

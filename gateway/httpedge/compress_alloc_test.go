@@ -1,6 +1,6 @@
 //go:build !race
 
-package rest
+package httpedge
 
 import (
 	"net/http"
@@ -17,9 +17,9 @@ func TestEncodeAllocatesNothing(t *testing.T) {
 			encode := func() {
 				delete(h, "Vary")
 				delete(h, "Content-Encoding")
-				var p packing
-				p.compress(c, h, accept, body)
-				p.release(nil)
+				var p Packing
+				p.Compress(c, h, accept, body)
+				p.Release(nil)
 			}
 			for range 50 { // The tables of an encoder grow with its first bodies.
 				encode()

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"fmt"
@@ -19,7 +19,8 @@ type Health struct {
 	Ready func() error
 }
 
-// checkHealth refuses a health path that a request could have meant otherwise.
+// checkHealth refuses a health path that no request has. Whether something else is meant by
+// it, who makes the server asks Mounts and the protocols that have paths.
 func (s *Server) checkHealth() error {
 	path := s.o.Health.Path
 	if path == "" {
@@ -28,26 +29,19 @@ func (s *Server) checkHealth() error {
 	if as, err := route.Normalize(path); err != nil || as != path {
 		return fmt.Errorf("health path %q: no request has such a path", path)
 	}
-	if m, ok := s.mount(path); ok {
-		return fmt.Errorf("health path %s: %s is there", path, m.Path)
-	}
-	for _, method := range s.index.Allowed(path) {
-		b, _, _ := s.index.Lookup(method, path)
-		return fmt.Errorf("health path %s: the route %s %s of %s takes it", path, method, b.Template, b.Method.FullName[1:])
-	}
 	return nil
 }
 
 // serveHealth answers a request of the health path.
-func (x *exchange) serveHealth(h *Health) {
-	x.observed.Route = h.Path
-	switch x.r.Method {
+func (x *Exchange) serveHealth(h *Health) {
+	x.Observed.Route = h.Path
+	switch x.Request.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
-		x.options(healthMethods)
+		x.Options(healthMethods)
 		return
 	default:
-		x.notAllowed(healthMethods)
+		x.NotAllowed(healthMethods)
 		return
 	}
 	code, text := http.StatusOK, "ready\n"

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"encoding/json"
@@ -19,7 +19,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/policy"
 )
 
-const problemType = "application/problem+json"
+// ProblemType is the media type of a Problem.
+const ProblemType = "application/problem+json"
 
 // Problem is the answer to a request that failed (RFC 9457), with the members
 // this API adds.
@@ -54,7 +55,8 @@ var codeNames = [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "D
 // httpStatus maps gRPC codes as google.rpc.Code documents them.
 var httpStatus = [...]int{200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401}
 
-func newProblem(st *status.Status, requestID string) *Problem {
+// NewProblem is the answer to a request that failed with a status.
+func NewProblem(st *status.Status, requestID string) *Problem {
 	code := int(st.Code())
 	if code <= 0 || code >= len(codeNames) {
 		code = int(codes.Unknown)
@@ -85,7 +87,7 @@ func (p *Problem) add(detail any) {
 				p.Status = s
 				detail = &errdetails.ErrorInfo{Reason: d.GetReason(), Domain: d.GetDomain()} // The status line says it already.
 			}
-			if d.GetReason() == reasonBadResponse {
+			if d.GetReason() == ReasonBadResponse {
 				p.Status = http.StatusBadGateway
 			}
 		}
@@ -103,9 +105,9 @@ func (p *Problem) add(detail any) {
 	}
 }
 
-// reasonBadResponse is upstream.ReasonBadResponse, which this package does not
+// ReasonBadResponse is upstream.ReasonBadResponse, which the HTTP edges do not
 // import.
-const reasonBadResponse = "BAD_UPSTREAM_RESPONSE"
+const ReasonBadResponse = "BAD_UPSTREAM_RESPONSE"
 
 // metaStatus names the HTTP status of an error that the edge itself makes.
 const metaStatus = "http_status"
@@ -130,7 +132,8 @@ func title(code int) string {
 	return http.StatusText(code)
 }
 
-func (p *Problem) json() ([]byte, error) { return json.Marshal(p) }
+// JSON is the body of the answer.
+func (p *Problem) JSON() ([]byte, error) { return json.Marshal(p) }
 
 // refusal is an error of one of the edge's own bounds, with the bound's name.
 type refusal struct {
@@ -138,53 +141,58 @@ type refusal struct {
 	limit string
 }
 
-func refuse(limit string, err error) error { return &refusal{err, limit} }
+// Refuse makes a refusal by the bound of that name, which is told to Options.Refused.
+func Refuse(limit string, err error) error { return &refusal{err, limit} }
 
 // GRPCStatus is the status to answer with.
 func (r *refusal) GRPCStatus() *status.Status { return status.Convert(r.error) }
 
 func (r *refusal) Unwrap() error { return r.error }
 
-// fail answers with an error, once.
-func (x *exchange) fail(err error) {
+// Fail answers with an error, a status, once.
+func (x *Exchange) Fail(err error) {
 	x.err = err
 	var r *refusal
 	if errors.As(err, &r) {
-		x.server.o.Refused(r.limit)
+		x.Refused(r.limit)
 	}
 	x.problem(status.Convert(err))
 }
 
-func (x *exchange) problem(st *status.Status) {
+// Refused tells of a bound that has refused something, where Fail is not told of it. It
+// is safe for concurrent use.
+func (x *Exchange) Refused(limit string) { x.server.o.Refused(limit) }
+
+func (x *Exchange) problem(st *status.Status) {
 	if x.status != 0 {
 		return
 	}
-	p := newProblem(st, x.observed.ID)
-	x.annotateFailure(p)
-	b, err := p.json()
+	p := NewProblem(st, x.Observed.ID)
+	x.AnnotateFailure(p)
+	b, err := p.JSON()
 	if err != nil {
 		b = []byte(`{"type":"about:blank","title":"Internal Server Error","status":500,"code":"INTERNAL"}`)
 	}
 	h := x.Header()
 	h.Del("Location")
-	h.Set("Content-Type", problemType)
+	h.Set("Content-Type", ProblemType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	x.WriteHeader(p.Status)
-	if _, err := x.write(b); err != nil {
+	if _, err := x.Write(b); err != nil {
 		x.server.o.Logger.Debug("answer not written", "error", err)
 	}
 }
 
-// annotateFailure adds the headers that HTTP asks for beside a status.
-func (x *exchange) annotateFailure(p *Problem) {
+// AnnotateFailure adds the headers that HTTP asks for beside a status.
+func (x *Exchange) AnnotateFailure(p *Problem) {
 	h := x.Header()
 	h["Cache-Control"] = noStore
 	switch p.Status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", challenge(p.reason))
 	case http.StatusForbidden:
-		if p.reason == "SCOPE_MISSING" && x.call.Method != nil {
-			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+scopesOf(&x.call.Method.Rule)+`"`)
+		if p.reason == "SCOPE_MISSING" && x.Call.Method != nil {
+			h.Set("WWW-Authenticate", `Bearer realm="sluice", error="insufficient_scope", scope="`+scopesOf(&x.Call.Method.Rule)+`"`)
 		}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		seconds := int64((p.retryAfter + time.Second - 1) / time.Second) // Never too soon.

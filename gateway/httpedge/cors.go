@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"errors"
@@ -52,11 +52,11 @@ func newCrossOrigin(o *CORSOptions, methods, exposed []string) (*crossOrigin, er
 	c := &crossOrigin{credentials: o.AllowCredentials}
 	var err error
 	if c.origins, err = newOrigins(o); err != nil {
-		return nil, fmt.Errorf("rest: cors: %w", err)
+		return nil, fmt.Errorf("httpedge: cors: %w", err)
 	}
 	for _, h := range o.AllowedHeaders {
 		if h == "" || strings.Trim(h, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
-			return nil, fmt.Errorf("rest: cors: %q is no header's name", h)
+			return nil, fmt.Errorf("httpedge: cors: %q is no header's name", h)
 		}
 	}
 	maxAge := int(o.MaxAge / time.Second)
@@ -83,15 +83,15 @@ var varyOrigin = []string{"Origin"}
 // mark puts the CORS headers on an answer, before it is known what it will be:
 // a page must be able to read its 401 and its 429, too. A nil crossOrigin puts
 // on none.
-func (c *crossOrigin) mark(x *exchange) {
+func (c *crossOrigin) mark(x *Exchange) {
 	if c == nil {
 		return
 	}
-	if c.origins.any && !c.origins.null && x.r.Header.Get("Origin") == "null" {
+	if c.origins.any && !c.origins.null && x.Request.Header.Get("Origin") == "null" {
 		x.w.Header()["Vary"] = varyOrigin
 		return
 	}
-	c.cors.ServeHTTP(headersOnly{x.w}, x.r, nothing)
+	c.cors.ServeHTTP(headersOnly{x.w}, x.Request, nothing)
 }
 
 // headersOnly keeps the library from answering a preflight: the edge does,
@@ -101,6 +101,14 @@ type headersOnly struct{ http.ResponseWriter }
 func (headersOnly) WriteHeader(int) {}
 
 func nothing(http.ResponseWriter, *http.Request) {}
+
+// Preflight returns the method that a browser asks for on behalf of a page of another
+// origin, where pages of others may call at all.
+func (x *Exchange) Preflight() (method string, ok bool) {
+	h := x.Request.Header
+	method = h.Get("Access-Control-Request-Method")
+	return method, x.server.cors != nil && method != "" && h.Get("Origin") != ""
+}
 
 // preflight corrects the answer to a preflight, when it is one: the methods are
 // those of the path.

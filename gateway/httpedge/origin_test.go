@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"crypto/x509"
@@ -34,7 +34,11 @@ func TestOriginMay(t *testing.T) {
 		{"trusted, both", trusted, "https://app.example", cookie, true, true},
 		{"not listed", trusted, "https://evil.example", nil, false, false},
 	} {
-		e := newEdge(t, func(o *Options) { o.CORS = tc.cors })
+		cors, err := newCrossOrigin(tc.cors, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &Server{cors: cors}
 		r := httptest.NewRequest("GET", "http://gateway.example/ws", nil)
 		for k, v := range tc.header {
 			r.Header[k] = v
@@ -42,11 +46,11 @@ func TestOriginMay(t *testing.T) {
 		if tc.origin != "" {
 			r.Header.Set("Origin", tc.origin)
 		}
-		x := &exchange{server: e.Server, r: r}
+		x := &Exchange{server: s, Request: r}
 		if tc.cert {
-			x.call.PeerCertificate = &x509.Certificate{}
+			x.Call.PeerCertificate = &x509.Certificate{}
 		}
-		if got := e.originMay(x); got != tc.want {
+		if got := x.originMay(); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package rest
+package httpedge
 
 import (
 	"bufio"
@@ -87,7 +87,7 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.count.Add(int64(n))
 	if s.left -= int64(n); s.left < 0 {
-		n, err = 0, errTooLarge
+		n, err = 0, ErrTooLarge
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
@@ -95,8 +95,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// encoding reads Content-Encoding: one that is gzip, or none.
-func encoding(h http.Header) (gzipped bool, err error) {
+// Gzipped reads Content-Encoding: one that is gzip, or none.
+func Gzipped(h http.Header) (gzipped bool, err error) {
 	vs := h["Content-Encoding"]
 	if len(vs) == 0 || (len(vs) == 1 && (vs[0] == "" || strings.EqualFold(vs[0], "identity"))) {
 		return false, nil
@@ -104,5 +104,5 @@ func encoding(h http.Header) (gzipped bool, err error) {
 	if len(vs) == 1 && (strings.EqualFold(vs[0], "gzip") || strings.EqualFold(vs[0], "x-gzip")) {
 		return true, nil
 	}
-	return false, refuse("encoding", unsupportedEncoding())
+	return false, Refuse("encoding", unsupportedEncoding())
 }
