@@ -37,8 +37,8 @@ build: ## Build the binaries into bin/
 
 .PHONY: test
 test: deps-test ## Vet and run every test under the race detector
-	@# In CI the linter has vetted.
-	$(if $(CI),,go vet ./...)
+	@# In CI the linter has vetted. With -race, what vet builds is what the tests are built of.
+	$(if $(CI),,CGO_ENABLED=1 go vet -race ./...)
 	$(GOTEST) $(TESTS)
 
 .PHONY: test-long

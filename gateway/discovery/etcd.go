@@ -166,13 +166,20 @@ func (w *etcdWatch) follow(ctx context.Context, f *feed) error {
 	w.tell(f, keys, true)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes := client.Watch(clientv3.WithRequireLeader(ctx), w.key, clientv3.WithPrefix(), clientv3.WithRev(rev+1))
+	// Watch returns when etcd has taken it. An etcd that goes away before would keep us there
+	// for as long as it is away, and nobody would be told.
+	var changes clientv3.WatchChan
+	taken := make(chan clientv3.WatchChan, 1)
+	go func() {
+		taken <- client.Watch(clientv3.WithRequireLeader(ctx), w.key, clientv3.WithPrefix(), clientv3.WithRev(rev+1))
+	}()
 	again := time.NewTicker(w.r.relist)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case changes = <-taken:
 		case c, ok := <-changes:
 			if !ok {
 				return errors.New("the watch ended")

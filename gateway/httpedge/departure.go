@@ -25,6 +25,10 @@ type departure struct {
 	discarded bool        // the body has been read and thrown away
 	bounded   bool        // the rest of the body has a deadline
 	over      bool        // the connection may be the next request's
+
+	// discarding is closed when nobody reads the body beside the call any more; nil where
+	// nobody has begun to. It belongs to the goroutine of the request.
+	discarding chan struct{}
 }
 
 // departureCheck is how soon a caller who goes away is noticed. A check costs a system
@@ -74,12 +78,21 @@ func (d *departure) stop() {
 	}
 }
 
-// end is the end of the exchange.
+// end is the end of the exchange. Where the body is still being discarded, and has a
+// deadline, it waits for that, as net/http would: it ends a read that is under way when a
+// handler returns, and takes the deadline away with it, so that a caller who sends no more
+// would hold the connection.
 func (d *departure) end() {
 	if d == nil {
 		return
 	}
 	d.stop()
+	d.mu.Lock()
+	wait := d.bounded && d.discarding != nil
+	d.mu.Unlock()
+	if wait {
+		<-d.discarding
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.over = true
@@ -96,7 +109,9 @@ func (x *Exchange) DiscardBody(most int64) {
 	rc := http.NewResponseController(x.w)
 	_ = rc.SetReadDeadline(time.Time{}) // net/http would take one that passes for a caller who has left.
 	body := x.Request.Body
+	d.discarding = make(chan struct{})
 	go func() {
+		defer close(d.discarding)
 		if _, err := io.CopyN(io.Discard, body, most+1); !errors.Is(err, io.EOF) {
 			return
 		}

@@ -212,11 +212,11 @@ func (x *Exchange) end(ctx context.Context) {
 	case x.foreign && !x.hijacked: // What is buffered leaves now, however long ago it was written.
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
-	x.departure.end()
 	x.Call.Done(x.err)
 	if x.Ender != nil {
 		x.Ender.End()
 	}
 	x.Observed.BytesIn = x.bytesIn.Load()
 	x.Observed.End(ctx, telemetry.StatusCode(x.status), x.status >= 500)
+	x.departure.end() // The last: it may wait for a moment, and nobody else is to wait with it.
 }

@@ -125,11 +125,12 @@ func outages(t *testing.T, fallback redis.Fallback) {
 			t.Errorf("%s: fallback %s, decisions failed: %v", outage.name, fallback, refused)
 		}
 	}
-	if warned, back := log.count("level=WARN"), log.count("level=INFO"); warned < 2 || warned > 20 || back != warned {
-		t.Errorf("%d warnings and %d recoveries are logged:\n%s", warned, back, log)
-	}
-	if metric(t, registry, "sluice_limit_redis_up") != 1 {
-		t.Error("the metric says that redis is down")
+	// A machine that is busy for 10 ms is an outage, too: one may be under way.
+	await(t, "redis to be used in the end", func() bool {
+		return metric(t, registry, "sluice_limit_redis_up") == 1 && log.count("level=WARN") == log.count("level=INFO")
+	})
+	if warned := log.count("level=WARN"); warned < 2 || warned > 20 {
+		t.Errorf("%d warnings are logged:\n%s", warned, log)
 	}
 }
 
