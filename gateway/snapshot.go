@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,6 +170,11 @@ func (s *snapshot) readCatalogue() (*schema.Catalogue, error) {
 			Metadata:        m.GetMetadata(),
 
 			UnauthenticatedByService: m.GetUnauthenticatedByService(),
+		}
+	}
+	for _, sd := range s.o.descriptors() {
+		if name := string(sd.FullName()); name == "grpc.health.v1.Health" || strings.HasPrefix(name, "grpc.reflection.") {
+			unknown = append(unknown, fmt.Errorf("service %s: the gateway offers its own, by which calls would go past the rules of this one", name))
 		}
 	}
 	c, err := schema.New(s.o.descriptors(), schema.Options{

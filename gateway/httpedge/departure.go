@@ -79,9 +79,9 @@ func (d *departure) stop() {
 }
 
 // end is the end of the exchange. Where the body is still being discarded, and has a
-// deadline, it waits for that, as net/http would: it ends a read that is under way when a
-// handler returns, and takes the deadline away with it, so that a caller who sends no more
-// would hold the connection.
+// deadline, it waits for that, half a second at most: net/http ends a read that is under way
+// when a handler returns, and takes the deadline away with it, so that a caller who sends no
+// more would hold the connection.
 func (d *departure) end() {
 	if d == nil {
 		return
@@ -128,13 +128,15 @@ func (x *Exchange) DiscardBody(most int64) {
 // hurry gives the rest of a body a last moment, unless all of it has been read: then
 // net/http waits for the end of the connection, and would take the moment's for it.
 func (d *departure) hurry(rc *http.ResponseController) {
-	if d != nil {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.discarded {
-			return
-		}
-		d.bounded = true
+	if d == nil {
+		_ = rc.SetReadDeadline(time.Now().Add(hurry))
+		return
 	}
-	_ = rc.SetReadDeadline(time.Now().Add(hurry))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.discarded {
+		return
+	}
+	// A writer of a team's middleware may not pass it on: then nobody waits for the rest.
+	d.bounded = rc.SetReadDeadline(time.Now().Add(hurry)) == nil
 }

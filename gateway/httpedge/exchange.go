@@ -212,11 +212,17 @@ func (x *Exchange) end(ctx context.Context) {
 	case x.foreign && !x.hijacked: // What is buffered leaves now, however long ago it was written.
 		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(writeTime))
 	}
-	x.Call.Done(x.err)
-	if x.Ender != nil {
-		x.Ender.End()
-	}
+	x.endCall()
 	x.Observed.BytesIn = x.bytesIn.Load()
 	x.Observed.End(ctx, telemetry.StatusCode(x.status), x.status >= 500)
-	x.departure.end() // The last: it may wait for a moment, and nobody else is to wait with it.
+	x.departure.end() // The last: it may wait, and what the call held is not to wait with it.
+}
+
+// endCall ends the call, and what its protocol holds for it even where a team's function
+// panics: a permit would be taken for ever.
+func (x *Exchange) endCall() {
+	if x.Ender != nil {
+		defer x.Ender.End()
+	}
+	x.Call.Done(x.err)
 }

@@ -105,7 +105,7 @@ func (p *Problem) add(detail any) {
 	}
 }
 
-// ReasonBadResponse is upstream.ReasonBadResponse, which the HTTP edges do not
+// ReasonBadResponse is upstream.ReasonBadResponse, which this package does not
 // import.
 const ReasonBadResponse = "BAD_UPSTREAM_RESPONSE"
 

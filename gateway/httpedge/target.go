@@ -94,8 +94,8 @@ func padded(r *http.Request) string {
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
 // oneHost refuses a Host that is none, and an HTTP/2 request whose host field
-// names another than its :authority (RFC 9113, 8.3.1). Nothing is routed by it;
-// it must only be fit to be logged, and the same to all readers.
+// names another than its :authority (RFC 9113, 8.3.1). Plain HTTP routes go by it, and
+// it is logged: it must be the same to all readers.
 func oneHost(r *http.Request) bool {
 	if vs := r.Header["Host"]; len(vs) > 1 || (len(vs) == 1 && vs[0] != r.Host) {
 		return false

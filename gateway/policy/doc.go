@@ -1,6 +1,6 @@
 // Package policy is the gateway's one language for admitting calls.
 //
-// Both edges (gateway/rest, gateway/rpc) turn a request into a [Call] and run
+// Both edges (gateway/httpedge, gateway/rpc) turn a request into a [Call] and run
 // it through a [Chain] of [Check]s; gateway/upstream runs a second chain on
 // the message that is about to be sent. The rules that checks enforce stand
 // beside the RPCs in the .proto files (sluice.policy.v1). gateway/schema reads them

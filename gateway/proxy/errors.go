@@ -37,10 +37,10 @@ const (
 	reasonOverloaded  = "UPSTREAM_OVERLOADED"
 )
 
-// reasonBadResponse is upstream.ReasonBadResponse: gateway/rest makes 502 of it.
+// reasonBadResponse is upstream.ReasonBadResponse: gateway/httpedge makes 502 of it.
 const reasonBadResponse = "BAD_UPSTREAM_RESPONSE"
 
-// metaStatus is the key under which gateway/rest finds the HTTP status of an error.
+// metaStatus is the key under which gateway/httpedge finds the HTTP status of an error.
 const metaStatus = "http_status"
 
 // Why an exchange was ended, as the cause of its context.

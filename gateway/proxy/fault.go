@@ -17,7 +17,7 @@ import (
 type Fault struct {
 	// Delay is how long a request waits before it is sent, within its deadline.
 	Delay time.Duration
-	// Abort is answered in the place of the service, as gateway/rest answers that code
+	// Abort is answered in the place of the service, as gateway/httpedge answers that code
 	// (UNAVAILABLE is 503); OK means none.
 	Abort codes.Code
 	// Percent of the requests.

@@ -8,8 +8,8 @@ import (
 	"github.com/sluice-gateway/sluice/gateway/route"
 )
 
-// routeIndex finds routes by host and path, so that a request costs what its path is long and
-// not how many routes there are. The first route that matches counts, in the order of the
+// routeIndex finds routes by host and path, so that a request costs what its path and the
+// prefixes are long, and not how many routes there are. The first route that matches counts, in the order of the
 // configuration: the index only says which ones are worth comparing, matcher.takes decides. It
 // does not change once it is made.
 type routeIndex struct {
@@ -23,7 +23,10 @@ type routeIndex struct {
 // ascending order.
 type pathIndex struct {
 	exact, prefix map[string][]int32
-	templates     route.Index[*[]int32]
+	// longest is the length of the longest prefix: what a path has behind it is not looked
+	// up, for each look costs what the part before is long.
+	longest   int
+	templates route.Index[*[]int32]
 	// shapes are the lists of templates by the text of the first that has their shape.
 	shapes map[string]*[]int32
 	// regexes are compared one after another: nothing can be said about them before.
@@ -59,7 +62,7 @@ func (p *pathIndex) add(m *matcher, place int32) error {
 	}
 	switch {
 	case m.byPrefix:
-		p.prefix[m.prefix] = append(p.prefix[m.prefix], place)
+		p.prefix[m.prefix], p.longest = append(p.prefix[m.prefix], place), max(p.longest, len(m.prefix))
 	case m.template != nil:
 		list := &[]int32{place}
 		err := p.templates.Add(templateMethod, m.parsed, list)
@@ -159,6 +162,9 @@ func (p *pathIndex) prefixes(path string, visit func(list []int32)) {
 			end = len(path)
 		} else {
 			end += slash
+		}
+		if end > p.longest {
+			return
 		}
 		if list := p.prefix[path[:end]]; list != nil {
 			visit(list)

@@ -107,7 +107,7 @@ func (q *Request) Serve(w http.ResponseWriter, r *http.Request, call *policy.Cal
 	return q.pass(w, r)
 }
 
-// sentPath is the path as the caller wrote it, which gateway/rest leaves in RawPath.
+// sentPath is the path as the caller wrote it, which gateway/httpedge leaves in RawPath.
 func sentPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
@@ -189,7 +189,7 @@ func (q *Request) transformBody(r *http.Request) error {
 	if len(r.Header["Content-Encoding"]) > 0 {
 		return wrongMedia("a body of this route may have no Content-Encoding")
 	}
-	data, err := io.ReadAll(r.Body) // Bounded by max_request_bytes: gateway/rest.
+	data, err := io.ReadAll(r.Body) // Bounded by max_request_bytes: gateway/httpedge.
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (q *Request) explain(ctx context.Context, err error) error {
 	return out
 }
 
-// noteFailure is the reverse proxy's ErrorHandler: gateway/rest answers.
+// noteFailure is the reverse proxy's ErrorHandler: gateway/httpedge answers.
 func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
 	q := requestOf(r.Context())
 	if q.failed = err; errors.Is(err, errKept) || errors.Is(err, errAgain) {

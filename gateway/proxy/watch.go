@@ -12,7 +12,7 @@ import (
 // too long a silence; in any case at its greatest age, and when the caller's credential
 // ends or is taken away. It has one timer, which traffic does not touch: when it fires it looks when something last passed. The
 // deadline begins anew with each part of the request's body, which has a time of its
-// own (gateway/rest).
+// own (gateway/httpedge).
 type watch struct {
 	cancel  context.CancelCauseFunc
 	timer   *time.Timer

@@ -4,6 +4,6 @@
 // The path of a call: observe.go (request id, telemetry, panics, the checks of
 // every call) -> guard.go (the policy chain, before any message is read) ->
 // forward.go (bytes in, bytes out) -> gateway/upstream, and back through
-// answer.go (headers, errors). patience.go ends calls that hold up. The services
-// are described to grpc-go from descriptors, so a service needs no code here.
+// answer.go (headers, errors). patience.go ends calls that hold up. table.go has
+// the methods of a snapshot: a service needs no code here, and may come and go.
 package rpc

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -213,13 +214,25 @@ type observedStream struct {
 	ctx context.Context
 	s   *Server
 	x   *exchange
+	got bool // the one message of a caller who streams none
 }
 
 func (o *observedStream) Context() context.Context { return o.ctx }
 
 func (o *observedStream) RecvMsg(m any) error {
-	return o.s.read(o.x, m, o.ServerStream.RecvMsg)
+	if of := o.x.offered; of == nil || of.stream.ClientStreams {
+		return o.s.read(o.x, m, o.ServerStream.RecvMsg)
+	}
+	if o.got {
+		return io.EOF
+	}
+	o.got = true
+	return o.s.read(o.x, m, o.one)
 }
+
+// one reads the message of a caller who sends one and closes the stream. grpc-go takes all
+// our streams for streams both ways, and would leave what comes behind it in memory.
+func (o *observedStream) one(m any) error { return only(o.ServerStream, m, &wire.Frame{}) }
 
 func (o *observedStream) SendMsg(m any) error {
 	o.x.countOut(m)

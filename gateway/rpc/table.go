@@ -111,11 +111,11 @@ func (s *Server) answer(ctx context.Context, x *exchange, decode func(any) error
 	})
 }
 
-// only reads the message of a unary call, after which the stream must end, as grpc-go
+// only reads the message of a caller who sends one, after which the stream must end, as grpc-go
 // holds registered methods to. spare is for a second message, which is refused.
 func only(ss grpc.ServerStream, m any, spare *wire.Frame) error {
 	if err := ss.RecvMsg(m); errors.Is(err, io.EOF) {
-		return status.Error(codes.Internal, "a unary call without a message")
+		return status.Error(codes.Internal, "a call of one message came without any")
 	} else if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func only(ss grpc.ServerStream, m any, spare *wire.Frame) error {
 	}
 	if err == nil {
 		spare.Free()
-		err = status.Error(codes.Internal, "a unary call with more than one message")
+		err = status.Error(codes.Internal, "a call of one message came with more")
 	}
 	return err
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Composites that are written in Go may have generated clients. Here their messages become
-// bytes, and bytes messages again: nothing else in this package knows types. Of call
-// options, Header and Trailer are heeded.
+// bytes, and bytes messages again: nothing else in this package knows types. Of the
+// options of a unary call, Header and Trailer are heeded, and of a stream none.
 
 // Invoke implements grpc.ClientConnInterface.
 func (b branches) Invoke(ctx context.Context, method string, in, out any, opts ...grpc.CallOption) error {

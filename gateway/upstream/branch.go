@@ -50,6 +50,7 @@ func (b branches) call(ctx context.Context, method string, request *wire.Frame, 
 		return err
 	}
 	a.Reads = true
+	defer a.Read(nil) // Where something panics before.
 	if err = b.c.Call(ctx, call, request, a); err == nil {
 		err = b.c.check(ctx, call, b.c.routes[method], a)
 	}

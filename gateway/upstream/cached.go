@@ -293,6 +293,7 @@ func (c *Conn) notPanicking(ctx context.Context, r *route, err *error) {
 func (c *Conn) fetched(ctx context.Context, call *policy.Call, r *route, req []byte, tags []string) (*cache.Entry, error) {
 	k, a := r.caching, &Answer{Reads: true} // It is read here, before anyone is told that all is well.
 	defer a.Message.Free()
+	defer a.Read(nil) // Where something panics before.
 	err := c.send(ctx, call, r, &wire.Frame{Data: req}, a)
 	k.changed(call, req, a.Message.Data, err)
 	beside := r.besides(a)

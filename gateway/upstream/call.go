@@ -49,6 +49,9 @@ func (c *Conn) Call(ctx context.Context, call *policy.Call, request *wire.Frame,
 	if err != nil {
 		return err
 	}
+	if r.stream != nil { // A composite of a team may name one.
+		return errNotUnary
+	}
 	if ctx, err = c.enter(ctx, call, request.Data); err != nil {
 		return err
 	}
@@ -81,7 +84,10 @@ func (c *Conn) admitted(ctx context.Context, call *policy.Call) (*route, error) 
 	return r, nil
 }
 
-var errNoMethod = status.Error(codes.Unimplemented, "no such method")
+var (
+	errNoMethod = status.Error(codes.Unimplemented, "no such method")
+	errNotUnary = status.Error(codes.Internal, "the method streams: it cannot be called for one message")
+)
 
 // enter runs the entry checks on the bytes that will be sent.
 func (c *Conn) enter(ctx context.Context, call *policy.Call, request []byte) (context.Context, error) {
@@ -104,6 +110,7 @@ func (c *Conn) denied(call *policy.Call) {
 // the error made public.
 func (c *Conn) send(ctx context.Context, call *policy.Call, r *route, request *wire.Frame, a *Answer) error {
 	start := time.Now()
+	call.Attempts = 0 // A team's interceptor may call twice.
 	most, shortened := r.most(call, start)
 	r.ends(ctx, call, start, most, shortened)
 	ctx, cancel := r.within(ctx, start, most)

@@ -104,9 +104,16 @@ func rewritten(b []byte, md protoreflect.MessageDescriptor) ([]byte, error) {
 	return proto.Marshal(m)
 }
 
-// parsed has the fields that are known alone: the scan may refuse the others.
-func parsed(b []byte, md protoreflect.MessageDescriptor) (*dynamicpb.Message, error) {
-	d := dynamicpb.NewMessage(md)
+// parsed has the fields that are known alone: the scan may refuse the others. The parser of
+// dynamic messages panics on a map's key that comes again with another wire type, which a
+// caller may send, and a stream's messages are sent by a goroutine where nobody recovers.
+func parsed(b []byte, md protoreflect.MessageDescriptor) (d *dynamicpb.Message, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			d, err = nil, fmt.Errorf("upstream: no message of %s: %v", md.FullName(), v)
+		}
+	}()
+	d = dynamicpb.NewMessage(md)
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, d); err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
