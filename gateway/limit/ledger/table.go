@@ -175,15 +175,17 @@ func (t *table) land(f *flight, now time.Time, granted, row int64, err error) {
 	close(f.done)
 }
 
-// leased is how many tokens of the period that ends then are leased and not used.
-func (t *table) leased(k key, ends int64) int64 {
+// used is how many tokens of the period that ends then are used, where the file counted
+// row. The file may have been read before a lease landed: then the row that came with the
+// lease says more.
+func (t *table) used(k key, ends, row int64) int64 {
 	s := &t.shards[t.index(k)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[k]; e != nil && e.ends == ends {
-		return e.lease
+		return max(row, e.row) - e.lease
 	}
-	return 0
+	return row
 }
 
 // sweep drops the keys that were not asked for since then.

@@ -63,6 +63,5 @@ func (l *Ledger) UsageOf(ctx context.Context, name string, period limit.Period, 
 
 func (l *Ledger) usage(r row) Usage {
 	return Usage{Limit: r.key.limit, Who: r.key.who, Period: periodName(r.key.period), Size: r.size,
-		// The lease may be larger than when the row was read.
-		Used: max(r.used-l.table.leased(r.key, r.ends), 0)}
+		Used: max(l.table.used(r.key, r.ends, r.used), 0)}
 }
